@@ -1,0 +1,50 @@
+"""Save a trained model once; open it as Keras layers, as a bare graph, or as named tensors.
+
+Every public name is imported on first use, so ``import interop`` loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interop.conversion import convert as convert
+    from interop.conversion import export_onnx as export_onnx
+    from interop.errors import InteropError as InteropError
+    from interop.inspection import inspect as inspect
+    from interop.loading import load_graph as load_graph
+    from interop.loading import load_model as load_model
+    from interop.loading import load_tensors as load_tensors
+    from interop.parity import verify as verify
+    from interop.runtime.session import GraphModel as GraphModel
+    from interop.saving import save_model as save_model
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "GraphModel": "interop.runtime.session",
+    "InteropError": "interop.errors",
+    "convert": "interop.conversion",
+    "export_onnx": "interop.conversion",
+    "inspect": "interop.inspection",
+    "load_graph": "interop.loading",
+    "load_model": "interop.loading",
+    "load_tensors": "interop.loading",
+    "save_model": "interop.saving",
+    "verify": "interop.parity",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - computed on purpose
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'interop' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,217 @@
+"""A model of any form as one thing: a signature, arrays in, arrays out.
+
+Enters: a Keras model, a ``GraphModel`` or a path. Leaves: a ``Side``.
+
+Invariants:
+- Arrays pass in the order of the signature's inputs and come back in the order of its outputs.
+- Nothing a side runs changes the model: Keras runs with ``training=False``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from interop.artifact.bundle import open_bundle
+from interop.artifact.publish import is_zip
+from interop.artifact.signature import Signature, Structure, TensorSpec, flatten, pack
+from interop.errors import ParityError
+from interop.parity.exposure import expose
+from interop.parity.keras_calls import recorded_calls, without_gradients
+from interop.runtime.session import GraphModel, open_graph
+
+Array = np.ndarray[Any, Any]
+
+
+class Side(Protocol):
+    """One of the two models of a comparison."""
+
+    @property
+    def label(self) -> str:
+        """What the report calls it."""
+
+    @property
+    def computed_in(self) -> frozenset[str]:
+        """Float types it is known to compute in."""
+
+    @property
+    def signature(self) -> Signature | None:
+        """The signature it carries, in the structure of the model's own calls; None if it carries none."""
+
+    def derive_signature(self) -> Signature:
+        """A signature that fits, worked out if it carries none."""
+
+    def run(self, values: Sequence[Array], signature: Signature) -> list[Array]:
+        """Outputs in the order of the signature, for inputs in its order."""
+
+    def layer_outputs(self, values: Sequence[Array], signature: Signature) -> dict[str, list[Array]]:
+        """What each layer call returned, by ``<object path>#<n>``, in the order the calls finish."""
+
+
+class KerasSide:
+    """Layer objects, run eagerly on the backend Keras uses."""
+
+    signature: Signature | None = None
+
+    def __init__(self, model: Any, label: str) -> None:
+        self.label = label
+        self._model = model
+        self._derived: Signature | None = None
+
+    @property
+    def computed_in(self) -> frozenset[str]:
+        return frozenset(str(layer.compute_dtype) for layer in _layers(self._model))
+
+    def derive_signature(self) -> Signature:
+        if self._derived is None:
+            from interop.capture.keras import capture
+
+            self._derived = capture(self._model).signature
+        return self._derived
+
+    def observe_signature(self, inputs: Any) -> Signature:
+        """A signature read off one call: names by position, sizes as they came."""
+        with without_gradients():
+            result = self._model(inputs, training=False)
+        input_structure, given = _taken_apart(inputs)
+        output_structure, returned = _taken_apart(result)
+        return Signature(
+            inputs=_observed("input", given),
+            outputs=_observed("output", returned),
+            input_structure=input_structure,
+            output_structure=output_structure,
+        )
+
+    def run(self, values: Sequence[Array], signature: Signature) -> list[Array]:
+        with without_gradients():
+            result = self._model(pack(signature.input_structure, list(values)), training=False)
+        found = flatten(signature.output_structure, result, f"the output of {self.label}")
+        return [_to_numpy(found[index]) for index in range(len(signature.outputs))]
+
+    def layer_outputs(self, values: Sequence[Array], signature: Signature) -> dict[str, list[Array]]:
+        with recorded_calls(self._model) as records:
+            self.run(values, signature)
+        return records
+
+
+class GraphSide:
+    """A graph on ONNX Runtime."""
+
+    computed_in: frozenset[str] = frozenset()
+
+    def __init__(self, graph: GraphModel) -> None:
+        self._graph = graph
+        self._is_artifact = not graph.path.is_file() or is_zip(graph.path)
+        self.label = f"graph of {graph.path}"
+
+    @property
+    def signature(self) -> Signature | None:
+        return self._graph.signature if self._is_artifact else None
+
+    def derive_signature(self) -> Signature:
+        return self._graph.signature
+
+    def run(self, values: Sequence[Array], signature: Signature) -> list[Array]:
+        found = flatten(signature.output_structure, self._graph(_feed(values, signature)))
+        return [np.asarray(found[index]) for index in range(len(signature.outputs))]
+
+    def layer_outputs(self, values: Sequence[Array], signature: Signature) -> dict[str, list[Array]]:
+        if not self._is_artifact:
+            return {}
+        with open_bundle(self._graph.path, verify_digest=False) as bundle:
+            source = bundle.session_source()
+            stored = source.model.read_bytes() if isinstance(source.model, Path) else source.model
+            functions = {layer["path"]: layer["functions"] for layer in bundle.config["model"]["layers"]}
+            graph, calls = expose(stored, functions)
+            names = list(dict.fromkeys(name for call in calls for name in call.outputs))
+            arrays = dict(
+                zip(names, _run_bytes(graph, source.folder, names, _feed(values, signature)), strict=True)
+            )
+        return {call.call: [arrays[name] for name in call.outputs] for call in calls}
+
+
+def open_side(model: Any) -> Side:
+    """Take a model in any form that ``verify`` accepts.
+
+    Raises:
+        ParityError: it is none of them.
+        FileNotFoundError: nothing is at the path.
+    """
+    if isinstance(model, GraphModel):
+        return GraphSide(model)
+    if isinstance(model, str | os.PathLike):
+        return _open_path(Path(model))
+    if "keras" in sys.modules and isinstance(model, sys.modules["keras"].Model):
+        return KerasSide(model, label=f"Keras model {model.name!r}")
+    raise ParityError(
+        f"a {type(model).__name__} cannot be compared; expected a Keras model, a GraphModel, or the path of "
+        "an artifact, an .onnx file or a .keras file"
+    )
+
+
+def _open_path(path: Path) -> Side:
+    if path.suffix in (".keras", ".h5"):
+        import keras
+
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist")
+        return KerasSide(keras.saving.load_model(path, compile=False), label=f"Keras file {path}")
+    return GraphSide(open_graph(path, verify_digest=True))
+
+
+def _to_numpy(value: Any) -> Array:
+    from interop.capture.keras.compat import to_numpy
+
+    return to_numpy(value)
+
+
+def _feed(values: Sequence[Array], signature: Signature) -> dict[str, Array]:
+    return {spec.name: value for spec, value in zip(signature.inputs, values, strict=True)}
+
+
+def _layers(model: Any) -> list[Any]:
+    from interop.capture.keras.compat_objects import sublayers
+
+    found, seen = [model], {id(model)}
+    for layer in found:
+        for inner in sublayers(layer):
+            if id(inner) not in seen:
+                seen.add(id(inner))
+                found.append(inner)
+    return found
+
+
+def _run_bytes(graph: bytes, folder: Path, names: Sequence[str], feed: dict[str, Array]) -> list[Array]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return [np.asarray(array) for array in session.run(list(names), feed)]
+
+
+def _taken_apart(value: Any) -> tuple[Structure, list[Any]]:
+    """The structure of a nested value and its leaves, numbered as they come."""
+    found: list[Any] = []
+
+    def visit(part: Any) -> Structure:
+        if isinstance(part, Mapping):
+            return {"dict": {key: visit(item) for key, item in part.items()}}
+        if isinstance(part, list | tuple):
+            return {"list" if isinstance(part, list) else "tuple": [visit(item) for item in part]}
+        found.append(_to_numpy(part))
+        return len(found) - 1
+
+    return visit(value), found
+
+
+def _observed(kind: str, arrays: Sequence[Array]) -> tuple[TensorSpec, ...]:
+    names = [kind] if len(arrays) == 1 else [f"{kind}_{index}" for index in range(len(arrays))]
+    return tuple(
+        TensorSpec(name, array.dtype.name, array.shape) for name, array in zip(names, arrays, strict=True)
+    )

@@ -1,0 +1,149 @@
+"""``config.json``: what it holds, its digest, and whether this reader may read it.
+
+What enters: a dict or bytes. What leaves: bytes or a checked dict. The published schema is
+``config.schema.json`` beside this file; it is for tools and tests. Reading checks less, and faster: only
+what the artifact itself needs. The model's own part is checked by whoever rebuilds it.
+
+Invariants:
+
+- ``digest`` is the SHA-256 of the canonical JSON (sorted keys, no spaces, UTF-8) of everything else;
+- the version is looked at first, so that an artifact of the future is called that and nothing else;
+- writing the same dict gives the same bytes; the order of keys is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from interop.artifact.signature import Signature
+from interop.errors import ArtifactError, DigestError, VersionError
+
+FORMAT = "interop"
+FORMAT_VERSION = 1
+"""The version this code writes."""
+
+READER_VERSION = 1
+"""The newest ``min_reader_version`` this code can read."""
+
+MAX_BYTES = 64 << 20
+"""A config longer than this is refused before it is read."""
+
+
+def canonical_digest(config: dict[str, Any]) -> str:
+    """SHA-256 (hex) of the canonical JSON of `config` without its ``digest`` key.
+
+    >>> canonical_digest({"b": 1, "a": [2.5, None], "digest": "ignored"})[:16]
+    '2b1f2eba6a1a8f7c'
+    """
+    rest = {key: value for key, value in config.items() if key != "digest"}
+    text = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def dump(config: dict[str, Any]) -> bytes:
+    """Serialise a config, adding its digest.
+
+    Raises:
+        ArtifactError: it holds something that JSON cannot (the message names the place).
+    """
+    _check_values(config, "config")
+    complete = {**config, "digest": canonical_digest(config)}
+    return (json.dumps(complete, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+
+
+def parse(text: bytes) -> dict[str, Any]:
+    """Parse and check ``config.json``: version, then digest, then structure.
+
+    Raises:
+        VersionError: it needs a newer reader.
+        DigestError: it was changed after it was written.
+        ArtifactError: it is not the config of an artifact.
+    """
+    try:
+        config = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        digest = canonical_digest(config) if isinstance(config, dict) else ""
+    except (ValueError, RecursionError) as e:
+        raise ArtifactError(f"config.json is not JSON: {e}") from e
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise ArtifactError(f'config.json does not describe an artifact: it has no "format": "{FORMAT}"')
+    needed = config.get("min_reader_version")
+    if type(needed) is not int:
+        raise ArtifactError(f"config.json has min_reader_version {needed!r}; expected an integer")
+    if needed > READER_VERSION:
+        raise VersionError(
+            f"the artifact was written by {config.get('producer')!r} and needs reader version {needed}; "
+            f"this is reader version {READER_VERSION}. Upgrade interop to open it"
+        )
+    if config.get("digest") != digest:
+        raise DigestError("config.json does not match its own digest: it was changed after it was written")
+    _check_structure(config)
+    return config
+
+
+def _check_structure(config: dict[str, Any]) -> None:
+    """Raise ArtifactError unless the parts that every reader uses are of the right kind."""
+    kinds: dict[str, type] = {
+        "format_version": int,
+        "producer": str,
+        "model": dict,
+        "variables": list,
+        "signature": dict,
+        "opset": int,
+        "ir_version": int,
+        "files": dict,
+    }
+    for key, kind in kinds.items():
+        if type(config.get(key)) is not kind:
+            raise ArtifactError(f"config.json has {key} {config.get(key)!r:.80}; expected {kind.__name__}")
+    for name, record in config["files"].items():
+        if (
+            not isinstance(record, dict)
+            or type(record.get("size")) is not int
+            or not isinstance(record.get("sha256"), str)
+        ):
+            raise ArtifactError(f"config.json records {name} as {record!r:.80}; expected size and sha256")
+    seen = set()
+    for variable in config["variables"]:
+        if (
+            not isinstance(variable, dict)
+            or not isinstance(variable.get("key"), str)
+            or not isinstance(variable.get("dtype"), str)
+            or not isinstance(variable.get("shape"), list)
+        ):
+            raise ArtifactError(
+                f"config.json lists the variable {variable!r:.80}; expected key, dtype, shape"
+            )
+        if variable["key"] in seen:
+            raise ArtifactError(f"config.json lists the variable {variable['key']!r} twice")
+        seen.add(variable["key"])
+    Signature.from_json(config["signature"])
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"an object has a duplicate key among {', '.join(name for name, _ in pairs):.200}")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_values(value: Any, where: str) -> None:
+    """Name the first thing in a config that would not survive JSON."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if not isinstance(key, str):
+                raise ArtifactError(f"{where} has the key {key!r}, which JSON would turn into a string")
+            _check_values(part, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            _check_values(part, f"{where}[{index}]")
+    elif isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ArtifactError(f"{where} is {value}, which JSON cannot hold")
+    elif value is not None and not isinstance(value, str | int):
+        raise ArtifactError(f"{where} is {type(value).__name__}, which JSON cannot hold: {value!r:.80}")

@@ -1,0 +1,379 @@
+"""Checks of a graph before anything is mapped, inlined or built: format.md, "Loading is safe".
+
+What enters: a parsed ``ModelProto`` and the entries of the weights file. What leaves: nothing, or an error
+that says which rule is broken and where. Nothing is expanded to be measured: functions are counted bottom-up,
+so that a graph that would unfold into billions of nodes is refused as fast as any other.
+
+Invariants: sizes are Python integers, which cannot wrap around; the walk is iterative and bounded, so that no
+nesting can exhaust the stack.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from interop.artifact.files import WEIGHTS
+from interop.artifact.schema import is_external
+from interop.errors import ArtifactError, UnsafeFileError
+from interop.formats.dtypes import BY_ONNX, size_bytes
+from interop.formats.safetensors import Entry
+
+MAX_NODES = 1 << 18
+"""Nodes a graph may have after its functions are inlined, unless that many are written out in the file."""
+
+MAX_EXPANDED_BYTES = 1 << 30
+"""Bytes its nodes may take after inlining, unless that many are in the file."""
+
+MAX_DEPTH = 64
+"""Functions that call functions, and graphs within graphs, one inside the other."""
+
+_STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+_FUNCTION_DOMAIN = "interop"
+_STRING = 8
+_KEYS = ("location", "offset", "length")
+_NATURAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+_PAYLOADS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+
+
+class FunctionKey(NamedTuple):
+    """What identifies a local function."""
+
+    domain: str
+    name: str
+    overload: str
+
+    def __str__(self) -> str:
+        return "::".join(part for part in self if part)
+
+
+@dataclass
+class _Body:
+    """One graph or function body, with the graphs inside its nodes: what it holds, and what it calls."""
+
+    where: str
+    nodes: int = 0
+    size_bytes: int = 0
+    nesting: int = 0
+    calls: dict[FunctionKey, int] = field(default_factory=dict)
+    call_nesting: dict[FunctionKey, int] = field(default_factory=dict)
+    tensors: list[tuple[str, Any]] = field(default_factory=list)
+    sparse: list[str] = field(default_factory=list)
+    operators: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Expanded:
+    """What a body becomes when every call in it is inlined (saturated just over the limits)."""
+
+    nodes: int
+    size_bytes: int
+    depth: int
+
+
+def check_artifact_graph(model: Any, entries: Mapping[str, Entry]) -> None:
+    """Check the graph of an artifact against its weights file (whose entries count from its own start).
+
+    Raises:
+        UnsafeFileError: a rule that protects the reader is broken.
+        ArtifactError: the graph and the weights do not belong together.
+    """
+    bodies = _check_expansion(model)
+    _check_domains(model, bodies)
+    for body in bodies.values():
+        for where in body.sparse:
+            raise UnsafeFileError(f"model.onnx: {where} is sparse; an artifact has none")
+        for where, tensor in body.tensors:
+            if is_external(tensor):
+                raise UnsafeFileError(
+                    f"model.onnx: {where} has external data; only initializers of the main graph may"
+                )
+            _check_embedded(tensor, f"model.onnx: {where}")
+    if len(model.training_info):
+        raise UnsafeFileError("model.onnx: it has training information; an artifact has none")
+    if len(model.graph.sparse_initializer):
+        raise UnsafeFileError("model.onnx: it has sparse initializers; an artifact has none")
+    for initializer in model.graph.initializer:
+        _check_initializer(initializer, entries)
+
+
+def check_variables(variables: Iterable[Any], entries: Mapping[str, Entry]) -> None:
+    """Check that config.json and the weights file list the same variables, of the same dtype and shape.
+
+    Raises:
+        ArtifactError: they differ; the message names the first difference.
+    """
+    listed = {variable["key"]: variable for variable in variables}
+    for key in sorted(listed.keys() ^ entries.keys()):
+        holder, other = ("config.json", WEIGHTS) if key in listed else (WEIGHTS, "config.json")
+        raise ArtifactError(f"{holder} has the variable {key!r} but {other} has not")
+    for key, variable in listed.items():
+        entry = entries[key]
+        if (variable["dtype"], variable["shape"]) != (entry.dtype, list(entry.shape)):
+            raise ArtifactError(
+                f"the variable {key!r} is {variable['dtype']}{variable['shape']} in config.json "
+                f"but {entry.dtype}{list(entry.shape)} in {WEIGHTS}"
+            )
+
+
+def check_plain_graph(model: Any, folder: Path) -> None:
+    """Check the graph of a plain ``.onnx`` file: its expansion, and that external data stays in `folder`.
+
+    Raises:
+        UnsafeFileError: it would explode when inlined, or reads files outside its folder.
+    """
+    bodies = _check_expansion(model)
+    root = os.path.realpath(folder)
+    for where, tensor in _all_tensors(model, bodies):
+        if is_external(tensor):
+            _check_contained(tensor, where, root)
+
+
+def _check_expansion(model: Any) -> dict[FunctionKey | None, _Body]:
+    """Rule 2: cycles, depth, unique names, and the count of nodes, without expanding anything.
+
+    Returns:
+        The bodies by function; None is the main graph.
+    """
+    keys: list[FunctionKey] = []
+    for function in model.functions:
+        keys.append(FunctionKey(_normal(function.domain), function.name, function.overload))
+    if len(set(keys)) != len(keys):
+        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
+        raise UnsafeFileError(f"model.onnx: the function {twice} is defined more than once")
+    known = set(keys)
+    bodies: dict[FunctionKey | None, _Body] = {None: _survey([model.graph], "the graph", known)}
+    for key, function in zip(keys, model.functions, strict=True):
+        bodies[key] = _survey([function], f"function {key}", known)
+    _check_unique_names(model.graph)
+
+    expanded: dict[FunctionKey, _Expanded] = {}
+    for key in _callees_first(bodies):
+        expanded[key] = _expand(bodies[key], expanded)
+    whole = _expand(bodies[None], expanded)
+    written = sum(body.nodes for body in bodies.values())
+    written_bytes = sum(body.size_bytes for body in bodies.values())
+    if whole.depth > MAX_DEPTH or any(each.depth > MAX_DEPTH for each in expanded.values()):
+        raise UnsafeFileError(f"model.onnx: its functions and subgraphs nest deeper than {MAX_DEPTH} levels")
+    if whole.nodes > max(MAX_NODES, written):
+        raise UnsafeFileError(
+            f"model.onnx: its {written} nodes become more than {MAX_NODES} when the functions are inlined"
+        )
+    if whole.size_bytes > max(MAX_EXPANDED_BYTES, written_bytes):
+        raise UnsafeFileError(
+            f"model.onnx: its {written_bytes} bytes become more than {MAX_EXPANDED_BYTES} "
+            "when the functions are inlined"
+        )
+    return bodies
+
+
+def _survey(graphs: list[Any], where: str, functions: set[FunctionKey]) -> _Body:
+    """Walk a body and the graphs inside its nodes, iteratively."""
+    body = _Body(where)
+    pending: list[tuple[Any, int]] = [(graph, 0) for graph in graphs]
+    while pending:
+        graph, nesting = pending.pop()
+        if nesting > MAX_DEPTH:
+            raise UnsafeFileError(f"model.onnx: {where} has graphs nested deeper than {MAX_DEPTH} levels")
+        body.nesting = max(body.nesting, nesting)
+        if nesting:
+            body.tensors += [
+                (f"initializer {t.name!r} of a subgraph of {where}", t) for t in graph.initializer
+            ]
+            body.sparse += [f"an initializer of a subgraph of {where}" for _ in graph.sparse_initializer]
+        for node in graph.node:
+            body.nodes += 1
+            key = FunctionKey(_normal(node.domain), node.op_type, node.overload)
+            if key in functions:
+                body.calls[key] = body.calls.get(key, 0) + 1
+                body.call_nesting[key] = max(body.call_nesting.get(key, 0), nesting)
+            else:
+                body.operators.add((key.domain, key.name))
+            if nesting == 0:
+                body.size_bytes += node.ByteSize()
+            for attribute in node.attribute:
+                _survey_attribute(attribute, node, body, pending, nesting)
+        for attribute in (
+            getattr(graph, "attribute_proto", ()) if graph.DESCRIPTOR.name == "FunctionProto" else ()
+        ):
+            _survey_attribute(attribute, graph, body, pending, nesting)
+    return body
+
+
+def _survey_attribute(
+    attribute: Any, owner: Any, body: _Body, pending: list[tuple[Any, int]], nesting: int
+) -> None:
+    """Note the tensors and graphs that an attribute holds."""
+    graphs = [attribute.g] if attribute.HasField("g") else []
+    pending += [(graph, nesting + 1) for graph in [*graphs, *attribute.graphs]]
+    tensors = [attribute.t] if attribute.HasField("t") else []
+    tensors += attribute.tensors
+    if tensors:
+        where = f"attribute {attribute.name!r} of {owner.name!r} in {body.where}"
+        body.tensors += [(where, tensor) for tensor in tensors]
+    sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+    for tensor in [*sparse, *attribute.sparse_tensors]:
+        where = f"attribute {attribute.name!r} of {owner.name!r} in {body.where}"
+        body.sparse.append(where)
+        body.tensors += [(where, tensor.values), (where, tensor.indices)]
+
+
+def _callees_first(bodies: Mapping[FunctionKey | None, _Body]) -> Iterator[FunctionKey]:
+    """Functions in an order in which each comes after those it calls; raises at a cycle."""
+    done: set[FunctionKey] = set()
+    for root in bodies:
+        if root is None or root in done:
+            continue
+        active: dict[FunctionKey, Iterator[FunctionKey]] = {root: iter(bodies[root].calls)}
+        while active:
+            current, rest = next(reversed(active.items()))
+            callee = next((key for key in rest if key not in done), None)
+            if callee is None:
+                del active[current]
+                done.add(current)
+                yield current
+            elif callee in active:
+                circle = [*[*active][[*active].index(callee) :], callee]
+                shown = " -> ".join(map(str, circle))
+                raise UnsafeFileError(f"model.onnx: its functions call each other in a circle: {shown}")
+            else:
+                active[callee] = iter(bodies[callee].calls)
+
+
+def _expand(body: _Body, expanded: Mapping[FunctionKey, _Expanded]) -> _Expanded:
+    """Measure a body whose callees are measured."""
+    nodes, size, depth = body.nodes, body.size_bytes, body.nesting
+    for key, times in body.calls.items():
+        callee = expanded[key]
+        nodes += times * callee.nodes
+        size += times * callee.size_bytes
+        depth = max(depth, body.call_nesting[key] + 1 + callee.depth)
+    # Saturated: a million functions that double would else be sums of million-bit integers.
+    return _Expanded(min(nodes, 1 << 62), min(size, 1 << 62), depth)
+
+
+def _check_unique_names(graph: Any) -> None:
+    """Initializers, nodes and values of the main graph: a name may be defined once."""
+    for what, names in (
+        ("initializers", [tensor.name for tensor in graph.initializer]),
+        ("inputs", [value.name for value in graph.input]),
+        ("nodes", [node.name for node in graph.node if node.name]),
+        ("values", [name for node in graph.node for name in node.output if name]),
+    ):
+        seen: set[str] = set()
+        for name in names:
+            if name in seen:
+                raise ArtifactError(f"model.onnx: two {what} are called {name!r}")
+            seen.add(name)
+
+
+def _check_domains(model: Any, bodies: Mapping[FunctionKey | None, _Body]) -> None:
+    """Rule 5: functions live in our domain, and every other operator is ONNX's own."""
+    for key in bodies:
+        if key is not None and key.domain.partition(".")[0] != _FUNCTION_DOMAIN:
+            raise UnsafeFileError(
+                f"model.onnx: the function {key} is in the domain {key.domain!r}; "
+                f"an artifact's functions are in {_FUNCTION_DOMAIN!r}"
+            )
+    for body in bodies.values():
+        for domain, name in sorted(body.operators):
+            if domain not in _STANDARD_DOMAINS:
+                raise UnsafeFileError(
+                    f"model.onnx: {body.where} uses {domain}::{name}; "
+                    "an artifact uses the operators of ONNX and its own functions only"
+                )
+
+
+def _check_initializer(tensor: Any, entries: Mapping[str, Entry]) -> None:
+    """Rule 3: external, exactly one location, offset and length, and those of the entry of that name."""
+    name = tensor.name
+    where = f"model.onnx: initializer {name!r}"
+    if not is_external(tensor) or tensor.data_location != 1:
+        raise UnsafeFileError(f"{where} is embedded; every initializer of an artifact is external")
+    if tensor.raw_data or tensor.string_data or any(len(getattr(tensor, payload)) for payload in _PAYLOADS):
+        raise UnsafeFileError(f"{where} is external and has embedded values as well")
+    keys = sorted(entry.key for entry in tensor.external_data)
+    if keys != sorted(_KEYS):
+        raise UnsafeFileError(
+            f"{where} has external data with {', '.join(keys) or 'nothing'}; expected exactly one each of "
+            f"{', '.join(_KEYS)}"
+        )
+    found = {entry.key: entry.value for entry in tensor.external_data}
+    if found["location"] != WEIGHTS:
+        raise UnsafeFileError(f"{where} lies in {found['location']!r}; weights lie in {WEIGHTS} only")
+    offset, length = (_natural(found[key], f"{where} has the {key}") for key in ("offset", "length"))
+    if name not in entries:
+        raise ArtifactError(f"{where} has no tensor of that name in {WEIGHTS}")
+    entry = entries[name]
+    dtype = BY_ONNX[tensor.data_type].name if tensor.data_type in BY_ONNX else f"type {tensor.data_type}"
+    shape = _shape(tensor, where)
+    if (dtype, shape) != (entry.dtype, entry.shape):
+        raise ArtifactError(
+            f"{where} is {dtype}{list(shape)} but {entry.dtype}{list(entry.shape)} in {WEIGHTS}"
+        )
+    if (offset, length) != (entry.begin, entry.size_bytes):
+        raise UnsafeFileError(
+            f"{where} points to bytes {offset} to {offset + length}; "
+            f"the tensor of that name is at {entry.begin} to {entry.end}"
+        )
+
+
+def _check_embedded(tensor: Any, where: str) -> None:
+    """Rule 1: an embedded tensor holds as many values as its dims say."""
+    shape = _shape(tensor, where)
+    if not tensor.HasField("raw_data") or tensor.data_type not in BY_ONNX:
+        return  # ONNX Runtime compares the count of typed values with the dims before it allocates
+    expected = size_bytes(BY_ONNX[tensor.data_type].name, shape)
+    if len(tensor.raw_data) != expected:
+        raise UnsafeFileError(f"{where} claims shape {list(shape)} but holds {len(tensor.raw_data)} bytes")
+
+
+def _check_contained(tensor: Any, where: str, root: str) -> None:
+    """Rule 8: external data of a plain file lies in its folder, within the file it names."""
+    found = {entry.key: entry.value for entry in tensor.external_data}
+    location = found.get("location", "")
+    path = os.path.realpath(os.path.join(root, location))
+    if not location or os.path.isabs(location) or os.path.commonpath([root, path]) != root:
+        raise UnsafeFileError(f"{where} has its data in {location!r}, outside the folder of the model")
+    if not os.path.isfile(path):
+        raise ArtifactError(f"{where} has its data in {location!r}, which is no file beside the model")
+    offset = _natural(found.get("offset", "0"), f"{where} has the offset")
+    shape = _shape(tensor, where)
+    needed = size_bytes(BY_ONNX[tensor.data_type].name, shape) if tensor.data_type in BY_ONNX else 0
+    length = _natural(found.get("length", str(needed)), f"{where} has the length")
+    if offset + max(length, needed) > os.path.getsize(path):
+        raise UnsafeFileError(
+            f"{where} needs bytes {offset} to {offset + max(length, needed)} of {location!r}, "
+            f"which has {os.path.getsize(path)}"
+        )
+
+
+def _all_tensors(model: Any, bodies: Mapping[FunctionKey | None, _Body]) -> Iterator[tuple[str, Any]]:
+    for tensor in model.graph.initializer:
+        yield f"initializer {tensor.name!r}", tensor
+    for sparse in model.graph.sparse_initializer:
+        yield f"sparse initializer {sparse.values.name!r}", sparse.values
+        yield f"sparse initializer {sparse.values.name!r}", sparse.indices
+    for body in bodies.values():
+        yield from body.tensors
+
+
+def _shape(tensor: Any, where: str) -> tuple[int, ...]:
+    shape = tuple(tensor.dims)
+    if any(dim < 0 for dim in shape):
+        raise UnsafeFileError(f"{where} has a negative dim in its shape {list(shape)}")
+    return shape
+
+
+def _natural(text: str, where: str) -> int:
+    if not _NATURAL.fullmatch(text):
+        raise UnsafeFileError(f"{where} {text!r:.40}; expected a plain decimal number")
+    return int(text)
+
+
+def _normal(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain

@@ -1,0 +1,146 @@
+"""The part of ONNX's protobuf schema that reading safely needs, in a pool of its own.
+
+What enters: the bytes of a ``ModelProto``. What leaves: a message to look at and to change. Fields that are
+not declared here are kept as they are when a message is serialised again.
+
+Invariants: the default descriptor pool is not touched (the onnx and tensorflow packages register the same
+names there); ``onnx`` is not imported (it costs more than ONNX Runtime itself).
+
+Spec: https://github.com/onnx/onnx/blob/v1.17.0/onnx/onnx.proto
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError, EncodeError
+
+from interop.errors import ArtifactError
+
+_PACKAGE = "interop.onnx"
+_EXTERNAL = 1
+
+# message -> "field number type", where * marks repeated and + repeated packed.
+_MESSAGES = {
+    "ModelProto": (
+        "ir_version 1 int64",
+        "graph 7 GraphProto",
+        "opset_import 8 *OperatorSetIdProto",
+        "training_info 20 *TrainingInfoProto",
+        "functions 25 *FunctionProto",
+    ),
+    "OperatorSetIdProto": ("domain 1 string", "version 2 int64"),
+    "TrainingInfoProto": ("initialization 1 GraphProto", "algorithm 2 GraphProto"),
+    "GraphProto": (
+        "node 1 *NodeProto",
+        "initializer 5 *TensorProto",
+        "input 11 *ValueInfoProto",
+        "output 12 *ValueInfoProto",
+        "sparse_initializer 15 *SparseTensorProto",
+    ),
+    "ValueInfoProto": ("name 1 string",),
+    "FunctionProto": (
+        "name 1 string",
+        "input 4 *string",
+        "node 7 *NodeProto",
+        "domain 10 string",
+        "attribute_proto 11 *AttributeProto",
+        "overload 13 string",
+    ),
+    "NodeProto": (
+        "output 2 *string",
+        "name 3 string",
+        "op_type 4 string",
+        "attribute 5 *AttributeProto",
+        "domain 7 string",
+        "overload 8 string",
+    ),
+    "AttributeProto": (
+        "name 1 string",
+        "t 5 TensorProto",
+        "g 6 GraphProto",
+        "tensors 10 *TensorProto",
+        "graphs 11 *GraphProto",
+        "sparse_tensor 22 SparseTensorProto",
+        "sparse_tensors 23 *SparseTensorProto",
+    ),
+    "SparseTensorProto": ("values 1 TensorProto", "indices 2 TensorProto", "dims 3 *int64"),
+    "TensorProto": (
+        "dims 1 *int64",
+        "data_type 2 int32",
+        "float_data 4 +float",
+        "int32_data 5 +int32",
+        "string_data 6 *bytes",
+        "int64_data 7 +int64",
+        "name 8 string",
+        "raw_data 9 bytes",
+        "double_data 10 +double",
+        "uint64_data 11 +uint64",
+        "external_data 13 *StringStringEntryProto",
+        "data_location 14 int32",
+    ),
+    "StringStringEntryProto": ("key 1 string", "value 2 string"),
+}
+
+
+def parse_model(data: bytes | memoryview) -> Any:
+    """Parse a ``ModelProto``.
+
+    Raises:
+        ArtifactError: the bytes are no ONNX model.
+    """
+    model = _classes()["ModelProto"]()
+    try:
+        model.MergeFromString(data)
+    except (DecodeError, ValueError, MemoryError) as e:
+        raise ArtifactError(f"the bytes are not an ONNX model: {e}") from e
+    if not model.HasField("graph"):
+        raise ArtifactError("the bytes are not an ONNX model: they hold no graph")
+    return model
+
+
+def serialize_model(model: Any) -> bytes:
+    """Serialise a message of `parse_model`.
+
+    Raises:
+        ArtifactError: it is over protobuf's limit of 2 GiB.
+    """
+    try:
+        data: bytes = model.SerializeToString()
+    except (EncodeError, ValueError) as e:
+        raise ArtifactError(f"the graph cannot be serialised: {e}") from e
+    return data
+
+
+def is_external(tensor: Any) -> bool:
+    """Whether a ``TensorProto`` keeps its values in another file, or claims anything to that end."""
+    return bool(tensor.data_location == _EXTERNAL or len(tensor.external_data))
+
+
+@cache
+def _classes() -> dict[str, Any]:
+    """The message classes, built once."""
+    field_type = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="interop/onnx.proto", package=_PACKAGE, syntax="proto2")
+    for message_name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=message_name)
+        for declaration in fields:
+            name, number, kind = declaration.split()
+            field = message.field.add(name=name, number=int(number))
+            field.label = field_type.LABEL_REPEATED if kind[0] in "*+" else field_type.LABEL_OPTIONAL
+            if kind[0] == "+":
+                field.options.packed = True
+            kind = kind.lstrip("*+")
+            if kind in _MESSAGES:
+                field.type = field_type.TYPE_MESSAGE
+                field.type_name = f".{_PACKAGE}.{kind}"
+            else:
+                field.type = field_type.Type.Value(f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+        for name in _MESSAGES
+    }

@@ -1,0 +1,90 @@
+"""What every reader returns: names to arrays, read one at a time, with dtypes and shapes known at once.
+
+Invariants: opening reads no tensor; arrays are read-only; ``.shapes`` and ``.dtypes`` have the same keys
+in the same order as the mapping; arrays that were handed out stay valid after ``close``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+
+class TensorMapping(Mapping[str, NDArray[Any]]):
+    """A read-only, lazy mapping of tensor name to array.
+
+    Args:
+        specs: name to (dtype name, shape), in the order of the file.
+        read: reads one tensor by name.
+        close: releases the file.
+        source: what the tensors come from, for messages.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, tuple[str, tuple[int, ...]]],
+        read: Callable[[str], NDArray[Any]],
+        close: Callable[[], None],
+        source: str,
+    ) -> None:
+        self._specs = dict(specs)
+        self._read = read
+        self._close = close
+        self._source = source
+        self._closed = False
+
+    @property
+    def dtypes(self) -> Mapping[str, str]:
+        """Name to dtype name, without reading a tensor."""
+        return MappingProxyType({name: dtype for name, (dtype, _) in self._specs.items()})
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Name to shape, without reading a tensor."""
+        return MappingProxyType({name: shape for name, (_, shape) in self._specs.items()})
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._specs:
+            raise KeyError(self._unknown(name))
+        if self._closed:
+            raise ValueError(f"{self._source} was closed; open it again to read {name!r}")
+        array = self._read(name)
+        array.flags.writeable = False
+        return array
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._specs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed else ""
+        return f"<TensorMapping of {len(self)} tensors in {self._source}{state}>"
+
+    def close(self) -> None:
+        """Release the file. Arrays already read stay valid; reading another raises ValueError."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _unknown(self, name: str) -> str:
+        from difflib import get_close_matches
+
+        close = get_close_matches(str(name), self._specs, n=3)
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        return f"no tensor {name!r} in {self._source}{hint}"

@@ -1,0 +1,58 @@
+"""A tensor that is about to be written: what it is, and how to get its values when its turn comes.
+
+What enters is whatever holds the values (a framework's variable, an array, another file); what leaves
+is one array at a time, so that writing a model never needs a second copy of all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@runtime_checkable
+class TensorSource(Protocol):
+    """One tensor to be written; `read` is called once, when it is written, and its result freed after."""
+
+    @property
+    def dtype(self) -> str:
+        """NumPy or ``ml_dtypes`` name of the element type, such as ``"float32"`` or ``"bfloat16"``."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions; ``()`` for a scalar."""
+        ...
+
+    def read(self) -> NDArray[Any]:
+        """The values, as an array of exactly this dtype and shape."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """A source over an array that is already in memory (or mapped from a file)."""
+
+    array: NDArray[Any]
+
+    @property
+    def dtype(self) -> str:
+        return self.array.dtype.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    def read(self) -> NDArray[Any]:
+        return self.array
+
+
+def little_endian_bytes(array: NDArray[Any]) -> memoryview:
+    """The values of `array` as flat bytes in C order, without a copy where they already lie so."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if flat.dtype.byteorder == ">":
+        flat = flat.astype(flat.dtype.newbyteorder("<"))
+    return flat.view(np.uint8).data if flat.size else memoryview(b"")

@@ -1,0 +1,1 @@
+"""A graph without its framework: ONNX Runtime, NumPy, and nothing that knows layers."""

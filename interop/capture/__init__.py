@@ -1,0 +1,1 @@
+"""Framework objects become graphs; one folder or file per framework."""

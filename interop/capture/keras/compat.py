@@ -1,0 +1,426 @@
+"""Every private Keras name and version check, nowhere else.
+
+Enters: hooks of a running trace. Leaves: a Keras whose operations, layer calls and backend functions
+report to those hooks while, and only while, the trace runs on this thread's lock.
+
+Invariants:
+- Everything patched is restored in a ``finally``, in reverse order.
+- The patches do nothing for calls in which no traced tensor, variable or symbolic size takes part.
+- Patching is process-global, so ``tracing`` holds one lock.
+
+Written against Keras 3.10 to 3.15; names that came later are looked up with a default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras.src import backend as keras_backend
+from keras.src import tree as keras_tree
+from keras.src.backend.common import keras_tensor as keras_tensor_module
+from keras.src.layers import layer as layer_module
+from keras.src.ops import operation_utils
+from keras.src.ops.operation import Operation
+
+from interop.capture.keras import shapes
+from interop.capture.keras.symint import SymInt
+from interop.graph.record import Value
+
+Layer = keras.Layer
+KerasTensor = keras.KerasTensor
+Variable = keras.Variable
+
+_LOCK = threading.RLock()
+
+
+class RawFrameworkCall(ValueError, TypeError):
+    """Framework code got a traced tensor where it needs a real one.
+
+    Also a ValueError and TypeError: TensorFlow's and JAX's operators take those as "not mine" and let
+    the traced tensor's own reflected operator run.
+    """
+
+
+class Sym(KerasTensor):  # type: ignore[misc]
+    """A traced tensor: what Keras sees of a recorded value."""
+
+    def __init__(self, value: Value) -> None:
+        # Not KerasTensor.__init__: it would int() every symbolic size.
+        self.value = value
+        self._shape = value.dims
+        self._dtype = value.dtype
+        self._sparse = False
+        self._ragged = False
+        self._ragged_rank = None
+        self._row_splits_dtype = None
+        self.record_history = False
+        self.name = "traced"
+
+    def _raw(self, by: str) -> RawFrameworkCall:
+        return RawFrameworkCall(f"raw {by} code received a traced tensor of shape {self.shape}")
+
+    def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> Any:
+        raise self._raw("TensorFlow")
+
+    def __jax_array__(self) -> Any:
+        raise self._raw("JAX")
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # Operators of concrete torch tensors give way to ours (`tensor * traced`).
+        if getattr(func, "__name__", "").strip("_") in _TORCH_OPERATORS:
+            return NotImplemented
+        raise RawFrameworkCall("raw torch code received a traced tensor")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise self._raw("NumPy")
+
+    def __bool__(self) -> bool:
+        raise RawFrameworkCall("Python branched on the value of a traced tensor (`if tensor:`)")
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.shape or isinstance(self.shape[0], SymInt):
+            raise RawFrameworkCall("Python iterated over a dynamic dimension of a traced tensor")
+        return (self[index] for index in range(self.shape[0]))
+
+
+_TORCH_OPERATORS = {"add", "sub", "mul", "truediv", "div", "pow", "mod", "matmul", "floordiv"}
+
+
+class Hooks(Protocol):
+    """What a trace answers while Keras is patched."""
+
+    def operation(self, operation: Any, args: Any, kwargs: Any) -> Any:
+        """``Operation.symbolic_call``."""
+
+    def layer_body(self, layer: Any, args: Any, kwargs: Any) -> Any:
+        """What runs inside ``Layer.__call__``."""
+
+    def layer_call(self, layer: Any, run: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+        """``Layer.__call__`` as a whole; ``run()`` does it."""
+
+    def function(self, name: str, args: Any, kwargs: Any, symbolic: Callable[..., Any] | None) -> Any:
+        """A backend function called on traced values; ``symbolic`` is the public op of that name."""
+
+    def variable(self, variable: Any) -> Any:
+        """The traced tensor that stands for a variable."""
+
+
+def _mentions(item: Any) -> bool:
+    if isinstance(item, KerasTensor | Variable | SymInt):
+        return True
+    if isinstance(item, list | tuple):
+        return any(_mentions(child) for child in item)
+    if isinstance(item, dict):
+        return any(_mentions(child) for child in item.values())
+    if isinstance(item, slice):
+        return _mentions((item.start, item.stop, item.step))
+    return False
+
+
+def mentions(args: Any, kwargs: Any = None) -> bool:
+    """Whether a traced tensor, a variable or a symbolic size takes part in a call."""
+    return any(_mentions(item) for item in args or ()) or (
+        bool(kwargs) and any(_mentions(item) for item in kwargs.values())
+    )
+
+
+class _State:
+    """The running trace; `force` makes the next symbolic check of a public op say yes."""
+
+    hooks: Hooks | None = None
+    force = False
+
+
+def _any_symbolic_tensors(args: Any = None, kwargs: Any = None) -> bool:
+    if _State.force:
+        _State.force = False
+        return True
+    return mentions(args, kwargs)
+
+
+def run_symbolic(public_op: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call a public op so that it takes its symbolic path whatever its arguments are."""
+    _State.force = True
+    try:
+        return public_op(*args, **kwargs)
+    finally:
+        _State.force = False
+
+
+class TraceScope(keras.StatelessScope):  # type: ignore[misc]
+    """Answers reads of variables with traced tensors and keeps updates to itself."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        super().__init__(initialize_variables=False)
+        self._hooks = hooks
+
+    def get_current_value(self, variable: Any) -> Any:
+        updated = self.state_mapping.get(id(variable))
+        return self._hooks.variable(variable) if updated is None else updated
+
+
+_FAMILIES = ("core", "numpy", "nn", "math", "linalg", "image", "random", "rnn")
+_PLAIN = {"is_tensor", "convert_to_numpy", "compute_output_spec", "name_scope", "device_scope", "is_sparse"}
+
+
+@functools.cache
+def _bridges() -> list[tuple[Any, str, Any]]:
+    """(module, attribute, wrapper) for every backend function that layers may call directly."""
+    name = keras_backend.backend()
+    package = importlib.import_module(f"keras.src.backend.{name}")
+    wrapped: dict[int, Any] = {}
+    patches: list[tuple[Any, str, Any]] = []
+    for family in _FAMILIES:
+        module = importlib.import_module(f"keras.src.backend.{name}.{family}")
+        public = _public_ops(family)
+        for attribute, function in list(vars(module).items()):
+            mine = getattr(function, "__module__", "") == module.__name__
+            if attribute.startswith("_") or attribute in _PLAIN or not mine or isinstance(function, type):
+                continue
+            if callable(function):
+                wrapper = _bridge(attribute, function, public.get(attribute))
+                wrapped[id(function)] = wrapper
+                patches.append((module, attribute, wrapper))
+    for namespace in (keras_backend, package):
+        for attribute, function in list(vars(namespace).items()):
+            if id(function) in wrapped:
+                patches.append((namespace, attribute, wrapped[id(function)]))
+    return patches
+
+
+def _public_ops(family: str) -> dict[str, Any]:
+    if family in ("random", "rnn"):
+        return {}
+    return vars(importlib.import_module(f"keras.src.ops.{family}"))
+
+
+def _bridge(name: str, original: Callable[..., Any], public: Any) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _State.hooks is not None and mentions(args, kwargs):
+            return _State.hooks.function(name, args, kwargs, public)
+        return original(*args, **kwargs)
+
+    return call
+
+
+@functools.cache
+def _symbolic_checks() -> list[tuple[Any, str, Any]]:
+    """Every module that holds its own reference to ``any_symbolic_tensors``."""
+    original = keras_tensor_module.any_symbolic_tensors
+    return [
+        (module, "any_symbolic_tensors", _any_symbolic_tensors)
+        for name, module in list(sys.modules.items())
+        if name.startswith("keras.src") and vars(module).get("any_symbolic_tensors") is original
+    ]
+
+
+@functools.cache
+def _shape_rules() -> list[tuple[Any, str, Any]]:
+    """Shape rules that lose symbolic sizes, in every module of ``keras.src.ops`` that holds one."""
+    patches: list[tuple[Any, str, Any]] = []
+    modules = [operation_utils, *(importlib.import_module(f"keras.src.ops.{f}") for f in _FAMILIES[:6])]
+    for name in (
+        "broadcast_shapes",
+        "compute_conv_output_shape",
+        "compute_pooling_output_shape",
+        "compute_reshape_output_shape",
+    ):
+        original = getattr(operation_utils, name)
+        patches += [(m, name, getattr(shapes, name)) for m in modules if vars(m).get(name) is original]
+    return patches
+
+
+def _standardize_shape(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def standardize(shape: Any) -> Any:
+        if isinstance(shape, list | tuple) and any(isinstance(dim, SymInt) for dim in shape):
+            return tuple(shape)
+        return original(shape)
+
+    return standardize
+
+
+def _no_node(*args: Any, **kwargs: Any) -> None:
+    """Instead of ``Node``: a trace must not leave nodes behind on the user's layers."""
+
+
+def _operation_hook(original: Callable[..., Any]) -> Callable[..., Any]:
+    def symbolic_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _State.hooks is not None and mentions(args, kwargs):
+            return _State.hooks.operation(self, args, kwargs)
+        return original(self, *args, **kwargs)
+
+    return symbolic_call
+
+
+def _layer_body_hook(original: Callable[..., Any]) -> Callable[..., Any]:
+    def symbolic_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _State.hooks is not None and mentions(args, kwargs):
+            return _State.hooks.layer_body(self, args, kwargs)
+        return original(self, *args, **kwargs)
+
+    return symbolic_call
+
+
+def _layer_call_hook(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        hooks = _State.hooks
+        if hooks is not None and mentions(args, kwargs):
+            return hooks.layer_call(self, lambda: original(self, *args, **kwargs), args, kwargs)
+        return original(self, *args, **kwargs)
+
+    return call
+
+
+def _patches() -> list[tuple[Any, str, Any]]:
+    return [
+        (Operation, "symbolic_call", _operation_hook(Operation.symbolic_call)),
+        (Layer, "symbolic_call", _layer_body_hook(Layer.symbolic_call)),
+        (Layer, "__call__", _layer_call_hook(Layer.__call__)),
+        (layer_module, "Node", _no_node),
+        (keras_backend, "standardize_shape", _standardize_shape(keras_backend.standardize_shape)),
+        *_symbolic_checks(),
+        *_shape_rules(),
+        *_bridges(),
+    ]
+
+
+@contextlib.contextmanager
+def tracing(hooks: Hooks) -> Iterator[None]:
+    """Run a block with Keras reporting to ``hooks``; not reentrant."""
+    with _LOCK:
+        if _State.hooks is not None:
+            raise RuntimeError("a trace is already running in this thread")
+        undo: list[tuple[Any, str, Any]] = []
+        filtering = keras.config.is_traceback_filtering_enabled()
+        try:
+            keras.config.disable_traceback_filtering()
+            for owner, name, replacement in _patches():
+                undo.append((owner, name, vars(owner)[name]))
+                setattr(owner, name, replacement)
+            _State.hooks = hooks
+            with TraceScope(hooks):
+                yield
+        finally:
+            _State.hooks = None
+            _State.force = False
+            for owner, name, original in reversed(undo):
+                setattr(owner, name, original)
+            if filtering:
+                keras.config.enable_traceback_filtering()
+
+
+def in_symbolic_layer(layer: Any) -> Callable[..., Any]:
+    """The function that computes a layer: its quantised form where it has one."""
+    if getattr(layer, "quantization_mode", None) is not None:
+        return layer.quantized_call  # type: ignore[no-any-return]
+    return layer.call  # type: ignore[no-any-return]
+
+
+def is_keras_class(cls: type) -> bool:
+    """Whether a class is Keras' own, so that its ``call`` ends in backend code."""
+    return cls.__module__.startswith("keras.src.")
+
+
+def flatten(structure: Any) -> list[Any]:
+    """Leaves of a nested structure, in Keras' order."""
+    return list(keras_tree.flatten(structure))
+
+
+def map_structure(function: Callable[..., Any], *structures: Any) -> Any:
+    """``function`` on every leaf, structure kept."""
+    return keras_tree.map_structure(function, *structures)
+
+
+def to_numpy(x: Any) -> np.ndarray[Any, Any]:
+    """A concrete backend tensor or variable as an array (bfloat16 and float8 through ml_dtypes)."""
+    return np.asarray(keras.ops.convert_to_numpy(x))
+
+
+def build_state(layer: Any) -> tuple[bool, Any]:
+    """What a call may change on a layer without weights: restored after the trace."""
+    return layer.built, layer._build_shapes_dict
+
+
+def restore_build_state(layer: Any, state: tuple[bool, Any]) -> None:
+    """Undo an implicit build that happened while tracing."""
+    layer.built, layer._build_shapes_dict = state
+
+
+def recorded_shapes(model: Any) -> dict[str, Any] | None:
+    """Shapes of the first call's arguments, by argument name, as Keras recorded them."""
+    return getattr(model, "_build_shapes_dict", None)
+
+
+def is_functional(model: Any) -> bool:
+    """Whether a model has a fixed graph of its own (Functional, or a built Sequential)."""
+    return isinstance(model, keras.Model) and bool(getattr(model, "_inputs_struct", None) is not None) or (
+        isinstance(model, keras.Sequential) and getattr(model, "_functional", None) is not None
+    )
+
+
+def functional_structure(model: Any) -> tuple[Any, Any]:
+    """Input and output structures (of KerasTensors) of a functional model."""
+    inner = getattr(model, "_functional", None) or model
+    return inner._inputs_struct, inner._outputs_struct
+
+
+def module_of(layer: Any) -> ModuleType | None:
+    """The module that defines a layer's class, if it is loaded."""
+    return sys.modules.get(type(layer).__module__)
+
+
+def result_type(*kinds: Any) -> str:
+    """Keras' dtype promotion over dtype names and Python number types."""
+    return str(keras_backend.result_type(*kinds))
+
+
+def tensor_spec(shape: Any, dtype: str) -> Any:
+    """An output spec, symbolic sizes kept."""
+    return KerasTensor(tuple(shape), dtype)
+
+
+def dtype_name(dtype: Any) -> str:
+    """A dtype of any framework by Keras' name."""
+    return str(keras_backend.standardize_dtype(dtype))
+
+
+def stored_dtype(variable: Any) -> str:
+    """A variable's own dtype, whatever autocast scope is open."""
+    return str(variable._dtype)
+
+
+def layers_of(model: Any, paths: Any) -> list[tuple[Any, str]]:
+    """(layer, path) for every known layer, the root first, then by path."""
+    found = {id(layer): layer for layer in model._flatten_layers()}
+    known = [(found[identity], path) for identity, path in paths.items() if identity in found]
+    return sorted(known, key=lambda item: item[1])
+
+
+def class_identity(layer: Any) -> tuple[str, str, str | None]:
+    """(module, class name, registered name) as Keras' own serialisation writes them."""
+    cls = type(layer)
+    registered = keras.saving.get_registered_name(cls)
+    module = "keras.layers" if is_keras_class(cls) else cls.__module__
+    return module, cls.__name__, None if registered == cls.__name__ else registered
+
+
+def epsilon(given: float | None) -> float:
+    """A layer's epsilon, or Keras' global one."""
+    return float(keras_backend.epsilon() if given is None else given)
+
+
+def output_names(model: Any) -> list[str]:
+    """Keras' names of a functional model's outputs (the layers that make them); empty for others."""
+    inner = getattr(model, "_functional", None) or model
+    return list(getattr(inner, "output_names", None) or [])

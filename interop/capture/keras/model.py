@@ -1,0 +1,348 @@
+"""A built Keras model becomes a recorded graph that can be written with functions or flat.
+
+Enters: a model and, optionally, its input signature and opset. Leaves: a ``Captured``.
+
+The model is traced twice with different hints for its dynamic dimensions. If the two recordings
+differ, Python code looked at a size: that is an error naming the layer, never a graph that is right
+for one size only. Dimensions the model itself forces to be equal are merged and traced again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from interop.artifact.signature import Signature, TensorSpec, pack
+from interop.capture.keras import compat, paths
+from interop.capture.keras.inputs import CallPlan, output_names, plan_call
+from interop.capture.keras.shapes import Unify
+from interop.capture.keras.symint import SymInt, key, render
+from interop.capture.keras.trace import Trace, TraceResult
+from interop.errors import CaptureError, InteropError, SpecializationError, UnsupportedOp
+from interop.formats.source import ArraySource, TensorSource
+from interop.graph.assemble import LayerCalls, assemble, assemble_flat, attribute_key
+from interop.graph.opsets import IR_VERSIONS, check_opset
+from interop.graph.prune import prune
+from interop.graph.record import Node, Recording, Value
+
+# Two primes per dimension. Sizes near 30 suit models with small position tables; convolutional
+# networks with free height and width need more room; the last pair is for very short limits.
+_HINTS = (
+    ((23, 29, 31, 37, 41, 43, 47, 53), (59, 61, 67, 71, 73, 79, 83, 89)),
+    ((211, 223, 227, 229, 233, 239, 241, 251), (307, 311, 313, 317, 331, 337, 347, 349)),
+    ((3, 5, 7, 11), (13, 17, 19, 23)),
+)
+
+
+@dataclass(frozen=True)
+class VariableRecord:
+    """One tensor that goes to ``weights.safetensors``."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    trainable: bool
+    role: str
+    source: TensorSource
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One layer of the tree, with what it became in the graph."""
+
+    path: str
+    class_name: str
+    module: str
+    registered_name: str | None
+    trainable: bool
+    functions: tuple[str, ...]
+    calls: tuple[str, ...]
+    variables: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry in ``config.json``."""
+        return {
+            "path": self.path,
+            "class": self.class_name,
+            "module": self.module,
+            "registered_name": self.registered_name,
+            "trainable": self.trainable,
+            "functions": list(self.functions),
+            "calls": list(self.calls),
+            "variables": list(self.variables),
+        }
+
+
+@dataclass(frozen=True)
+class _VariableSource:
+    """A Keras variable, read when it is written."""
+
+    variable: Any
+    dtype: str
+    shape: tuple[int, ...]
+
+    def read(self) -> np.ndarray[Any, Any]:
+        return compat.to_numpy(self.variable)
+
+
+class Captured:
+    """A captured model.
+
+    Attributes:
+        signature: inputs and outputs.
+        opset: opset of the default domain.
+        ir_version: ONNX IR version.
+        variables: every tensor of the model, sorted by key; those the graph does not use included.
+        layers: the layer tree, in the order of object paths.
+    """
+
+    def __init__(self, model: Any, recording: Recording, signature: Signature, constants: Mapping[str, Any]) -> None:
+        self.signature = signature
+        self.opset = recording.opset
+        self.ir_version = IR_VERSIONS[recording.opset]
+        self._recording = recording
+        self._objects = paths.walk(model)
+        self.variables = tuple(self._variable_records(constants))
+        self._sources = {record.key: record.source for record in self.variables}
+        self._layers: dict[str, LayerCalls] | None = None
+        self._model = model
+
+    def _variable_records(self, constants: Mapping[str, Any]) -> Iterator[VariableRecord]:
+        records = []
+        for name, variable in self._objects.by_key.items():
+            dtype, shape = compat.stored_dtype(variable), tuple(int(dim) for dim in variable.shape)
+            source = _VariableSource(variable, dtype, shape)
+            role = self._objects.roles[name]
+            records.append(VariableRecord(name, dtype, shape, bool(variable.trainable), role, source))
+        for name, array in constants.items():
+            records.append(
+                VariableRecord(name, array.dtype.name, array.shape, False, "constant", ArraySource(array))
+            )
+        return iter(sorted(records, key=lambda record: record.key))
+
+    @property
+    def layers(self) -> tuple[LayerRecord, ...]:
+        """The layer tree with the functions and calls of each layer."""
+        if self._layers is None:
+            _, self._layers = assemble(self._recording, _no_contents)
+        owned: dict[str, list[str]] = {}
+        layer_paths = set(self._objects.layers.values())
+        for record in self.variables:
+            owner = record.key.rpartition("/")[0]
+            while owner and owner not in layer_paths:
+                owner = owner.rpartition("/")[0]
+            owned.setdefault(owner, []).append(record.key)
+        return tuple(
+            self._layer_record(layer, path, owned.get(path, []))
+            for layer, path in compat.layers_of(self._model, self._objects.layers)
+        )
+
+    def _layer_record(self, layer: Any, path: str, variables: list[str]) -> LayerRecord:
+        assert self._layers is not None
+        calls = self._layers.get(path, LayerCalls())
+        module, name, registered = compat.class_identity(layer)
+        return LayerRecord(
+            path,
+            name,
+            module,
+            registered,
+            bool(layer.trainable),
+            tuple(calls.functions),
+            tuple(calls.calls),
+            tuple(variables),
+        )
+
+    def serialize(self, placements: Mapping[str, Any]) -> bytes:
+        """``model.onnx`` of an artifact: functions kept, every initializer external.
+
+        Args:
+            placements: where each key lies (``.location``, ``.offset``, ``.length``).
+        """
+        import onnx_ir as ir
+
+        from interop.graph.external import external_tensor
+
+        model, self._layers = assemble(self._recording, lambda v: external_tensor(v, placements[v.name]))
+        return bytes(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
+
+    def flat(self) -> Any:
+        """An ``ir.Model`` without functions, the weights in memory under their keys."""
+        from interop.graph.external import memory_tensor
+
+        return assemble_flat(self._recording, lambda v: memory_tensor(v, self._sources[v.name].read()))
+
+
+def _no_contents(value: Value) -> None:
+    """Assemble for structure only."""
+
+
+def capture(model: Any, *, input_signature: Any = None, opset: int | None = None) -> Captured:
+    """Capture a built Keras model as a graph.
+
+    Args:
+        model: a Sequential, Functional or subclassed ``keras.Model`` (or layer), built.
+        input_signature: shapes, ``{"shape", "dtype", "name"}`` dicts, ``keras.InputSpec`` or example arrays in
+            the structure of the model's first argument; by default the model's own. A string as a
+            dimension names it; equal names are equal sizes.
+        opset: ONNX opset, 17 to 23; default 20.
+
+    Raises:
+        UnsupportedOp: an operation has no emitter; names layer and operation.
+        SpecializationError: the model's code depends on the value of a dynamic dimension.
+        CaptureError: the model is not built, or failed on the inputs.
+    """
+    opset = check_opset(opset)
+    if not hasattr(model, "built") or not hasattr(model, "weights"):
+        raise CaptureError(f"expected a Keras model or layer. Received: {type(model).__name__}")
+    if not model.built:
+        raise CaptureError(f"{model.name!r} is not built: call it once on real data, or model.build(input_shape)")
+    plan = plan_call(model, input_signature)
+    objects = paths.walk(model)
+
+    def trace(hints: Callable[[str], Any], dtypes: Mapping[str, str]) -> tuple[Trace, TraceResult]:
+        specs = [
+            (
+                spec.name,
+                dtypes.get(spec.name, spec.dtype),
+                tuple(hints(dim) if isinstance(dim, str) else dim for dim in spec.shape),
+            )
+            for spec in plan.inputs
+        ]
+        run = Trace(opset, objects.layers, objects.variables, model)
+        return run, run.run(lambda symbols: _call(model, plan, symbols), specs)
+
+    result = _trace_twice(plan, trace)
+    names, leaves, structure = output_names(model, result.output)
+    recording = prune(_with_outputs(result.recording, names, leaves))
+    return Captured(model, recording, _signature(plan, recording, structure, result), result.constants)
+
+
+def _call(model: Any, plan: CallPlan, symbols: list[Any]) -> Any:
+    nested = pack(plan.structure, symbols)
+    return model(**nested) if plan.by_argument else model(nested)
+
+
+def _trace_twice(plan: CallPlan, trace: Any) -> TraceResult:
+    """Two agreeing traces; the first family of hints that the model accepts is used."""
+    failure: InteropError | None = None
+    for first, second in _HINTS:
+        try:
+            return _agreeing(plan, trace, first, second)
+        except (UnsupportedOp, SpecializationError):
+            raise
+        except CaptureError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _agreeing(plan: CallPlan, trace: Any, first: tuple[int, ...], second: tuple[int, ...]) -> TraceResult:
+    merged: dict[str, Any] = {}
+    dtypes: dict[str, str] = {}
+    while True:
+        try:
+            results = []
+            for primes in (first, second):
+                run, result = trace(_hints(plan, primes, merged), dtypes)
+                integers = {spec.name for spec in plan.inputs if not spec.dtype_given} & result.integer_inputs
+                if integers - set(dtypes):
+                    dtypes.update(dict.fromkeys(integers, "int32"))
+                    break
+                results.append(result)
+            else:
+                _compare(*results)
+                return results[0]
+        except Unify as needed:
+            _merge(merged, needed)
+
+
+def _hints(plan: CallPlan, primes: tuple[int, ...], merged: Mapping[str, Any]) -> Callable[[str], Any]:
+    names = list(dict.fromkeys(dim for spec in plan.inputs for dim in spec.shape if isinstance(dim, str)))
+    pool = list(primes) + [primes[-1] + 2 * i + 2 for i in range(max(0, len(names) - len(primes)))]
+    sizes = dict(zip(names, pool, strict=False))
+
+    def resolve(name: str) -> Any:
+        while isinstance(merged.get(name), str):
+            name = merged[name]
+        return merged[name] if name in merged else SymInt.symbol(name, sizes[name])
+
+    return resolve
+
+
+def _merge(merged: dict[str, Any], needed: Unify) -> None:
+    """Make two dimensions equal from now on: two names, or a name and a number."""
+    left, right = (dim.name if isinstance(dim, SymInt) else int(dim) for dim in (needed.left, needed.right))
+    if isinstance(right, str) and right not in merged:
+        merged[right] = left if left is not None else None
+    elif isinstance(left, str) and left not in merged:
+        merged[left] = right
+    else:
+        raise CaptureError(f"the model needs dimension {needed.left} to equal {needed.right}") from None
+    if None in merged.values():
+        raise CaptureError(f"the model needs dimension {needed.left} to equal {needed.right}") from None
+
+
+def _fingerprint(recording: Recording) -> Iterator[tuple[str, Any]]:
+    """Everything about a recording that must not depend on the hints, with the layer it belongs to."""
+    index: dict[Value, int] = {}
+
+    def name(value: Value | None) -> Any:
+        if value is None:
+            return None
+        if value.kind == "constant":
+            return attribute_key(value.array)
+        if value.kind == "variable":
+            return value.name
+        return index.setdefault(value, len(index))
+
+    for node in recording.root.nodes():
+        yield node.scope.path, _node_key(node, name)
+    for _, value in recording.outputs:
+        yield "", (name(value), value.dtype, tuple(key(dim) for dim in value.shape or ()))
+
+
+def _node_key(node: Node, name: Callable[[Value | None], Any]) -> Any:
+    attributes = tuple(sorted((k, attribute_key(v)) for k, v in node.attributes.items()))
+    shapes = tuple(None if v.shape is None else tuple(key(dim) for dim in v.shape) for v in node.outputs)
+    return node.op_type, tuple(name(v) for v in node.inputs), tuple(name(v) for v in node.outputs), attributes, shapes
+
+
+def _compare(a: TraceResult, b: TraceResult) -> None:
+    left, right = _fingerprint(a.recording), _fingerprint(b.recording)
+    missing = ("", None)
+    while True:
+        (where, one), (_, other) = next(left, missing), next(right, missing)
+        if one is None and other is None:
+            return
+        if one != other:
+            layer = f"layer {where!r}" if where else "the model's call()"
+            step = (one or other)[0]
+            raise SpecializationError(
+                f"{layer} depends on the value of a dynamic dimension (at {step}): its graph is different for "
+                "another size. Typical causes: a Python loop or `if` over a dimension, int() or NumPy "
+                "arithmetic on a shape. Compute with keras.ops.shape(x) and keras.ops instead, or fix the "
+                "dimension through input_signature."
+            )
+
+
+def _with_outputs(recording: Recording, names: list[str], leaves: list[Value]) -> Recording:
+    taken = {value.name for value in recording.inputs} | set(recording.variables)
+    legal = [f"{name}_output" if name in taken else name for name in names]
+    recording.outputs = list(zip(legal, leaves, strict=True))
+    return recording
+
+
+def _dims(value: Value) -> tuple[int | str, ...]:
+    return tuple(render(dim) if isinstance(dim, SymInt) else int(dim) for dim in value.dims)
+
+
+def _signature(plan: CallPlan, recording: Recording, structure: Any, result: TraceResult) -> Signature:
+    inputs = tuple(
+        TensorSpec(v.name, v.dtype, _dims(v), result.bounds.get(v.name) if "int" in v.dtype else None)
+        for v in recording.inputs
+    )
+    outputs = tuple(TensorSpec(name, v.dtype, _dims(v)) for name, v in recording.outputs)
+    return Signature(inputs, outputs, plan.structure, structure)

@@ -1,0 +1,1 @@
+"""One emitter per Keras operation, one file per family; see registry.py for the form."""

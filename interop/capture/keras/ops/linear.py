@@ -1,0 +1,189 @@
+"""Matrix products, einsum and attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from interop.capture.keras import compat
+from interop.capture.keras.emit import Emit
+from interop.capture.keras.ops.creation import counting
+from interop.capture.keras.ops.elementwise import operands
+from interop.capture.keras.registry import op
+from interop.capture.keras.shapes import merge
+from interop.capture.keras.symint import is_symbolic
+from interop.graph.record import Value
+
+
+def _matmul_spec(operation: Any, x1: Any, x2: Any) -> Any:
+    a, b = list(x1.shape), list(x2.shape)
+    left, right = len(a) == 1, len(b) == 1
+    a = [1, *a] if left else a
+    b = [*b, 1] if right else b
+    merge(a[-1], b[-2])
+    from interop.capture.keras.shapes import broadcast_shapes
+
+    shape = [*broadcast_shapes(a[:-2], b[:-2]), *([] if left else [a[-2]]), *([] if right else [b[-1]])]
+    dtype = compat.result_type(x1.dtype, x2.dtype)
+    if x1.dtype == "int8" and x2.dtype == "int8":
+        dtype = "int32"
+    return compat.tensor_spec(shape, dtype)
+
+
+@op("Matmul", since=13, spec=_matmul_spec)
+def matmul(e: Emit, x1: Any, x2: Any) -> Value:
+    a, b = operands(e, x1, x2, e.spec.dtype)
+    if a.dtype == "bool":
+        a, b = e.cast(a, "int32"), e.cast(b, "int32")
+    return e.node("MatMul", a, b, dtype=a.dtype, shape=tuple(e.spec.shape))
+
+
+@op("Dot", since=13)
+def dot(e: Emit, x1: Any, x2: Any) -> Value:
+    a, b = operands(e, x1, x2, e.spec.dtype)
+    if a.rank == 0 or b.rank == 0:
+        return e.binary("Mul", a, b)
+    if b.rank <= 2:
+        return e.node("MatMul", a, b, dtype=a.dtype)
+    return _contract(e, a, b, [a.rank - 1], [b.rank - 2])
+
+
+def _contract(e: Emit, a: Value, b: Value, axes_a: list[int], axes_b: list[int]) -> Value:
+    """Sum over paired axes as one matrix product: free axes of ``a`` first, then those of ``b``."""
+    free_a = [i for i in range(a.rank) if i not in axes_a]
+    free_b = [i for i in range(b.rank) if i not in axes_b]
+    rows, columns = [a.dims[i] for i in free_a], [b.dims[i] for i in free_b]
+    inner = math.prod(b.dims[i] for i in axes_b)
+    left = e.transpose(a, [*free_a, *axes_a])
+    # Leading axes can stay: MatMul broadcasts over them, and no size needs to be computed.
+    left = e.reshape(left, (*rows, inner)) if len(axes_a) != 1 else left
+    right = e.reshape(e.transpose(b, [*axes_b, *free_b]), (inner, math.prod(columns)))
+    if left.rank == 1:
+        product = e.node("MatMul", left, right, shape=(math.prod(columns),))
+    else:
+        product = e.node("MatMul", left, right, shape=(*rows, math.prod(columns)))
+    return e.reshape(product, (*rows, *columns))
+
+
+@op("Tensordot", since=13)
+def tensordot(e: Emit, x1: Any, x2: Any, *, axes: Any) -> Value:
+    a, b = operands(e, x1, x2, e.spec.dtype)
+    if isinstance(axes, int):
+        axes_a, axes_b = list(range(a.rank - axes, a.rank)), list(range(axes))
+    else:
+        axes_a, axes_b = ([one] if isinstance(one, int) else list(one) for one in axes)
+        axes_a, axes_b = [i % a.rank for i in axes_a], [i % b.rank for i in axes_b]
+    return _contract(e, a, b, axes_a, axes_b)
+
+
+def _parse(subscripts: str, ranks: list[int]) -> tuple[list[str], str]:
+    """Einsum terms with every ellipsis spelt out in capital letters, and the output term."""
+    left, _, right = subscripts.replace(" ", "").partition("->")
+    terms = left.split(",")
+    spare = [chr(code) for code in range(ord("Z"), ord("A") - 1, -1) if chr(code) not in subscripts]
+    widest = max((rank - len(t) + 3 for t, rank in zip(terms, ranks, strict=True) if "..." in t), default=0)
+    spelt = "".join(spare[:widest][::-1])
+    full = []
+    for term, rank in zip(terms, ranks, strict=True):
+        width = rank - len(term) + 3 if "..." in term else 0
+        full.append(term.replace("...", spelt[len(spelt) - width :]))
+    if "->" in subscripts:
+        return full, right.replace("...", spelt)
+    letters = sorted("".join(full))
+    once = "".join(letter for letter in dict.fromkeys(letters) if letters.count(letter) == 1 and letter not in spelt)
+    return full, spelt + once
+
+
+def _einsum_spec(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    terms, output = _parse(operation.subscripts, [len(x.shape) for x in args])
+    sizes: dict[str, Any] = {}
+    for term, x in zip(terms, args, strict=True):
+        for letter, dim in zip(term, x.shape, strict=True):
+            sizes[letter] = merge(sizes[letter], dim) if letter in sizes else dim
+    dtype = compat.result_type(*(x.dtype for x in args))
+    if all(x.dtype == "int8" for x in args):
+        dtype = "int32"
+    return compat.tensor_spec([sizes[letter] for letter in output], dtype)
+
+
+@op("Einsum", since=13, spec=_einsum_spec)
+def einsum(e: Emit, *args: Value, subscripts: str) -> Value:
+    """A two-operand contraction without batch letters as MatMul; the rest as ONNX Einsum."""
+    operation_terms, output = _parse(subscripts, [x.rank for x in args])
+    values = [e.cast(x, e.spec.dtype) for x in args]
+    if len(values) == 2:
+        left, right = operation_terms
+        shared = [letter for letter in right if letter in left and letter not in output]
+        free = [t for t in left if t not in shared], [t for t in right if t not in shared]
+        no_batch = not set(free[0]) & set(free[1]) and len(set(left)) == len(left) and len(set(right)) == len(right)
+        if shared and no_batch and "".join(free[0] + free[1]) == output:
+            places_left, places_right = [left.index(t) for t in shared], [right.index(t) for t in shared]
+            return _contract(e, values[0], values[1], places_left, places_right)
+    equation = ",".join(operation_terms) + "->" + output
+    return e.node("Einsum", *values, equation=equation, shape=tuple(e.spec.shape))
+
+
+def _attention_spec(operation: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+    dtype = compat.result_type(query.dtype, key.dtype, value.dtype)
+    return compat.tensor_spec((*query.shape[:-1], value.shape[-1]), dtype)
+
+
+@op("DotProductAttention", since=16, spec=_attention_spec)
+def dot_product_attention(
+    e: Emit,
+    query: Value,
+    key: Value,
+    value: Value,
+    bias: Value | None = None,
+    mask: Any = None,
+    scale: Any = None,
+    *,
+    is_causal: bool,
+    attn_logits_soft_cap: float | None,
+) -> Value:
+    """softmax(scale * q k^T + bias, masked) v; tensors are (batch, length, heads, size)."""
+    dtype = e.spec.dtype
+    query, key, value = (e.cast(x, dtype) for x in (query, key, value))
+    factor = 1 / math.sqrt(int(query.dims[-1])) if scale is None else scale
+    key, value = (_shared_heads(e, x, query.dims[2]) for x in (key, value))
+    q = e.transpose(query, [0, 2, 1, 3])
+    logits = e.matmul(e.binary("Mul", q, e.tensor(factor, dtype)), e.transpose(key, [0, 2, 3, 1]))
+    if bias is not None:
+        logits = e.binary("Add", logits, e.cast(bias, dtype))
+    if attn_logits_soft_cap is not None:
+        cap = e.like(float(attn_logits_soft_cap), logits)
+        logits = e.binary("Mul", cap, e.unary("Tanh", e.binary("Div", logits, cap)))
+    allowed = None if mask is None else e.tensor(mask, "bool")
+    if is_causal:
+        causal = causal_mask(e, query.dims[1], key.dims[1])
+        allowed = causal if allowed is None else e.binary("And", allowed, causal)
+    if allowed is not None:
+        # Keras' own "minus infinity" for masked logits: 0.7 of the dtype's range.
+        floor = e.scalar(-0.7 * float(_largest(dtype)), dtype)
+        logits = e.node("Where", allowed, logits, floor, dtype=dtype, shape=logits.shape)
+    weights = e.unary("Softmax", logits, axis=-1)
+    mixed = e.matmul(weights, e.transpose(value, [0, 2, 1, 3]))
+    return e.transpose(mixed, [0, 2, 1, 3])
+
+
+def _largest(dtype: str) -> Any:
+    return 3.3895313892515355e38 if dtype == "bfloat16" else np.finfo(dtype).max
+
+
+def _shared_heads(e: Emit, x: Value, heads: Any) -> Value:
+    """Repeat key or value heads for grouped queries."""
+    own = x.dims[2]
+    if is_symbolic(own) or own == heads:
+        return x
+    group = heads // own
+    wide = e.expand(e.unsqueeze(x, [3]), (*x.dims[:3], group, x.dims[3]))
+    return e.reshape(wide, (*x.dims[:2], heads, x.dims[3]))
+
+
+def causal_mask(e: Emit, rows: Any, columns: Any) -> Value:
+    """(rows, columns), true where the column is not after the row."""
+    row = e.unsqueeze(counting(e, rows), [1])
+    column = e.unsqueeze(counting(e, columns), [0])
+    return e.binary("GreaterOrEqual", row, column, dtype="bool")

@@ -1,0 +1,90 @@
+"""Batch, layer and root-mean-square normalisation as native ONNX operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from interop.capture.keras import compat
+from interop.capture.keras.emit import Emit, axis_list
+from interop.capture.keras.registry import op
+from interop.graph.record import Value
+
+
+def _same_spec(operation: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    return compat.tensor_spec(x.shape, x.dtype)
+
+
+@op("BatchNorm", since=15, spec=_same_spec)
+def batch_norm(
+    e: Emit,
+    x: Value,
+    mean: Value,
+    variance: Value,
+    offset: Value | None = None,
+    scale: Value | None = None,
+    *,
+    axis: int,
+    epsilon: float,
+) -> Value:
+    """BatchNormalization over channels at axis 1; other positions are moved there and back."""
+    axis = axis % x.rank
+    count = mean.dims[0]
+    gamma = e.constant(np.ones(int(count)), x.dtype) if scale is None else e.cast(scale, x.dtype)
+    beta = e.constant(np.zeros(int(count)), x.dtype) if offset is None else e.cast(offset, x.dtype)
+    mean, variance = e.cast(mean, x.dtype), e.cast(variance, x.dtype)
+    there = [0, axis, *(i for i in range(1, x.rank) if i != axis)]
+    back = [there.index(i) for i in range(x.rank)]
+    moved = e.transpose(x, there)
+    result = e.node(
+        "BatchNormalization", moved, gamma, beta, mean, variance, shape=moved.shape, epsilon=float(epsilon)
+    )
+    return e.transpose(result, back)
+
+
+@op("LayerNorm", since=17, spec=_same_spec)
+def layer_norm(
+    e: Emit, x: Value, gamma: Value | None = None, beta: Value | None = None, *, axis: Any, epsilon: float | None, rms_scaling: bool
+) -> Value:
+    axes = sorted(axis_list(axis, x.rank))
+    epsilon = compat.epsilon(epsilon)
+    if rms_scaling:
+        return _scaled_by_variance(e, x, gamma, axes, epsilon)
+    rest = [i for i in range(x.rank) if i not in axes]
+    there = [*rest, *axes]
+    back = [there.index(i) for i in range(x.rank)]
+    moved = e.transpose(x, there)
+    dims = tuple(int(x.dims[i]) for i in axes)
+    scale = e.constant(np.ones(dims), x.dtype) if gamma is None else _shaped(e, gamma, dims, x.dtype)
+    bias = None if beta is None else _shaped(e, beta, dims, x.dtype)
+    result = e.node(
+        "LayerNormalization", moved, scale, bias, shape=moved.shape, axis=len(rest) - x.rank, epsilon=float(epsilon)
+    )
+    return e.transpose(result, back)
+
+
+def _shaped(e: Emit, x: Value, dims: tuple[int, ...], dtype: str) -> Value:
+    return e.reshape(e.cast(x, dtype), dims)
+
+
+def _along(e: Emit, x: Value, like: Value, axes: list[int]) -> Value:
+    """A parameter of the normalised axes, broadcastable against ``like``."""
+    return e.reshape(e.cast(x, like.dtype), [like.dims[i] if i in axes else 1 for i in range(like.rank)])
+
+
+def _scaled_by_variance(e: Emit, x: Value, gamma: Value | None, axes: list[int], epsilon: float) -> Value:
+    """Keras' ``rms_scaling``: x * rsqrt(variance + epsilon) * gamma, the mean left in place."""
+    from interop.capture.keras.ops.reduction import variance
+
+    spread = e.binary("Add", variance(e, x, axes, True), e.like(epsilon, x))
+    result = e.binary("Div", x, e.unary("Sqrt", spread))
+    return result if gamma is None else e.binary("Mul", result, _along(e, gamma, x, axes))
+
+
+@op("RMSNorm", since=14, spec=_same_spec)
+def rms_norm(e: Emit, x: Value, scale: Value | None = None, *, axis: Any, epsilon: float | None) -> Value:
+    axes, epsilon = axis_list(axis, x.rank), compat.epsilon(epsilon)
+    power = e.reduce("ReduceMean", e.binary("Mul", x, x), axes, True)
+    result = e.binary("Div", x, e.unary("Sqrt", e.binary("Add", power, e.like(epsilon, x))))
+    return result if scale is None else e.binary("Mul", result, _along(e, scale, x, axes))

@@ -1,0 +1,244 @@
+"""Dimensions that stay symbolic through Python arithmetic.
+
+A ``SymInt`` is an ``int`` whose value is a hint (a prime no layer is likely to use as a size), so
+that any Keras code that computes with shapes runs on it, and which carries the exact expression it
+stands for. Arithmetic keeps the expression; comparisons use the hint.
+
+Invariants:
+- An expression is a polynomial with integer coefficients over *atoms*: a named symbol, or the floor
+  quotient or remainder of two expressions. Equal expressions have equal polynomials.
+- Code that reduces a dimension to a plain number loses the expression. The caller traces twice with
+  different hints and compares, so such a loss is found, never shipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeGuard
+
+Atom = tuple[Any, ...]  # ("s", name) | ("//", Poly, Poly) | ("%", Poly, Poly)
+Monomial = tuple[Atom, ...]  # sorted; repeated atoms are powers
+Poly = tuple[tuple[Monomial, int], ...]  # sorted, no zero coefficients
+
+
+def _poly(terms: dict[Monomial, int]) -> Poly:
+    return tuple(sorted((item for item in terms.items() if item[1]), key=repr))
+
+
+def _constant(value: int) -> Poly:
+    return (((), value),) if value else ()
+
+
+def _expression(value: int) -> Poly:
+    return value.poly if isinstance(value, SymInt) else _constant(int(value))
+
+
+def _add(a: Poly, b: Poly, sign: int = 1) -> Poly:
+    terms = dict(a)
+    for monomial, coefficient in b:
+        terms[monomial] = terms.get(monomial, 0) + sign * coefficient
+    return _poly(terms)
+
+
+def _multiply(a: Poly, b: Poly) -> Poly:
+    terms: dict[Monomial, int] = {}
+    for left, p in a:
+        for right, q in b:
+            monomial = tuple(sorted(left + right, key=repr))
+            terms[monomial] = terms.get(monomial, 0) + p * q
+    return _poly(terms)
+
+
+def _divide_exactly(a: Poly, b: Poly) -> Poly | None:
+    """``a / b`` when ``b`` is one term that divides every term of ``a``."""
+    if len(b) != 1:
+        return None
+    divisor, coefficient = b[0]
+    terms: dict[Monomial, int] = {}
+    for monomial, value in a:
+        rest = list(monomial)
+        for atom in divisor:
+            if atom not in rest:
+                return None
+            rest.remove(atom)
+        if value % coefficient:
+            return None
+        terms[tuple(rest)] = value // coefficient
+    return _poly(terms)
+
+
+def _make(value: int, poly: Poly) -> int:
+    if not poly:
+        return 0
+    if len(poly) == 1 and poly[0][0] == ():
+        return poly[0][1]
+    return SymInt(value, poly)
+
+
+class SymInt(int):
+    """An ``int`` (the hint) that remembers the expression it stands for."""
+
+    poly: Poly
+
+    def __new__(cls, hint: int, poly: Poly) -> SymInt:
+        self = super().__new__(cls, hint)
+        self.poly = poly
+        return self
+
+    @classmethod
+    def symbol(cls, name: str, hint: int) -> SymInt:
+        """A fresh named dimension with the given hint."""
+        return cls(hint, (((("s", name),), 1),))
+
+    @property
+    def name(self) -> str | None:
+        """The symbol's name when the expression is a single symbol, else None."""
+        if len(self.poly) == 1:
+            monomial, coefficient = self.poly[0]
+            if coefficient == 1 and len(monomial) == 1 and monomial[0][0] == "s":
+                return str(monomial[0][1])
+        return None
+
+    def __add__(self, other: Any) -> Any:
+        return self._binary(other, lambda a, b: a + b, _add)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        return self._binary(other, lambda a, b: a - b, lambda a, b: _add(a, b, -1))
+
+    def __rsub__(self, other: Any) -> Any:
+        if not isinstance(other, int):
+            return NotImplemented
+        return _make(int(other) - int(self), _add(_expression(other), self.poly, -1))
+
+    def __mul__(self, other: Any) -> Any:
+        return self._binary(other, lambda a, b: a * b, _multiply)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Any:
+        return _make(-int(self), _multiply(self.poly, _constant(-1)))
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __floordiv__(self, other: Any) -> Any:
+        return floor_divide(self, other) if isinstance(other, int) else NotImplemented
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return floor_divide(other, self) if isinstance(other, int) else NotImplemented
+
+    def __mod__(self, other: Any) -> Any:
+        return remainder(self, other) if isinstance(other, int) else NotImplemented
+
+    def __rmod__(self, other: Any) -> Any:
+        return remainder(other, self) if isinstance(other, int) else NotImplemented
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        if modulo is None and isinstance(other, int) and not isinstance(other, SymInt) and 0 <= other <= 8:
+            result: Any = 1
+            for _ in range(other):
+                result = self * result
+            return result
+        return super().__pow__(other, modulo)
+
+    def __int__(self) -> int:
+        return int.__index__(self)
+
+    # Comparisons and hashing are int's own, on the hint.
+
+    def __repr__(self) -> str:
+        return render(self)
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SymInt, (int(self), self.poly)
+
+    def __copy__(self) -> SymInt:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> SymInt:
+        return self
+
+    def _binary(
+        self, other: Any, number: Callable[[int, int], int], poly: Callable[[Poly, Poly], Poly]
+    ) -> Any:
+        if not isinstance(other, int):
+            return NotImplemented if not isinstance(other, float) else number(int(self), other)  # type: ignore[arg-type]
+        return _make(number(int(self), int(other)), poly(self.poly, _expression(other)))
+
+
+def floor_divide(a: int, b: int) -> int:
+    """``a // b`` with the expression kept; the numerator of a kept quotient is never negative.
+
+    ONNX integer division truncates while Python's floors, so ``-(-n // k)`` (the usual ceiling) is
+    rewritten to ``(n + k - 1) // k``.
+    """
+    if not isinstance(a, SymInt) and not isinstance(b, SymInt):
+        return int(a) // int(b)
+    exact = _divide_exactly(_expression(a), _expression(b))
+    if exact is not None:
+        return _make(int(a) // int(b), exact)
+    if int(a) < 0 and int(b) > 0:
+        return -floor_divide(-a + b - 1, b)
+    return SymInt(int(a) // int(b), ((((("//", _expression(a), _expression(b))),), 1),))
+
+
+def remainder(a: int, b: int) -> int:
+    """``a % b`` with the expression kept; an exact division gives the plain number 0."""
+    if not isinstance(a, SymInt) and not isinstance(b, SymInt):
+        return int(a) % int(b)
+    if _divide_exactly(_expression(a), _expression(b)) is not None:
+        return 0
+    return SymInt(int(a) % int(b), ((((("%", _expression(a), _expression(b))),), 1),))
+
+
+def same(a: int | None, b: int | None) -> bool:
+    """Whether two dimensions are equal for every value of their symbols."""
+    if a is None or b is None:
+        return False
+    if isinstance(a, SymInt) or isinstance(b, SymInt):
+        return _expression(a) == _expression(b)
+    return int(a) == int(b)
+
+
+def is_symbolic(value: Any) -> TypeGuard[SymInt]:
+    """Whether ``value`` is a dimension that is not a plain number."""
+    return isinstance(value, SymInt)
+
+
+def _render_poly(poly: Poly) -> str:
+    terms = []
+    # Constants last, as people write sums.
+    for monomial, coefficient in sorted(poly, key=lambda item: (item[0] == (), repr(item))):
+        factors = [_render_atom(atom) for atom in monomial]
+        sign = "-" if coefficient < 0 else "+"
+        if not factors or abs(coefficient) != 1:
+            factors.insert(0, str(abs(coefficient)))
+        terms.append((sign, "*".join(factors)))
+    text = "".join(f" {sign} {body}" for sign, body in terms)
+    return text.removeprefix(" + ").replace(" - ", "-", 1) if text.startswith(" - ") else text[3:]
+
+
+def _render_atom(atom: Atom) -> str:
+    if atom[0] == "s":
+        return str(atom[1])
+    left, right = _render_poly(atom[1]), _render_poly(atom[2])
+    left = f"({left})" if " " in left else left
+    right = f"({right})" if " " in right or "*" in right else right
+    return f"floor({left}/{right})" if atom[0] == "//" else f"mod({left}, {right})"
+
+
+def render(value: int) -> str:
+    """The expression as text, such as ``floor((height + 1)/2)``; a plain number as itself."""
+    return _render_poly(_expression(value)) or "0"
+
+
+def key(value: Any) -> Any:
+    """A hashable form in which two traces with different hints agree: the expression, not the hint."""
+    return ("dim", value.poly) if isinstance(value, SymInt) else value

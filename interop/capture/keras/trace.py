@@ -1,0 +1,261 @@
+"""One run of a Keras model on traced tensors.
+
+Enters: a built model, its inputs as specs, the opset and a hint for every dynamic dimension.
+Leaves: a ``Recording``: every operation as ONNX nodes in the scope of the layer call that made it.
+
+Invariants:
+- The model's own code runs, through ``Layer.__call__``, so masks, the training flag, dtype policies
+  and input checks are Keras' own.
+- Nothing of the model is changed: no nodes, no variables, no build state is left behind.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from interop.capture.keras import compat, registry
+from interop.capture.keras.emit import Emit
+from interop.capture.keras.shapes import Unify
+from interop.capture.keras.symint import is_symbolic
+from interop.errors import CaptureError, InteropError, UnsupportedOp
+from interop.graph.record import Recorder, Recording, Value
+
+
+@dataclass
+class TraceResult:
+    """A finished trace.
+
+    Attributes:
+        recording: the graph.
+        output: the model's output structure, with values as leaves.
+        constants: large constants that are stored with the weights, by key.
+        bounds: inclusive index range of integer inputs that feed a lookup, by input name.
+        integer_inputs: float inputs whose first use is a cast to integers.
+    """
+
+    recording: Recording
+    output: Any
+    constants: dict[str, Any]
+    bounds: dict[str, tuple[int, int]]
+    integer_inputs: set[str] = field(default_factory=set)
+
+
+@cache
+def _call_signature(cls: type) -> inspect.Signature:
+    return inspect.signature(cls.call)  # type: ignore[attr-defined]
+
+
+class Trace:
+    """The hooks of one run; see ``compat.Hooks``."""
+
+    def __init__(
+        self, opset: int, layer_paths: Mapping[int, str], variable_keys: Mapping[int, str], model: Any
+    ) -> None:
+        self.recorder = Recorder(opset)
+        self.emit = Emit(self.recorder)
+        self.emit.bound = self._bound
+        self._layer_paths = layer_paths
+        self._variable_keys = variable_keys
+        self._model = model
+        self._variables: dict[int, Any] = {}
+        self._touched: dict[int, tuple[Any, Any]] = {}
+        self._bounds: dict[str, tuple[int, int]] = {}
+        self.failed_at: str | None = None
+
+    def run(self, call: Callable[[list[Any]], Any], inputs: list[tuple[str, str, tuple[Any, ...]]]) -> TraceResult:
+        """Trace ``call(inputs)``; ``inputs`` are (name, dtype, shape) triples."""
+        symbols = [compat.Sym(self.recorder.input(*spec)) for spec in inputs]
+        try:
+            with compat.tracing(self):
+                output = call(symbols)
+        except (InteropError, Unify):
+            raise
+        except compat.RawFrameworkCall as error:
+            raise UnsupportedOp(
+                f"{self._where()}: {error}. Only keras.ops and Keras layers can be captured: write this layer with "
+                "keras.ops (each framework function has a counterpart there)."
+            ) from error
+        except Exception as error:
+            raise CaptureError(f"{self._where()}: {type(error).__name__}: {error}") from error
+        finally:
+            for layer, state in self._touched.values():
+                compat.restore_build_state(layer, state)
+        output = compat.map_structure(self._to_value, output)
+        leaves = [leaf for leaf in compat.flatten(output) if leaf is not None]
+        recording = self.recorder.finish([(str(i), leaf) for i, leaf in enumerate(leaves)])
+        return TraceResult(recording, output, self.emit.constants, self._bounds, self._integer_inputs())
+
+    def _where(self) -> str:
+        return f"layer {self.failed_at!r}" if self.failed_at else "the model's call()"
+
+    # Hooks
+
+    def layer_call(self, layer: Any, run: Callable[[], Any], args: Any, kwargs: Any) -> Any:
+        if layer is self._model:
+            return self._guarded(run)
+        if not layer.built:
+            self._touched.setdefault(id(layer), (layer, compat.build_state(layer)))
+        scope = self.recorder.open(self._path(layer), type(layer).__name__)
+        scope.witnesses.extend(_values([args, kwargs]))
+        try:
+            return self._guarded(run)
+        finally:
+            self.recorder.close(scope)
+
+    def _guarded(self, run: Callable[[], Any]) -> Any:
+        try:
+            return run()
+        except Exception:
+            if self.failed_at is None:
+                self.failed_at = self.recorder.scope.path
+            raise
+
+    def layer_body(self, layer: Any, args: Any, kwargs: Any) -> Any:
+        emitter = registry.find_layer(type(layer).__name__, self.recorder.opset)
+        if emitter is None or not compat.is_keras_class(type(layer)):
+            return compat.in_symbolic_layer(layer)(*args, **kwargs)
+        args, kwargs = self._to_values(args), self._to_values(kwargs)
+        self.emit.spec = None
+        self.emit.arguments = _values([args, kwargs])
+        result = emitter.function(self.emit, layer, *args, **kwargs)
+        return compat.map_structure(_to_sym, result)
+
+    def operation(self, operation: Any, args: Any, kwargs: Any) -> Any:
+        cls = type(operation)
+        emitter = registry.find_op(cls.__name__, self.recorder.opset)
+        if emitter is None or not compat.is_keras_class(cls):
+            if compat.is_keras_class(cls):
+                raise self._unsupported(f"keras operation {cls.__name__}")
+            return operation.call(*args, **kwargs)
+        spec = (emitter.spec or _keras_spec)(operation, *args, **kwargs)
+        if kwargs:
+            bound = _call_signature(cls).bind(operation, *args, **kwargs)
+            bound.apply_defaults()
+            args, kwargs = bound.args[1:], bound.kwargs
+        values = self._to_values(args)
+        self.emit.spec = spec
+        self.emit.arguments = _values(values)
+        attributes = {name: getattr(operation, name) for name in emitter.attributes}
+        result = emitter.function(self.emit, *values, **attributes, **kwargs)
+        return self._results(result, spec)
+
+    def function(self, name: str, args: Any, kwargs: Any, symbolic: Callable[..., Any] | None) -> Any:
+        emitter = registry.find_function(name, self.recorder.opset)
+        if emitter is not None:
+            args, kwargs = self._to_values(args), self._to_values(kwargs)
+            self.emit.spec = None
+            self.emit.arguments = _values([args, kwargs])
+            return compat.map_structure(_to_sym, emitter.function(self.emit, *args, **kwargs))
+        if symbolic is None:
+            raise self._unsupported(f"keras backend function {name}")
+        return compat.run_symbolic(symbolic, args, kwargs)
+
+    def variable(self, variable: Any) -> Any:
+        found = self._variables.get(id(variable))
+        if found is None:
+            key = self._variable_keys.get(id(variable))
+            if key is None:
+                raise CaptureError(
+                    f"layer {self.recorder.scope.path!r} uses the variable {variable.path!r}, which does not belong "
+                    "to the model. Build the model (call it once on real data) and keep every variable and "
+                    "layer it uses as an attribute of the layer that uses it."
+                )
+            found = compat.Sym(self.recorder.variable(key, str(variable._dtype), tuple(variable.shape)))
+            self._variables[id(variable)] = found
+        return found
+
+    # Conversions
+
+    def _to_value(self, x: Any) -> Any:
+        if isinstance(x, compat.Sym):
+            return x.value
+        if isinstance(x, compat.Variable):
+            return self._to_value(x.value)
+        if x is None or isinstance(x, Value):
+            return x
+        return self.emit.tensor(x)
+
+    def _to_values(self, structure: Any) -> Any:
+        """Traced tensors and variables as values, everything else as it is."""
+        if isinstance(structure, compat.Sym | compat.Variable):
+            return self._to_value(structure)
+        if isinstance(structure, dict):
+            return {key: self._to_values(item) for key, item in structure.items()}
+        if type(structure) in (list, tuple):
+            return type(structure)(self._to_values(item) for item in structure)
+        return structure
+
+    def _results(self, result: Any, spec: Any) -> Any:
+        """Values as traced tensors with the dtype and shape Keras infers."""
+        if isinstance(result, list | tuple):
+            return type(spec)(self._results(item, part) for item, part in zip(result, spec, strict=True))
+        if not isinstance(result, Value):
+            return result
+        wanted = str(spec.dtype)
+        if result.dtype != wanted:
+            result.shape = tuple(spec.shape)
+            result = self.emit.cast(result, wanted)
+        if result.shape is None or not any(is_symbolic(dim) for dim in result.shape):
+            result.shape = tuple(spec.shape) if None not in spec.shape else result.shape
+        return compat.Sym(result)
+
+    def _path(self, layer: Any) -> str:
+        known = self._layer_paths.get(id(layer))
+        if known is not None:
+            return known
+        outer = self.recorder.scope.path
+        return f"{outer}/{layer.name}" if outer else str(layer.name)
+
+    def _unsupported(self, what: str) -> UnsupportedOp:
+        where = self.recorder.scope.path
+        return UnsupportedOp(
+            f"{f'layer {where!r}' if where else 'the model'} uses the {what}, which has no ONNX emitter. "
+            "Write that step with other keras.ops functions, or add an emitter: one function in "
+            "interop/capture/keras/ops (the README shows how)."
+        )
+
+    def _bound(self, indices: Value, count: int) -> None:
+        """Note that ``indices`` look up one of ``count`` rows, if they come straight from an input."""
+        if indices.origin is not None and not is_symbolic(count):
+            name = indices.origin.name
+            low, high = self._bounds.get(name, (0, count - 1))
+            self._bounds[name] = (low, min(high, count - 1))
+
+    def _integer_inputs(self) -> set[str]:
+        floats = {value: value.name for value in self.recorder.inputs if value.dtype.startswith(("float", "bf"))}
+        uses: dict[str, list[bool]] = {}
+        for node in self.recorder.root.nodes():
+            for value in node.inputs:
+                if value in floats:
+                    integer = node.op_type == "Cast" and node.outputs[0].dtype.startswith("int")
+                    uses.setdefault(floats[value], []).append(integer)
+        return {name for name, casts in uses.items() if any(casts) and name in self._bounds}
+
+
+def _keras_spec(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    return operation.compute_output_spec(*args, **kwargs)
+
+
+def _to_sym(x: Any) -> Any:
+    return compat.Sym(x) if isinstance(x, Value) else x
+
+
+def _values(structure: Any) -> list[Value]:
+    """Every value in nested arguments, traced tensors unwrapped."""
+    found: list[Value] = []
+    stack = [structure]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Value):
+            found.append(item)
+        elif isinstance(item, compat.Sym):
+            found.append(item.value)
+        elif isinstance(item, dict):
+            stack.extend(reversed(list(item.values())))
+        elif isinstance(item, list | tuple):
+            stack.extend(reversed(item))
+    return found

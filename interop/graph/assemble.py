@@ -1,0 +1,386 @@
+"""A recording becomes an onnx-ir model: as local functions (the artifact) or flat (plain ONNX).
+
+Enters: a ``Recording``. Leaves: an ``ir.Model`` and, for the functions form, which functions and
+call nodes belong to each layer path.
+
+Invariants of the functions form:
+- One function per distinct body; one node per layer call, named ``<object path>#<n>``.
+- A function's inputs are its data in order of first use, then its variables in order of first use;
+  values that layers deeper or further along need are passed by lowest common ancestor.
+- No constant is external and no variable is inline: a variable is an initializer of the main graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from interop.graph.opsets import IR_VERSIONS
+from interop.graph.record import Node, Recording, Scope, Value
+from interop.graph.typecodes import onnx_type_code
+
+FUNCTION_DOMAIN = "interop.layers"
+
+Contents = Callable[[Value], Any]  # variable -> ir tensor (external or in memory)
+
+
+@dataclass(slots=True)
+class LayerCalls:
+    """The functions and call nodes of one layer path, in order of first call."""
+
+    functions: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class _Interface:
+    """What a scope takes from outside and gives to the outside; dicts keep the order of first use."""
+
+    inputs: dict[Value, None] = field(default_factory=dict)
+    outputs: dict[Value, None] = field(default_factory=dict)
+
+
+def _interfaces(recording: Recording) -> dict[Scope, _Interface]:
+    """Inputs and outputs of every scope; cost is linear in uses times nesting depth."""
+    table: dict[Scope, _Interface] = {scope: _Interface() for scope in recording.root.walk()}
+    root = recording.root
+
+    def use(value: Value, consumer: Scope) -> None:
+        if value.kind == "constant":
+            return
+        producer = value.scope or root
+        inside, outside = consumer, producer
+        while inside is not outside:
+            if inside.depth >= outside.depth:
+                if value in table[inside].inputs:
+                    return  # passed in here already, so its way from the producer exists
+                table[inside].inputs[value] = None
+                assert inside.parent is not None
+                inside = inside.parent
+            else:
+                table[outside].outputs[value] = None
+                assert outside.parent is not None
+                outside = outside.parent
+
+    for node in recording.root.nodes():
+        for value in node.inputs:
+            if value is not None:
+                use(value, node.scope)
+    for _, value in recording.outputs:
+        use(value, root)
+    # An output found through a deeper consumer must leave every scope on its way up: done above,
+    # because the walk climbs one level at a time from the producer.
+    return table
+
+
+class _Names:
+    """Unique names within one graph or function."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._next: dict[str, int] = {}
+
+    def unique(self, wanted: str) -> str:
+        name = wanted
+        while name in self._taken:
+            self._next[wanted] = self._next.get(wanted, 0) + 1
+            name = f"{wanted}_{self._next[wanted]}"
+        self._taken.add(name)
+        return name
+
+
+def _type(dtype: str) -> Any:
+    return ir.TensorType(data_type(dtype))
+
+
+def data_type(dtype: str) -> Any:
+    """The onnx-ir data type of a NumPy or ml_dtypes name."""
+    return ir.DataType(onnx_type_code(dtype))
+
+
+def _attributes(attributes: dict[str, Any]) -> list[Any]:
+    made = []
+    for name, value in attributes.items():
+        if isinstance(value, np.ndarray):
+            made.append(ir.AttrTensor(name, ir.Tensor(value)))
+        elif isinstance(value, bool):
+            made.append(ir.AttrInt64(name, int(value)))
+        elif isinstance(value, int):
+            made.append(ir.AttrInt64(name, value))
+        elif isinstance(value, float):
+            made.append(ir.AttrFloat32(name, value))
+        elif isinstance(value, str):
+            made.append(ir.AttrString(name, value))
+        elif value and all(isinstance(item, str) for item in value):
+            made.append(ir.AttrStrings(name, list(value)))
+        elif value and any(isinstance(item, float) for item in value):
+            made.append(ir.AttrFloat32s(name, [float(item) for item in value]))
+        else:
+            made.append(ir.AttrInt64s(name, [int(item) for item in value]))
+    return made
+
+
+def _constant_key(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+    return ("constant", array.dtype.name, array.shape, array.tobytes())
+
+
+def attribute_key(value: Any) -> Any:
+    """A hashable form of an attribute."""
+    if isinstance(value, np.ndarray):
+        return _constant_key(value)
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+class _Writer:
+    """Writes the nodes of one graph or function body."""
+
+    def __init__(self, names: _Names, label: Callable[[Node], str]) -> None:
+        self.values: dict[Value, Any] = {}
+        self.nodes: list[Any] = []
+        self._constants: dict[tuple[Any, ...], Any] = {}
+        self._names = names
+        self._label = label
+
+    def bind(self, value: Value, name: str, *, shape: Any = None) -> Any:
+        made = ir.Value(name=self._names.unique(name), type=_type(value.dtype), shape=shape)
+        self.values[value] = made
+        return made
+
+    def use(self, value: Value | None) -> Any:
+        if value is None:
+            return None
+        if value.kind == "constant":
+            return self._constant(value)
+        return self.values[value]
+
+    def _constant(self, value: Value) -> Any:
+        assert value.array is not None
+        key = _constant_key(value.array)
+        made = self._constants.get(key)
+        if made is None:
+            node = ir.Node("", "Constant", [], [ir.AttrTensor("value", ir.Tensor(value.array))])
+            made = node.outputs[0]
+            made.name = self._names.unique(value.name or "constant")
+            made.type = _type(value.dtype)
+            node.name = made.name
+            self.nodes.append(node)
+            self._constants[key] = made
+        return made
+
+    def node(self, node: Node) -> None:
+        label = self._names.unique(self._label(node))
+        made = ir.Node(
+            node.domain,
+            node.op_type,
+            [self.use(value) for value in node.inputs],
+            _attributes(node.attributes),
+            num_outputs=len(node.outputs),
+            name=label,
+        )
+        for index, (value, output) in enumerate(zip(node.outputs, made.outputs, strict=True)):
+            output.name = label if index == 0 else self._names.unique(f"{label}.{index}")
+            output.type = _type(value.dtype)
+            self.values[value] = output
+        self.nodes.append(made)
+
+    def call(self, name: str, function: str, inputs: list[Value], outputs: list[Value]) -> None:
+        made = ir.Node(
+            FUNCTION_DOMAIN,
+            function,
+            [self.use(value) for value in inputs],
+            num_outputs=len(outputs),
+            name=name,
+        )
+        for index, (value, output) in enumerate(zip(outputs, made.outputs, strict=True)):
+            output.name = self._names.unique(name if len(outputs) == 1 else f"{name}.{index}")
+            output.type = _type(value.dtype)
+            self.values[value] = output
+        self.nodes.append(made)
+
+
+class _Functions:
+    """Distinct function bodies and the layers that call them."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._interfaces = _interfaces(recording)
+        self._names = _Names()
+        self._by_body: dict[Any, str] = {}
+        self._opset = recording.opset
+        self.functions: list[Any] = []
+        self.layers: dict[str, LayerCalls] = {}
+        self.signature: dict[Scope, tuple[str, list[Value], list[Value]]] = {}
+
+    def define(self, root: Scope) -> None:
+        """Define the function of every scope below ``root``, callees first."""
+        for scope in reversed(list(root.walk())):
+            if scope is not root and self._interfaces[scope].outputs:
+                self._define(scope)
+        for scope in root.walk():
+            if scope in self.signature:
+                calls = self.layers.setdefault(scope.path, LayerCalls())
+                name = self.signature[scope][0]
+                if name not in calls.functions:
+                    calls.functions.append(name)
+                calls.calls.append(scope.call_name)
+
+    def _define(self, scope: Scope) -> None:
+        outputs = list(self._interfaces[scope].outputs)
+        inputs = self._ordered_inputs(scope)
+        body = self._body_key(scope, inputs, outputs)
+        name = self._by_body.get(body)
+        if name is None:
+            name = self._names.unique(scope.label)
+            self._by_body[body] = name
+            self.functions.append(self._build(scope, name, inputs, outputs))
+        self.signature[scope] = (name, inputs, outputs)
+
+    def _ordered_inputs(self, scope: Scope) -> list[Value]:
+        used: dict[Value, None] = {}
+        for item in scope.items:
+            if isinstance(item, Scope):
+                if item in self.signature:
+                    used.update(dict.fromkeys(self.signature[item][1]))
+            else:
+                used.update(dict.fromkeys(value for value in item.inputs if value is not None))
+        outside = self._interfaces[scope].inputs
+        # A value can pass through only to leave again (a layer that returns its captured input).
+        ordered = [value for value in used if value in outside]
+        ordered += [value for value in self._interfaces[scope].outputs if value in outside]
+        ordered = list(dict.fromkeys(ordered))
+        return sorted(ordered, key=lambda value: value.kind == "variable")
+
+    def _body_key(self, scope: Scope, inputs: list[Value], outputs: list[Value]) -> Any:
+        index: dict[Value, int] = {value: i for i, value in enumerate(inputs)}
+
+        def name(value: Value | None) -> Any:
+            if value is None:
+                return None
+            if value.kind == "constant":
+                assert value.array is not None
+                return _constant_key(value.array)
+            return index[value]
+
+        steps: list[Any] = []
+        for item in scope.items:
+            if isinstance(item, Scope):
+                if item not in self.signature:
+                    continue
+                function, taken, given = self.signature[item]
+                steps.append((function, tuple(name(value) for value in taken)))
+            else:
+                given = list(item.outputs)
+                attributes = tuple(sorted((k, attribute_key(v)) for k, v in item.attributes.items()))
+                taken_names = tuple(name(value) for value in item.inputs)
+                steps.append((item.domain, item.op_type, taken_names, len(given), attributes))
+            for value in given:
+                index[value] = len(index)
+        return scope.label, len(inputs), tuple(steps), tuple(index[value] for value in outputs)
+
+    def _build(self, scope: Scope, name: str, inputs: list[Value], outputs: list[Value]) -> Any:
+        writer = _Writer(_Names(), lambda node: node.op_type.lower())
+        for value in inputs:
+            writer.bind(value, value.name.rsplit("/", 1)[-1] if value.kind == "variable" else "input")
+        self.write(scope, writer)
+        graph = ir.Graph(
+            [writer.values[value] for value in inputs],
+            [writer.values[value] for value in outputs],
+            nodes=writer.nodes,
+            opset_imports={"": self._opset, FUNCTION_DOMAIN: 1},
+        )
+        return ir.Function(FUNCTION_DOMAIN, name, graph=graph, attributes=[])
+
+    def write(self, scope: Scope, writer: _Writer) -> None:
+        """Write a scope's own nodes and its calls."""
+        for item in scope.items:
+            if isinstance(item, Node):
+                writer.node(item)
+            elif item in self.signature:
+                function, inputs, outputs = self.signature[item]
+                writer.call(item.call_name, function, inputs, outputs)
+
+
+def _shape(value: Value) -> Any:
+    return ir.Shape([dim if type(dim) is int else str(dim) for dim in value.dims])
+
+
+def _finish(recording: Recording, writer: _Writer, functions: list[Any], contents: Contents) -> Any:
+    """Outputs, initializers and metadata around the written nodes."""
+    outputs = []
+    renamed: set[Value] = set()
+    for name, value in recording.outputs:
+        made = None if value.kind == "constant" else writer.values[value]
+        if made is None or value.kind != "result" or value in renamed:
+            node = ir.Node("", "Identity", [writer.use(value)], name=f"{name}#identity")
+            made = node.outputs[0]
+            writer.nodes.append(node)
+        renamed.add(value)
+        made.name = name
+        made.type = _type(value.dtype)
+        made.shape = _shape(value)
+        outputs.append(made)
+    initializers = []
+    for value in recording.variables.values():
+        made = writer.values[value]
+        made.const_value = contents(value)
+        initializers.append(made)
+    opset_imports = {"": recording.opset}
+    if functions:
+        opset_imports[FUNCTION_DOMAIN] = 1
+    graph = ir.Graph(
+        [writer.values[value] for value in recording.inputs],
+        outputs,
+        nodes=writer.nodes,
+        initializers=initializers,
+        opset_imports=opset_imports,
+        name="model",
+    )
+    return ir.Model(
+        graph, ir_version=IR_VERSIONS[recording.opset], producer_name="interop", functions=functions
+    )
+
+
+def _bind_root(recording: Recording, writer: _Writer) -> None:
+    for value in recording.inputs:
+        writer.bind(value, value.name, shape=_shape(value))
+    for value in recording.variables.values():
+        writer.bind(value, value.name, shape=_shape(value))
+
+
+def assemble(recording: Recording, contents: Contents) -> tuple[Any, dict[str, LayerCalls]]:
+    """The model with one local function per distinct layer body.
+
+    Args:
+        recording: the recorded graph.
+        contents: gives each variable's tensor; it must have the variable's key as its name.
+
+    Returns:
+        The ``ir.Model`` and, by layer path, the functions and call nodes.
+    """
+    functions = _Functions(recording)
+    functions.define(recording.root)
+    writer = _Writer(_Names(_reserved(recording)), lambda node: node.op_type.lower())
+    _bind_root(recording, writer)
+    functions.write(recording.root, writer)
+    return _finish(recording, writer, functions.functions, contents), functions.layers
+
+
+def assemble_flat(recording: Recording, contents: Contents) -> Any:
+    """The model without functions; node and value names start with the layer's object path."""
+    writer = _Writer(
+        _Names(_reserved(recording)),
+        lambda node: f"{node.scope.path}/{node.op_type.lower()}" if node.scope.path else node.op_type.lower(),
+    )
+    _bind_root(recording, writer)
+    for node in recording.root.nodes():
+        writer.node(node)
+    return _finish(recording, writer, [], contents)
+
+
+def _reserved(recording: Recording) -> set[str]:
+    """Output names, kept free for the outputs themselves."""
+    taken = {value.name for value in recording.inputs} | set(recording.variables)
+    return {name for name, _ in recording.outputs} - taken

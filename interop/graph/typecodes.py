@@ -1,0 +1,38 @@
+"""Element types: NumPy and ml_dtypes names against ONNX ``TensorProto.DataType`` codes.
+
+Source: onnx.proto, TensorProto.DataType (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+"""
+
+from __future__ import annotations
+
+_CODES = {
+    "float32": 1,
+    "uint8": 2,
+    "int8": 3,
+    "uint16": 4,
+    "int16": 5,
+    "int32": 6,
+    "int64": 7,
+    "string": 8,
+    "bool": 9,
+    "float16": 10,
+    "float64": 11,
+    "uint32": 12,
+    "uint64": 13,
+    "complex64": 14,
+    "complex128": 15,
+    "bfloat16": 16,
+    "float8_e4m3fn": 17,
+    "float8_e4m3fnuz": 18,
+    "float8_e5m2": 19,
+    "float8_e5m2fnuz": 20,
+    "uint4": 21,
+    "int4": 22,
+}
+
+
+def onnx_type_code(dtype: str) -> int:
+    """The ``TensorProto.DataType`` code of a dtype name."""
+    if dtype not in _CODES:
+        raise ValueError(f"ONNX has no element type for dtype {dtype!r}")
+    return _CODES[dtype]

@@ -1,0 +1,1 @@
+"""Reference models as code: what tests, benchmarks and the demo convert."""

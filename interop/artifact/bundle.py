@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from interop.artifact import archive, guard, publish
+from interop.artifact import archive, guard
 from interop.artifact import config as config_file
 from interop.artifact.files import (
     CONFIG,
@@ -28,12 +28,13 @@ from interop.artifact.files import (
     FileRecord,
     Region,
     cache_root,
+    existing,
+    is_zip,
     open_regular,
 )
 from interop.artifact.relocate import relocate
 from interop.artifact.schema import parse_model
 from interop.artifact.signature import Signature
-from interop.artifact.sinks import ArchiveSink, DirectorySink, Sink
 from interop.artifact.tensors import Placement, TensorFile, map_region, read_entries
 from interop.errors import ArtifactError, InteropError
 from interop.formats.mapping import TensorMapping
@@ -97,6 +98,8 @@ def write_bundle(
         ArtifactError: what was to be written is no valid artifact; nothing was replaced.
         OSError: the disk is full or fails; nothing was replaced.
     """
+    from interop.artifact import publish, sinks
+
     path = Path(path)
     tensor_files = [TensorFile.plan(WEIGHTS, weights)]
     if optimizer:
@@ -105,7 +108,9 @@ def write_bundle(
     model = graph(weight_file.placements())
     _check_own(model, config, weight_file)
     with publish.stage(path, overwrite=overwrite) as staging:
-        sink: Sink = ArchiveSink(staging.descriptor) if publish.is_zip(path) else DirectorySink(staging.path)
+        sink: sinks.Sink = (
+            sinks.ArchiveSink(staging.descriptor) if is_zip(path) else sinks.DirectorySink(staging.path)
+        )
         records = {file.name: file.write(sink) for file in tensor_files}
         records[GRAPH] = sink.add(GRAPH, len(model), [memoryview(model)])
         listed = {name: records[name].to_json() for name in NAMES if name in records}
@@ -113,11 +118,7 @@ def write_bundle(
         config_file.parse(text)
         records[CONFIG] = sink.add(CONFIG, len(text), [memoryview(text)])
         sink.finish()
-        size = (
-            os.fstat(staging.descriptor).st_size
-            if publish.is_zip(path)
-            else sum(r.size for r in records.values())
-        )
+        size = os.fstat(staging.descriptor).st_size if is_zip(path) else sum(r.size for r in records.values())
         staging.publish()
     return BundleFiles(path, {name: records[name] for name in NAMES if name in records}, size)
 
@@ -240,7 +241,7 @@ def open_bundle(path: str | os.PathLike[str], *, verify_digest: bool) -> Bundle:
         ArtifactError: it is no artifact.
     """
     path = Path(path)
-    real = publish.existing(path)
+    real = existing(path)
     try:
         regions = _open_zip(real) if real.is_file() else _open_directory(real)
         try:

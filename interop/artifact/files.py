@@ -9,6 +9,7 @@ read and mapped, so that a file replaced meanwhile cannot slip in between.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -32,6 +33,7 @@ MAX_GRAPH_BYTES = 256 << 20
 """A model.onnx longer than this is refused before it is read: weights do not live in it."""
 
 _HASH_CHUNK_BYTES = 4 << 20
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,37 @@ class Region:
                 f"{self.name} is {self.size} bytes but config.json records {record.size}: "
                 "the file was changed after it was written, or belongs to another save"
             )
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a path names the zip form."""
+    return path.name.endswith(ZIP_SUFFIX)
+
+
+def existing(path: Path) -> Path:
+    """The real path of the artifact at `path`, or of its predecessor if a save died while swapping them.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    real = Path(os.path.realpath(path))
+    if os.path.lexists(real):
+        return real
+    predecessor = predecessor_of(real)
+    if os.path.lexists(predecessor):
+        return predecessor
+    raise FileNotFoundError(errno.ENOENT, "no artifact here", str(path))
+
+
+def predecessor_of(target: Path) -> Path:
+    """Where the old artifact waits while two folders are swapped by renames."""
+    return target.parent / f".{stem(target)}.interop-old"
+
+
+def stem(target: Path) -> str:
+    """What hidden siblings are called after: the target's name, or its digest where it is too long."""
+    name = os.fsencode(target.name)
+    return target.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
 
 
 def open_regular(path: Path, *, cache_root: Path | None = None) -> int:

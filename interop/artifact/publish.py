@@ -13,7 +13,7 @@ Invariants:
 - modes are those of any new file: 0666 and 0777 less the umask.
 
 Where the file system cannot exchange two folders in one step, the old one is renamed to a fixed sibling
-first; `existing` finds it there if the process died between the two renames.
+first; `files.existing` finds it there if the process died between the two renames.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import secrets
@@ -32,35 +31,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interop.artifact import archive
-from interop.artifact.files import CONFIG, NAMES, ZIP_SUFFIX
+from interop.artifact.files import CONFIG, NAMES, ZIP_SUFFIX, is_zip, predecessor_of, stem
 from interop.errors import ArtifactError
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
-_LONGEST_NAME = 200
 _CONFIG_PEEK_BYTES = 64 << 20
-
-
-def is_zip(path: Path) -> bool:
-    """Whether a path names the zip form."""
-    return path.name.endswith(ZIP_SUFFIX)
-
-
-def existing(path: Path) -> Path:
-    """The real path of the artifact at `path`, or of its predecessor if a save died while swapping them.
-
-    Raises:
-        FileNotFoundError: there is neither.
-    """
-    real = Path(os.path.realpath(path))
-    if os.path.lexists(real):
-        return real
-    predecessor = _predecessor(real)
-    if os.path.lexists(predecessor):
-        return predecessor
-    raise FileNotFoundError(errno.ENOENT, "no artifact here", str(path))
 
 
 @dataclass
@@ -111,8 +89,8 @@ class Staging:
             raise
 
     def _swap_by_renames(self) -> None:
-        """Swap where no exchange exists: `existing` finds the old artifact if we die in between."""
-        predecessor = _predecessor(self.target)
+        """Swap where no exchange exists: `files.existing` finds the old artifact if we die in between."""
+        predecessor = predecessor_of(self.target)
         os.rename(self.target, predecessor)
         try:
             _check_folder(predecessor, self.target)
@@ -233,20 +211,10 @@ def _is_config(path: Path) -> bool:
     return isinstance(config, dict) and config.get("format") == "interop"
 
 
-def _stem(target: Path) -> str:
-    name = target.name
-    return name if len(os.fsencode(name)) <= _LONGEST_NAME else hashlib.sha256(os.fsencode(name)).hexdigest()
-
-
-def _predecessor(target: Path) -> Path:
-    """Where the old artifact waits while folders are swapped by two renames."""
-    return target.parent / f".{_stem(target)}.interop-old"
-
-
 def _create(target: Path, replaces: bool) -> Staging:
     """Make and lock the staging sibling."""
     while True:
-        path = target.parent / f".{_stem(target)}.interop-new-{secrets.token_hex(4)}"
+        path = target.parent / f".{stem(target)}.interop-new-{secrets.token_hex(4)}"
         if is_zip(target):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         else:
@@ -261,7 +229,7 @@ def _create(target: Path, replaces: bool) -> Staging:
 
 def _remove_abandoned(target: Path) -> None:
     """Remove the staging siblings of writers that died; a living writer holds the lock of its own."""
-    prefix = f".{_stem(target)}.interop-new-"
+    prefix = f".{stem(target)}.interop-new-"
     for name in os.listdir(target.parent):
         if not name.startswith(prefix):
             continue
@@ -282,7 +250,7 @@ def _remove_abandoned(target: Path) -> None:
 
 def _recover(target: Path) -> None:
     """Finish what a save that died while swapping folders began."""
-    predecessor = _predecessor(target)
+    predecessor = predecessor_of(target)
     if not os.path.lexists(predecessor):
         return
     if os.path.lexists(target):

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from interop.artifact.files import FileRecord, Region
-from interop.artifact.sinks import Sink
 from interop.errors import ArtifactError, FormatError
 from interop.formats import safetensors
 from interop.formats.mapping import TensorMapping
 from interop.formats.source import TensorSource
+
+if TYPE_CHECKING:
+    from interop.artifact.sinks import Sink
 
 
 @dataclass(frozen=True)

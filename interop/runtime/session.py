@@ -25,7 +25,6 @@ from interop.artifact.schema import parse_model
 from interop.artifact.signature import Signature, TensorSpec, pack
 from interop.errors import ArtifactError, InteropError, SignatureError
 from interop.runtime import inputs as call_inputs
-from interop.runtime import predict
 
 Provider = str | tuple[str, dict[str, Any]]
 
@@ -113,6 +112,8 @@ class GraphModel:
         Raises:
             SignatureError: the inputs do not fit, or an output has no axis of samples.
         """
+        from interop.runtime import predict
+
         given = call_inputs.bind(self.signature, (x,))
         flat = predict.in_batches(self.signature, given, self.run, batch_size, progress)
         return pack(self.signature.output_structure, flat)

@@ -20,6 +20,7 @@ import numpy as np
 from interop.artifact.bundle import open_bundle
 from interop.artifact.publish import is_zip
 from interop.artifact.signature import Signature, Structure, TensorSpec, flatten, pack
+from interop.backend import choose_backend
 from interop.errors import ParityError
 from interop.parity.exposure import expose
 from interop.parity.keras_calls import recorded_calls, without_gradients
@@ -156,10 +157,11 @@ def open_side(model: Any) -> Side:
 
 def _open_path(path: Path) -> Side:
     if path.suffix in (".keras", ".h5"):
-        import keras
-
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist")
+        choose_backend()
+        import keras
+
         return KerasSide(keras.saving.load_model(path, compile=False), label=f"Keras file {path}")
     return GraphSide(open_graph(path, verify_digest=True))
 

@@ -40,7 +40,7 @@ def write_digits(path: Path = DATA_PATH) -> None:
 
 
 def load_digits_split(path: Path = DATA_PATH) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Return ``(train images, labels), (held-out images, labels)``: float32 ``(n, 8, 8, 1)``, int32 ``(n,)``."""
+    """Return (images, labels) to train on and held out: float32 ``(n, 8, 8, 1)`` and int32 ``(n,)``."""
     with np.load(path) as data:
         return tuple(
             (data[f"{part}_images"][..., None].astype("float32"), data[f"{part}_labels"].astype("int32"))
@@ -77,6 +77,5 @@ def train() -> keras.Model:
 if __name__ == "__main__":
     write_digits()
     train().save(MODEL_PATH)
-    print(
-        f"wrote {MODEL_PATH.name} ({MODEL_PATH.stat().st_size} B), {DATA_PATH.name} ({DATA_PATH.stat().st_size} B)"
-    )
+    for written in (MODEL_PATH, DATA_PATH):
+        print(f"wrote {written.name} ({written.stat().st_size} B)")

@@ -141,8 +141,11 @@ class ParityReport:
             ("case", "output", "dtype", "shape", "max abs", "max rel", "mean", "varies", "verdict"),
             [_cells(row) for row in self.rows],
         )
-        reasons = dict.fromkeys(f"{row.output}: {row.reason}" for row in self.rows if row.reason)
-        lines += [f"  {reason}" for reason in reasons]
+        first_reasons: dict[str, ParityRow] = {}
+        for row in self.rows:
+            if row.reason:
+                first_reasons.setdefault(row.output, row)
+        lines += [f"  {name} at {row.case}: {row.reason}" for name, row in first_reasons.items()]
         if self.first_departure is not None:
             lines.append(f"  first layer whose output departs: {self.first_departure}")
         lines += [f"  note: {note}" for note in self.notes]

@@ -80,7 +80,7 @@ class KerasSide:
         with without_gradients():
             result = self._model(inputs, training=False)
         input_structure, given = _taken_apart(inputs)
-        output_structure, returned = _taken_apart(result)
+        output_structure, returned = _taken_apart(_without_none(result))
         return Signature(
             inputs=_observed("input", given),
             outputs=_observed("output", returned),
@@ -89,9 +89,13 @@ class KerasSide:
         )
 
     def run(self, values: Sequence[Array], signature: Signature) -> list[Array]:
+        nested = pack(signature.input_structure, list(values))
         with without_gradients():
-            result = self._model(pack(signature.input_structure, list(values)), training=False)
-        found = flatten(signature.output_structure, result, f"the output of {self.label}")
+            if _takes_arguments(self._model, signature.input_structure):
+                result = self._model(**nested, training=False)
+            else:
+                result = self._model(nested, training=False)
+        found = flatten(signature.output_structure, _without_none(result), f"the output of {self.label}")
         return [_to_numpy(found[index]) for index in range(len(signature.outputs))]
 
     def layer_outputs(self, values: Sequence[Array], signature: Signature) -> dict[str, list[Array]]:
@@ -164,6 +168,25 @@ def _open_path(path: Path) -> Side:
 
         return KerasSide(keras.saving.load_model(path, compile=False), label=f"Keras file {path}")
     return GraphSide(open_graph(path, verify_digest=True))
+
+
+def _takes_arguments(model: Any, structure: Structure) -> bool:
+    """Whether the keys of the structure are arguments of the model's ``call``."""
+    from interop.capture.keras.compat import recorded_shapes
+
+    if isinstance(structure, int) or "dict" not in structure:
+        return False
+    shapes = recorded_shapes(model) or {}
+    return len(shapes) > 1 and {f"{key}_shape" for key in structure["dict"]} == set(shapes)
+
+
+def _without_none(value: Any) -> Any:
+    """A nested output without the places that hold nothing; signatures have none."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value if item is not None]
+    return value
 
 
 def _to_numpy(value: Any) -> Array:

@@ -33,7 +33,7 @@ def randomize(model: keras.Model, seed: int = 0, batch: np.ndarray | None = None
     rng = np.random.default_rng(seed)
     layers = model._flatten_layers(include_self=True)
     # A parent comes before its children, so the layer that is left is the variable's own.
-    for variable, layer in {id(v): (v, layer) for layer in layers for v in layer.weights}.values():
+    for variable, layer in {id(v): (v, owner) for owner in layers for v in owner.weights}.values():
         if "float" in variable.dtype:
             variable.assign(_draw(rng, layer, variable))
     if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()):

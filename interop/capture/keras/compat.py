@@ -424,3 +424,27 @@ def output_names(model: Any) -> list[str]:
     """Keras' names of a functional model's outputs (the layers that make them); empty for others."""
     inner = getattr(model, "_functional", None) or model
     return list(getattr(inner, "output_names", None) or [])
+
+
+def activation_name(function: Any) -> str:
+    """Keras' name of an activation function, or the function's own name when it is not Keras'."""
+    if function is None:
+        return "linear"
+    named = keras.activations.serialize(function)
+    return named if isinstance(named, str) else getattr(function, "__name__", type(function).__name__)
+
+
+def raw_framework(error: BaseException) -> str | None:
+    """The framework whose own code failed on a traced tensor, if that is what happened."""
+    step: BaseException | None = error
+    while step is not None:
+        if isinstance(step, RawFrameworkCall):
+            return "framework code"
+        frame = step.__traceback__
+        while frame is not None:
+            package = str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+            if package in ("tensorflow", "jax", "jaxlib", "torch"):
+                return package
+            frame = frame.tb_next
+        step = step.__cause__ or step.__context__
+    return None

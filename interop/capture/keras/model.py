@@ -319,7 +319,7 @@ def _compare(a: TraceResult, b: TraceResult) -> None:
             return
         if one != other:
             layer = f"layer {where!r}" if where else "the model's call()"
-            step = (one or other)[0]
+            step = next((part for part in (one or other) if isinstance(part, str)), "an output's shape")
             raise SpecializationError(
                 f"{layer} depends on the value of a dynamic dimension (at {step}): its graph is different for "
                 "another size. Typical causes: a Python loop or `if` over a dimension, int() or NumPy "

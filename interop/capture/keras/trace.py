@@ -74,12 +74,13 @@ class Trace:
                 output = call(symbols)
         except (InteropError, Unify):
             raise
-        except compat.RawFrameworkCall as error:
-            raise UnsupportedOp(
-                f"{self._where()}: {error}. Only keras.ops and Keras layers can be captured: write this layer with "
-                "keras.ops (each framework function has a counterpart there)."
-            ) from error
         except Exception as error:
+            framework = compat.raw_framework(error)
+            if framework is not None:
+                raise UnsupportedOp(
+                    f"{self._where()} calls {framework} directly, which cannot be captured ({error}). Write this "
+                    "layer with keras.ops: each framework function has a counterpart there."
+                ) from error
             raise CaptureError(f"{self._where()}: {type(error).__name__}: {error}") from error
         finally:
             for layer, state in self._touched.values():

@@ -1,0 +1,292 @@
+"""LSTM, GRU and SimpleRNN as native ONNX nodes, exact for any mask.
+
+Keras skips masked steps wherever they stand: a masked step keeps the state and repeats the last
+output. ONNX's ``sequence_lens`` only knows padding at the end. So the valid steps of each row are
+packed to the front (a stable TopK), the native node runs on the packed rows, and every position takes
+the output of the last valid step at or before it (CumSum).
+
+Weights keep Keras' layout and gate order; Split and Concat put the gates in ONNX's order:
+LSTM i, f, c, o -> i, o, f, c; GRU z, r, h is the same in both.
+Source: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html, onnx__RNN.html.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from interop.capture.keras import compat
+from interop.capture.keras.emit import Emit
+from interop.capture.keras.ops.creation import counting, filled
+from interop.capture.keras.registry import layer as layer_emitter
+from interop.errors import UnsupportedOp
+from interop.graph.record import Value
+
+# Keras activation -> ONNX activation with its alpha and beta.
+_ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
+    "tanh": ("Tanh", None, None),
+    "sigmoid": ("Sigmoid", None, None),
+    "relu": ("Relu", None, None),
+    "linear": ("Affine", 1.0, 0.0),
+    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
+    "softsign": ("Softsign", None, None),
+    "softplus": ("Softplus", None, None),
+    "elu": ("Elu", 1.0, None),
+}
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """Where valid steps went: rows packed to the front.
+
+    Attributes:
+        order: (batch, time) int64, the step that stands at each packed place.
+        place: (batch, time) int64, the packed place of the last valid step at or before each step.
+        started: (batch, time) bool, whether there is such a step.
+        lengths: (batch,) int32, at least 1, as runtimes refuse rows of length 0.
+        any_valid: (batch, 1) bool.
+        mask: (batch, time) bool, the mask itself.
+    """
+
+    order: Value
+    place: Value
+    started: Value
+    lengths: Value
+    any_valid: Value
+    mask: Value
+
+
+def _pack(e: Emit, mask: Value) -> _Packing:
+    batch, time = mask.dims
+    valid = e.cast(mask, "int64")
+    steps = counting(e, time)
+    total = e.reshape(e.size(time), ())
+    # Valid step t scores time - t > 0, a masked one -t <= 0: all different, so the order is stable.
+    score = e.binary("Sub", e.binary("Mul", valid, total), steps)
+    _, order = e.nodes("TopK", score, e.size(time), outputs=[("int64", mask.dims), ("int64", mask.dims)], axis=1)
+    count = e.node("CumSum", valid, e.scalar(1, "int64"), shape=mask.dims)
+    one = e.scalar(1, "int64")
+    place = e.binary("Max", e.binary("Sub", count, one), e.scalar(0, "int64"))
+    length = e.reduce("ReduceSum", valid, [1], keepdims=True)
+    lengths = e.cast(e.reshape(e.binary("Max", length, one), (batch,)), "int32")
+    started = e.binary("Greater", count, e.scalar(0, "int64"), dtype="bool")
+    any_valid = e.binary("Greater", length, e.scalar(0, "int64"), dtype="bool")
+    return _Packing(order, place, started, lengths, any_valid, mask)
+
+
+def _rows(e: Emit, x: Value, index: Value) -> Value:
+    """``x[b, index[b, t]]`` for (batch, time, ...) values."""
+    where = e.unsqueeze(index, [2])
+    return e.node("GatherND", x, where, shape=(*index.dims, *x.dims[2:]), batch_dims=1)
+
+
+def _choose(e: Emit, condition: Value, x: Value, other: Value) -> Value:
+    return e.node("Where", condition, x, other, dtype=x.dtype, shape=x.shape)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One native node's results: (batch, time, units) outputs and (batch, units) final states."""
+
+    outputs: Value
+    states: list[Value]
+
+
+def _gates(e: Emit, x: Value, order: list[int], units: int, axis: int) -> Value:
+    """Blocks of ``units`` along an axis, reordered."""
+    if order == sorted(order):
+        return x
+    shape = tuple(units if i == axis else dim for i, dim in enumerate(x.dims))
+    blocks = e.nodes("Split", x, [units] * len(order), outputs=[(x.dtype, shape)] * len(order), axis=axis)
+    return e.concat([blocks[i] for i in order], axis)
+
+
+def _weights(e: Emit, cell: Any, order: list[int]) -> tuple[Value, Value, Value | None]:
+    """ONNX W, R and B of one direction from a Keras cell."""
+    units, dtype = int(cell.units), str(cell.compute_dtype)
+    kernel, recurrent = (
+        e.transpose(_gates(e, _variable(e, v, dtype), order, units, 1), [1, 0])
+        for v in (cell.kernel, cell.recurrent_kernel)
+    )
+    w, r = e.unsqueeze(kernel, [0]), e.unsqueeze(recurrent, [0])
+    if not cell.use_bias:
+        return w, r, None
+    bias = _variable(e, cell.bias, dtype)
+    if bias.rank == 2:  # GRU with reset_after: input and recurrent bias are apart
+        both = e.reshape(bias, (2 * len(order) * units,))
+    else:
+        zeros = e.constant(np.zeros(len(order) * units), dtype)
+        both = e.concat([_gates(e, bias, order, units, 0), zeros], 0)
+    return w, r, e.unsqueeze(both, [0])
+
+
+def _variable(e: Emit, variable: Any, dtype: str) -> Value:
+    value = variable.value  # answered by the trace's scope, with autocast
+    return e.cast(value.value, dtype)
+
+
+def _activations(cell: Any, names: list[str]) -> dict[str, Any]:
+    chosen = []
+    for name in names:
+        function = getattr(cell, name)
+        known = _ACTIVATIONS.get(compat.activation_name(function))
+        if known is None:
+            raise UnsupportedOp(
+                f"{type(cell).__name__} {cell.name!r} has {name}={compat.activation_name(function)!r}, which the "
+                f"native ONNX node does not have. It has: {', '.join(sorted(_ACTIVATIONS))}."
+            )
+        chosen.append(known)
+    attributes: dict[str, Any] = {"activations": [name for name, _, _ in chosen]}
+    alphas = [alpha for _, alpha, _ in chosen if alpha is not None]
+    betas = [beta for _, _, beta in chosen if beta is not None]
+    if alphas:
+        attributes["activation_alpha"] = alphas
+    if betas:
+        attributes["activation_beta"] = betas
+    return attributes
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """How a Keras cell becomes a native node."""
+
+    op_type: str
+    gate_order: list[int]
+    activation_names: list[str]
+    state_count: int
+
+
+_CELLS = {
+    "LSTMCell": _Cell("LSTM", [0, 3, 1, 2], ["recurrent_activation", "activation", "activation"], 2),
+    "GRUCell": _Cell("GRU", [0, 1, 2], ["recurrent_activation", "activation"], 1),
+    "SimpleRNNCell": _Cell("RNN", [0], ["activation"], 1),
+}
+
+
+def _native(
+    e: Emit, cell: Any, x: Value, initial: list[Value], lengths: Value | None, reverse: bool
+) -> _Run:
+    """One native node over (batch, time, features)."""
+    kind = _CELLS[type(cell).__name__]
+    units, dtype = int(cell.units), str(cell.compute_dtype)
+    x = e.cast(x, dtype)
+    batch, time = x.dims[0], x.dims[1]
+    w, r, b = _weights(e, cell, kind.gate_order)
+    states = [e.unsqueeze(e.cast(state, dtype), [0]) for state in initial]
+    attributes: dict[str, Any] = _activations(cell, kind.activation_names)
+    if kind.op_type == "GRU":
+        attributes["linear_before_reset"] = int(cell.reset_after)
+    outputs = [(dtype, (time, 1, batch, units))] + [(dtype, (1, batch, units))] * kind.state_count
+    made = e.nodes(
+        kind.op_type,
+        e.transpose(x, [1, 0, 2]),
+        w,
+        r,
+        b,
+        lengths,
+        *states,
+        outputs=outputs,
+        hidden_size=units,
+        direction="reverse" if reverse else "forward",
+        **attributes,
+    )
+    sequence = e.transpose(e.squeeze(made[0], [1]), [1, 0, 2])
+    return _Run(sequence, [e.squeeze(state, [0]) for state in made[1:]])
+
+
+def _cells(layer: Any) -> list[Any]:
+    cell = layer.cell
+    cells = list(cell.cells) if type(cell).__name__ == "StackedRNNCells" else [cell]
+    for one in cells:
+        if type(one).__name__ not in _CELLS or not compat.is_keras_class(type(one)):
+            raise UnsupportedOp(
+                f"layer {layer.name!r}: the RNN cell {type(one).__name__} has no native ONNX node. Use LSTMCell, "
+                "GRUCell or SimpleRNNCell."
+            )
+    return cells
+
+
+def _nested_states(cells: list[Any], initial: Any) -> list[list[Value]]:
+    """Initial states by cell."""
+    flat = [state for state in compat.flatten(initial)]
+    counts = [_CELLS[type(cell).__name__].state_count for cell in cells]
+    return [flat[sum(counts[:i]) : sum(counts[: i + 1])] for i in range(len(cells))]
+
+
+@layer_emitter("LSTM", "GRU", "SimpleRNN", "RNN", since=14)
+def recurrent(
+    e: Emit, layer: Any, sequences: Value, initial_state: Any = None, mask: Any = None, training: Any = None
+) -> Any:
+    """A recurrent layer at inference: outputs, last output and states as Keras returns them."""
+    if layer.stateful:
+        raise UnsupportedOp(
+            f"layer {layer.name!r} is stateful: a graph keeps no state between calls. Build it with stateful=False "
+            "and pass initial_state."
+        )
+    cells = _cells(layer)
+    initial = [[] for _ in cells] if initial_state is None else _nested_states(cells, initial_state)
+    mask = mask[0] if isinstance(mask, list | tuple) else mask
+    packing = None
+    x = sequences
+    reverse = layer.go_backwards and mask is None
+    if mask is not None:
+        mask = e.cast(mask, "bool")
+        if layer.go_backwards:
+            x, mask = e.flip(x, 1), e.flip(mask, 1)
+        packing = _pack(e, mask)
+        x = _rows(e, x, packing.order)
+    states: list[list[Value]] = []
+    for cell, start in zip(cells, initial, strict=True):
+        run = _native(e, cell, x, start, packing.lengths if packing else None, reverse)
+        x = run.outputs
+        states.append(run.states)
+    return _collect(e, layer, x, states, initial, packing, reverse)
+
+
+def _collect(
+    e: Emit,
+    layer: Any,
+    outputs: Value,
+    states: list[list[Value]],
+    initial: list[list[Value]],
+    packing: _Packing | None,
+    reverse: bool,
+) -> Any:
+    """What the layer returns, with masked steps as Keras defines them."""
+    dtype = str(layer.compute_dtype)
+    last = states[-1][0]
+    if packing is not None:
+        states = [_held(e, cell, start, packing) for cell, start in zip(states, initial, strict=True)]
+    results: list[Value] = []
+    if layer.return_sequences:
+        if packing is not None:
+            spread = _rows(e, outputs, packing.place)
+            visible = packing.mask if layer.zero_output_for_mask else packing.started
+            outputs = _choose(e, e.unsqueeze(visible, [2]), spread, e.like(0, spread))
+        elif reverse:
+            outputs = e.flip(outputs, 1)
+        results.append(outputs)
+    elif packing is not None:
+        visible = packing.any_valid
+        if layer.zero_output_for_mask:
+            visible = e.slice(packing.mask, 1, -1, None)
+            visible.shape = packing.any_valid.shape
+        results.append(_choose(e, visible, last, e.like(0, last)))
+    else:
+        results.append(last)
+    if not layer.return_state:
+        return e.cast(results[0], dtype)
+    nested: list[Any] = [[e.cast(s, dtype) for s in cell] for cell in states]
+    flat = [s[0] if len(s) == 1 else s for s in nested] if len(nested) > 1 else nested[0]
+    return (e.cast(results[0], dtype), *flat)
+
+
+def _held(e: Emit, states: list[Value], initial: list[Value], packing: _Packing) -> list[Value]:
+    """Final states; a row without any valid step keeps its initial state."""
+    starts = initial or [filled(e, state.dims, 0, state.dtype) for state in states]
+    return [
+        _choose(e, packing.any_valid, state, e.cast(start, state.dtype))
+        for state, start in zip(states, starts, strict=True)
+    ]

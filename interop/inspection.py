@@ -337,7 +337,7 @@ def _tensor_file(path: Path) -> Summary:
         path=path,
         kind=path.suffix.lstrip("."),
         size_bytes=path.stat().st_size,
-        parameters=sum(tensor.elements for tensor in tensors),
+        parameters=sum(tensor.elements for tensor in tensors if not tensor.name.startswith("optimizer")),
         facts=_keras_facts(path) if path.suffix == ".keras" else {},
         tensors=tensors,
     )

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from interop.artifact.bundle import open_bundle
-from interop.artifact.publish import is_zip
+from interop.artifact.files import is_zip
 from interop.artifact.signature import Signature, Structure, TensorSpec, flatten, pack
 from interop.backend import choose_backend
 from interop.errors import ParityError

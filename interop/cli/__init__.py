@@ -1,0 +1,1 @@
+"""The command line: one file a verb. Parses, calls a public function, prints; nothing else."""

@@ -1,0 +1,64 @@
+"""``interop convert SRC DST``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from interop.cli import output
+
+
+def convert(
+    src: Annotated[Path, typer.Argument(help="A .keras or .h5 model, or an artifact.")],
+    dst: Annotated[Path, typer.Argument(help="An artifact (.interop, or a directory), .onnx or .keras.")],
+    opset: Annotated[int | None, typer.Option(help="ONNX opset, 17 to 23.", show_default="20")] = None,
+    optimizer: Annotated[
+        bool, typer.Option("--optimizer/--no-optimizer", help="Keep the optimizer's state in an artifact.")
+    ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite/--no-overwrite", help="Replace what is at DST.")
+    ] = True,
+    check: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Compare DST with SRC, output by output.")
+    ] = True,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Inputs to compare on (.npy or .npz); made up if not given.")
+    ] = None,
+    as_json: output.Json = False,
+) -> None:
+    """Convert a model into another form, and check that it still computes the same.
+
+    The ending of DST says what it becomes. The exit code is 0 only if the result was written and agrees.
+
+    Examples:
+
+    \b
+      interop convert model.keras model.interop    # one file, for layers, graph and tensors
+      interop convert model.keras model/           # the same as a directory
+      interop convert model.interop model.onnx     # a plain ONNX graph; needs no Keras
+      interop convert model.interop model.keras    # back to Keras
+      interop convert model.interop model/         # unpack; needs no Keras
+    """
+    from interop.cli.arrays import read_arrays
+    from interop.conversion import convert as run
+
+    arrays = None if inputs is None else read_arrays(inputs)
+    with output.working(f"converting {src}") as say:
+        conversion = run(
+            src,
+            dst,
+            opset=opset,
+            include_optimizer=optimizer,
+            overwrite=overwrite,
+            verify=check,
+            inputs=arrays,
+            progress=say,
+        )
+    if as_json:
+        output.show_json(conversion.to_json())
+    else:
+        output.show(str(conversion))
+    if conversion.parity is not None and not conversion.parity.passed:
+        raise typer.Exit(1)

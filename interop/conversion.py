@@ -1,0 +1,250 @@
+"""A model file in one form becomes one in another: ``convert``.
+
+Enters: the path of a Keras file or an artifact. Leaves: an artifact, an ``.onnx`` or a ``.keras`` file, and
+a ``Conversion`` that says whether it still computes the same.
+
+Invariants: the destination appears complete or not at all; what can be done without Keras (an artifact
+to ``.onnx`` or to its other form) is done without.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from interop.artifact.bundle import ArraySource, Bundle, open_bundle, write_bundle
+from interop.artifact.files import is_zip
+from interop.backend import choose_backend
+from interop.errors import InteropError
+from interop.formats import TensorMapping
+from interop.parity import ParityReport
+from interop.parity import verify as compare
+
+Kind = Literal["artifact", "onnx", "keras"]
+
+#: Weights up to this size go into the ``.onnx`` file, larger ones beside it: protobuf ends at 2 GiB.
+EMBED_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a conversion did.
+
+    Attributes:
+        source: what was converted.
+        destination: what was written.
+        size_bytes: bytes written.
+        seconds: time taken, without the comparison.
+        parity: the comparison of the two; None if it was not asked for.
+    """
+
+    source: Path
+    destination: Path
+    size_bytes: int
+    seconds: float
+    parity: ParityReport | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {
+            "source": str(self.source),
+            "destination": str(self.destination),
+            "size_bytes": self.size_bytes,
+            "seconds": self.seconds,
+            "parity": None if self.parity is None else self.parity.to_json(),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"wrote {self.destination}: {self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"]
+        if self.parity is not None:
+            lines.append(str(self.parity))
+            if self.parity.vacuous:
+                lines.append(
+                    "the comparison proves nothing: give real inputs to compare on, or do without it"
+                )
+        return "\n".join(lines)
+
+
+def convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    opset: int | None = None,
+    include_optimizer: bool = True,
+    overwrite: bool = True,
+    verify: bool = True,
+    inputs: Any = None,
+    progress: Callable[[str], None] | None = None,
+) -> Conversion:
+    """Convert a model file into another form.
+
+    ======================  =============================================================
+    from                    to
+    ======================  =============================================================
+    ``.keras``, ``.h5``     artifact, ``.onnx``, ``.keras``
+    artifact                ``.keras``, ``.onnx``, artifact (directory to zip and back)
+    ======================  =============================================================
+
+    Args:
+        src: the file, or an artifact in either form.
+        dst: a path ending in ``.onnx``, ``.keras`` or ``.interop``; any other path is a directory.
+        opset: ONNX opset, 17 to 23, where a graph is made.
+        include_optimizer: keep the optimizer's state in an artifact.
+        overwrite: replace what is at `dst`.
+        verify: compare the result with the source.
+        inputs: inputs to compare on; made from the signature when None.
+        progress: told what is being done.
+
+    Returns:
+        What was written; its ``parity`` is to be looked at, as a difference does not raise.
+
+    Raises:
+        InteropError: there is no way from one form to the other, or a step failed.
+        FileNotFoundError: nothing is at `src`.
+        FileExistsError: something is at `dst` and `overwrite` is false, or it holds foreign files.
+    """
+    src, dst = Path(src), Path(dst)
+    say = progress or (lambda what: None)
+    if not src.exists():
+        raise FileNotFoundError(f"{src} does not exist")
+    if dst.exists() and not overwrite:
+        raise FileExistsError(f"{dst} exists already and overwrite is off")
+    if dst.exists() and dst.samefile(src):
+        raise InteropError(f"{src} and {dst} are the same file; choose another destination")
+    source_kind, target_kind = _kind(src), _kind(dst)
+    started = time.perf_counter()
+    if source_kind == "keras":
+        reference: Any = _convert_keras(src, dst, target_kind, opset, include_optimizer, say)
+    elif source_kind == "artifact":
+        reference = src
+        _convert_artifact(src, dst, target_kind, opset, include_optimizer, say)
+    else:
+        raise InteropError(
+            f"{src} is a plain ONNX graph: there is no way from it to {target_kind}. It opens as it is with "
+            "interop.load_graph; convert the model it was made from"
+        )
+    seconds = time.perf_counter() - started
+    parity = None
+    if verify:
+        say(f"comparing {dst} with {src}")
+        parity = compare(reference, dst, inputs)
+    return Conversion(src, dst, _size_bytes(dst), seconds, parity)
+
+
+def _kind(path: Path) -> Kind:
+    if path.suffix in (".keras", ".h5"):
+        return "keras"
+    return "onnx" if path.suffix == ".onnx" else "artifact"
+
+
+def _convert_keras(
+    src: Path, dst: Path, kind: Kind, opset: int | None, include_optimizer: bool, say: Callable[[str], None]
+) -> Any:
+    """Convert a Keras file; returns the loaded model."""
+    choose_backend()
+    say(f"loading {src}")
+    import keras
+
+    model = keras.saving.load_model(src)
+    say(f"writing {dst}")
+    if kind == "keras":
+        _write_keras(model, dst)
+    elif kind == "onnx":
+        export_onnx(model, dst, opset=opset, verify=False)  # noqa: F821
+    else:
+        from interop.saving import save_model
+
+        save_model(model, dst, opset=opset, include_optimizer=include_optimizer)
+    return model
+
+
+def _convert_artifact(
+    src: Path, dst: Path, kind: Kind, opset: int | None, include_optimizer: bool, say: Callable[[str], None]
+) -> None:
+    if kind == "keras":
+        from interop.loading import load_model
+
+        say(f"loading {src}")
+        model = load_model(src)
+        say(f"writing {dst}")
+        _write_keras(model, dst)
+        return
+    say(f"writing {dst}")
+    with open_bundle(src, verify_digest=True) as bundle:
+        if opset not in (None, bundle.config["opset"]):
+            has = bundle.config["opset"]
+            raise InteropError(
+                f"{src} has opset {has}; for opset {opset}, convert the model it was made from"
+            )
+        if kind == "onnx":
+            _write_flat(bundle, dst)
+        else:
+            _repack(bundle, dst, include_optimizer)
+
+
+def _write_keras(model: Any, dst: Path) -> None:
+    if dst.suffix != ".keras":
+        raise InteropError(f"{dst} ends in {dst.suffix!r}; Keras models are written as .keras")
+    with _staged(dst) as folder:
+        model.save(folder / dst.name)
+
+
+def _repack(bundle: Bundle, dst: Path, include_optimizer: bool) -> None:
+    """Write the same artifact in the form that `dst` asks for."""
+    optimizer = bundle.optimizer if include_optimizer else None
+    config = {key: value for key, value in bundle.config.items() if key not in ("files", "digest")}
+    write_bundle(
+        dst,
+        config=config,
+        graph=lambda placements: bundle.graph_bytes(),  # the layout of weights depends on nothing else
+        weights=_sources(bundle.weights),
+        optimizer=None if optimizer is None else _sources(optimizer),
+    )
+
+
+def _sources(tensors: TensorMapping) -> dict[str, ArraySource]:
+    return {name: ArraySource(array) for name, array in tensors.items()}
+
+
+def _write_flat(bundle: Bundle, dst: Path) -> None:
+    """Write the artifact's graph as a plain one: functions inlined, weights of its own."""
+    import onnx
+    import onnx_ir as ir
+    from onnx_ir.passes.common import InlinePass
+
+    model = ir.from_proto(onnx.load_model_from_string(bundle.graph_bytes()))
+    model = InlinePass()(model).model
+    size = 0
+    for name, value in model.graph.initializers.items():
+        array = bundle.weights[name]
+        size += array.nbytes
+        value.const_value = ir.tensor(array, name=name)
+    with _staged(dst) as folder:
+        if size > EMBED_BYTES:
+            ir.save(model, folder / dst.name, external_data=f"{dst.name}.data")
+        else:
+            ir.save(model, folder / dst.name)
+
+
+@contextmanager
+def _staged(dst: Path) -> Iterator[Path]:
+    """A folder beside `dst`; what was written into it moves there when the block ends well, `dst` last."""
+    if dst.is_dir():
+        raise FileExistsError(f"{dst} is a directory; choose another name or remove it")
+    with tempfile.TemporaryDirectory(dir=dst.parent, prefix=f".{dst.name}.") as folder:
+        yield Path(folder)
+        for written in sorted(Path(folder).iterdir(), key=lambda path: path.name == dst.name):
+            os.replace(written, dst.parent / written.name)
+
+
+def _size_bytes(path: Path) -> int:
+    if path.is_file():
+        beside = path.with_name(f"{path.name}.data")
+        return path.stat().st_size + (beside.stat().st_size if beside.is_file() and not is_zip(path) else 0)
+    return sum(file.stat().st_size for file in path.iterdir())

@@ -57,15 +57,15 @@ def difference(reference: Array, candidate: Array, tolerance: Tolerance) -> Diff
         return _compare_objects(reference, candidate)
     want, have = _widened(reference), _widened(candidate)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        equal = (reference == candidate) | (np.isnan(want) & np.isnan(have))
         distance = np.abs(have - want)
-        same = (want == have) | (np.isnan(want) & np.isnan(have))
-        distance[same] = 0.0
-        distance[np.isnan(distance)] = np.inf
+        distance = np.where(np.isnan(distance), np.inf, distance)
+        # Integers beyond 2**53 can differ and still be one float64.
+        distance = np.where(equal, 0.0, np.maximum(distance, np.finfo(np.float64).tiny))
         size = np.abs(want)
-        size[~np.isfinite(size)] = 0.0
+        size = np.where(np.isfinite(size), size, 0.0)
         bound = tolerance.atol + tolerance.rtol * size
-        floor = max(tolerance.atol, np.finfo(np.float64).tiny)
-        relative = distance / np.maximum(size, floor)
+        relative = distance / np.maximum(size, max(tolerance.atol, np.finfo(np.float64).tiny))
         excess = distance - bound
         worst = np.unravel_index(int(np.argmax(excess)), distance.shape)
     return Difference(

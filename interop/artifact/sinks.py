@@ -8,12 +8,14 @@ Invariant: a piece is referred to, never copied, and at most `_QUEUED` pieces wa
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import queue
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +24,9 @@ from interop.artifact.files import FileRecord
 from interop.errors import ArtifactError
 
 _PIECE_BYTES = 1 << 20
-_QUEUED = 4
+_QUEUED = 8
+_FLUSH_BYTES = 16 << 20
+_SYNC_FILE_RANGE_WRITE = 2
 
 
 class Sink(Protocol):
@@ -86,19 +90,16 @@ def _pour(
     descriptor: int, name: str, size: int, chunks: Iterable[memoryview], *, with_crc: bool
 ) -> tuple[str, int]:
     """Write chunks while a thread hashes them; return SHA-256 and CRC-32 (0 unless asked for)."""
-    sha256, crc32 = hashlib.sha256(), 0
+    sha256, crc32, written, flushed = hashlib.sha256(), 0, 0, 0
     pieces: queue.Queue[memoryview | None] = queue.Queue(_QUEUED)
 
     def hash_pieces() -> None:
-        nonlocal crc32
         while (piece := pieces.get()) is not None:
             sha256.update(piece)
-            if with_crc:
-                crc32 = zlib.crc32(piece, crc32)
 
     hasher = threading.Thread(target=hash_pieces, name="interop-hash", daemon=True)
     hasher.start()
-    written = 0
+    start = os.lseek(descriptor, 0, os.SEEK_CUR)
     try:
         for chunk in chunks:
             for at in range(0, len(chunk), _PIECE_BYTES):
@@ -106,6 +107,11 @@ def _pour(
                 pieces.put(piece)
                 _write_all(descriptor, piece)
                 written += len(piece)
+                if with_crc:
+                    crc32 = zlib.crc32(piece, crc32)
+                if written - flushed >= _FLUSH_BYTES:
+                    _start_flush(descriptor, start + flushed, written - flushed)
+                    flushed = written
     finally:
         pieces.put(None)
         hasher.join()
@@ -117,3 +123,18 @@ def _pour(
 def _write_all(descriptor: int, data: memoryview) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
+
+
+def _start_flush(descriptor: int, start: int, length: int) -> None:
+    """Ask the kernel to begin writing to disk what was written, so that the fsync at the end finds it done.
+
+    Only Linux has the call, and it is advice: a failure says nothing about the data, fsync does.
+    """
+    call = _sync_file_range()
+    if call is not None:
+        call(descriptor, ctypes.c_int64(start), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)
+
+
+@cache
+def _sync_file_range() -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), "sync_file_range", None)

@@ -9,6 +9,7 @@ the files first; weights are mapped from where they lie, never copied by us.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from interop.artifact.bundle import open_bundle
 from interop.artifact.files import open_regular
 from interop.artifact.schema import parse_model
 from interop.artifact.signature import Signature, TensorSpec, pack
+from interop.artifact.skeleton import without_values
 from interop.errors import ArtifactError, InteropError, SignatureError
 from interop.runtime import inputs as call_inputs
 
@@ -163,15 +165,16 @@ def _open_plain(path: Path, providers: Sequence[Provider] | None, low_memory: bo
     try:
         size = os.fstat(descriptor).st_size
         if size > _MAX_PLAIN_BYTES:
-            raise ArtifactError(f"{path} is {size} bytes; an ONNX file has {_MAX_PLAIN_BYTES} at most")
-        model = parse_model(os.pread(descriptor, size, 0))
-    finally:
-        os.close(descriptor)
-    try:
-        guard.check_plain_graph(model, real.parent)
+            raise ArtifactError(f"it is {size} bytes; an ONNX file has {_MAX_PLAIN_BYTES} at most")
+        if size == 0:
+            raise ArtifactError("it is empty")
+        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
+            skeleton = without_values(data)
+        guard.check_plain_graph(parse_model(skeleton), real.parent)
     except InteropError as e:
         raise type(e)(f"{path}: {e}") from e
-    del model
+    finally:
+        os.close(descriptor)
     return GraphModel(path, _session(path, real, real.parent, providers, low_memory), None)
 
 

@@ -1,0 +1,147 @@
+"""HDF5 weights (``.h5``, ``.weights.h5``), of Keras 2 and 3, with names as object paths.
+
+What enters: a path, or an open file. What leaves: a lazy mapping. HDF5's own paths repeat how Keras nests
+groups; they are shortened to the path of the object that holds the variable:
+
+==========================================  ==========================
+in the file                                 name here
+==========================================  ==========================
+``layers/dense_1/vars/0`` (Keras 3)         ``head/0``: the recorded layer name and the variable's index
+``encoder/vars/1`` (Keras 3)                ``encoder/1``
+``model_weights/head/head/kernel:0``        ``head/kernel``
+``optimizer/vars/2``                        ``optimizer/2``
+anything else                               as in the file
+==========================================  ==========================
+
+Invariants: names are unique (where shortening would make two alike, both keep HDF5's path); links to other
+files, and data stored in them, are never followed.
+
+Spec: https://docs.hdfgroup.org/hdf5/v1_14/_f_m_t3.html; layout of Keras: ``keras/src/saving/saving_lib.py``
+and ``legacy_h5_format.py``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interop.errors import FormatError
+from interop.formats.dtypes import BY_NAME, numpy_dtype
+from interop.formats.mapping import TensorMapping
+
+# What h5py raises on damaged bytes.
+_GARBAGE = (KeyError, MemoryError, OSError, OverflowError, RuntimeError, SystemError, TypeError, ValueError)
+
+
+def open_file(path: Path) -> TensorMapping:
+    """Open an HDF5 file of weights.
+
+    Raises:
+        FormatError: it is no HDF5 file, is damaged, or refers to other files.
+        OSError: it cannot be opened.
+    """
+    return open_stream(path.open("rb"), str(path))
+
+
+def open_stream(stream: BinaryIO, source: str) -> TensorMapping:
+    """Open HDF5 data from a seekable stream, which the mapping then owns; `source` names it in messages."""
+    import h5py
+
+    try:
+        file = h5py.File(stream, "r")
+        datasets = _datasets(file, source)
+        names = _object_paths(file, list(datasets))
+        specs = {names[path]: (_dtype(dataset), tuple(dataset.shape)) for path, dataset in datasets.items()}
+    except FormatError:
+        stream.close()
+        raise
+    except _GARBAGE as e:
+        stream.close()
+        raise FormatError(f"{source}: not an HDF5 file of weights: {e}") from e
+    by_name = {names[path]: dataset for path, dataset in datasets.items()}
+
+    def read(name: str) -> NDArray[Any]:
+        dataset = by_name[name]
+        if dataset.dtype.hasobject:
+            raise FormatError(f"{source}: {name!r} holds text or references, not numbers")
+        try:
+            array = np.asarray(dataset[()])
+        except _GARBAGE as e:
+            raise FormatError(f"{source}: tensor {name!r} is damaged: {e}") from e
+        return array.view(numpy_dtype(specs[name][0])) if array.dtype.kind == "V" else array
+
+    def close() -> None:
+        by_name.clear()
+        file.close()
+        stream.close()
+
+    return TensorMapping(specs, read, close, source)
+
+
+def _datasets(file: Any, source: str) -> dict[str, Any]:
+    """HDF5 path to dataset, for every dataset that lies in the file itself (hard links, each object once)."""
+    import h5py
+
+    found: dict[str, Any] = {}
+
+    def visit(path: str, item: Any) -> None:
+        if not isinstance(item, h5py.Dataset):
+            return
+        if item.external or item.is_virtual:
+            raise FormatError(f"{source}: {path!r} keeps its data in other files; they are not read")
+        if item.shape is None:
+            raise FormatError(f"{source}: {path!r} is a dataset without a shape")
+        found[path] = item
+
+    file.visititems(visit)
+    return found
+
+
+def _object_paths(file: Any, paths: list[str]) -> dict[str, str]:
+    """HDF5 path to the name used here."""
+    legacy = "model_weights" if "model_weights" in file else ""
+    is_legacy = "layer_names" in (file[legacy] if legacy else file).attrs
+    short = {path: _legacy_path(path, legacy) if is_legacy else _keras3_path(file, path) for path in paths}
+    taken = Counter(short.values())
+    return {path: short[path] if taken[short[path]] == 1 else path for path in paths}
+
+
+def _legacy_path(path: str, root: str) -> str:
+    """``model_weights/head/head/kernel:0`` -> ``head/kernel``."""
+    parts = path.split("/")
+    if root and parts[0] != root:
+        return path
+    parts = parts[1:] if root else parts
+    if len(parts) > 2 and parts[0] == parts[1]:
+        parts = parts[1:]
+    return "/".join(parts).removesuffix(":0")
+
+
+def _keras3_path(file: Any, path: str) -> str:
+    """``layers/dense_1/vars/0`` -> ``head/0``, where the group says that its layer is called ``head``."""
+    parts = path.split("/")
+    if len(parts) < 2 or parts[-2] != "vars" or not parts[-1].isdigit():
+        return path
+    owner = parts[:-2]
+    named: list[str] = []
+    for index, part in enumerate(owner):
+        if index and owner[index - 1] == "layers":
+            recorded = file.get("/".join([*owner[: index + 1], "vars"]))
+            name = recorded.attrs.get("name") if recorded is not None else None
+            named[-1:] = [name if isinstance(name, str) and name else part]
+        else:
+            named.append(part)
+    return "/".join([*named, parts[-1]])
+
+
+def _dtype(dataset: Any) -> str:
+    """The dtype's name; Keras stores bfloat16 as opaque bytes and says so in an attribute."""
+    recorded = dataset.attrs.get("dtype")
+    if dataset.dtype.kind == "V" and isinstance(recorded, str) and recorded in BY_NAME:
+        return recorded
+    name: str = dataset.dtype.name
+    return name

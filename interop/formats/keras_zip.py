@@ -1,0 +1,105 @@
+"""The ``.keras`` format: the ``model.weights.h5`` inside a zip, read in place.
+
+What enters: a path. What leaves: the lazy mapping of the HDF5 file inside, named as `h5` says.
+
+Invariant: the zip is never unpacked to disk; a member that is stored (as Keras writes it) is read where it
+lies, and a compressed one is inflated in memory, up to a limit.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+from interop.errors import FormatError
+from interop.formats import h5
+from interop.formats.mapping import TensorMapping
+
+_MEMBER = "model.weights.h5"
+_SHARDS = "model.weights.json"
+_LOCAL_HEADER_BYTES = 30
+_MAX_INFLATED_BYTES = 4 << 30
+_GARBAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
+
+
+def open_file(path: Path) -> TensorMapping:
+    """Open a ``.keras`` file.
+
+    Raises:
+        FormatError: it is no valid ``.keras`` file, or its weights are sharded.
+        OSError: it cannot be opened.
+    """
+    file = path.open("rb")
+    try:
+        stream = _member(file, path)
+    except FormatError:
+        file.close()
+        raise
+    except _GARBAGE as e:
+        file.close()
+        raise FormatError(f"{path}: not a .keras file: {e}") from e
+    return h5.open_stream(stream, str(path))
+
+
+def _member(file: BinaryIO, path: Path) -> BinaryIO:
+    """A stream of the weights inside; it owns `file`."""
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        if _MEMBER not in names:
+            why = "its weights are sharded" if _SHARDS in names else f"it has no {_MEMBER}"
+            raise FormatError(f"{path}: not a .keras file that can be read here: {why}")
+        info = archive.getinfo(_MEMBER)
+        if info.compress_type != zipfile.ZIP_STORED:
+            if info.file_size > _MAX_INFLATED_BYTES:
+                raise FormatError(
+                    f"{path}: {_MEMBER} inflates to {info.file_size} bytes; store it uncompressed"
+                )
+            data = io.BytesIO(archive.read(info))
+            file.close()
+            return data
+        file.seek(info.header_offset)
+        header = file.read(_LOCAL_HEADER_BYTES)
+        if len(header) != _LOCAL_HEADER_BYTES or header[:4] != b"PK\x03\x04":
+            raise FormatError(f"{path}: {_MEMBER} has no header where the zip says")
+        start = (
+            info.header_offset
+            + _LOCAL_HEADER_BYTES
+            + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+        )
+    return io.BufferedReader(_Window(file, start, info.file_size))
+
+
+class _Window(io.RawIOBase):
+    """Bytes ``[start, start + size)`` of a file, as a file; closing it closes the file."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file = file
+        self._start = start
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        wanted = min(len(buffer), max(0, self._size - self._position))
+        self._file.seek(self._start + self._position)
+        data = self._file.read(wanted)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -35,7 +35,7 @@ def canonical_digest(config: dict[str, Any]) -> str:
     """SHA-256 (hex) of the canonical JSON of `config` without its ``digest`` key.
 
     >>> canonical_digest({"b": 1, "a": [2.5, None], "digest": "ignored"})[:16]
-    '2b1f2eba6a1a8f7c'
+    '08d9616942a2aff3'
     """
     rest = {key: value for key, value in config.items() if key != "digest"}
     text = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

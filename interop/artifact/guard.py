@@ -325,7 +325,7 @@ def _check_initializer(tensor: Any, entries: Mapping[str, Entry]) -> None:
 def _check_embedded(tensor: Any, where: str) -> None:
     """Rule 1: an embedded tensor holds as many values as its dims say."""
     shape = _shape(tensor, where)
-    if not tensor.HasField("raw_data") or tensor.data_type not in BY_ONNX:
+    if tensor.data_type not in BY_ONNX or any(len(getattr(tensor, payload)) for payload in _PAYLOADS):
         return  # ONNX Runtime compares the count of typed values with the dims before it allocates
     expected = size_bytes(BY_ONNX[tensor.data_type].name, shape)
     if len(tensor.raw_data) != expected:

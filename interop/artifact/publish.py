@@ -130,7 +130,7 @@ def stage(path: Path, *, overwrite: bool) -> Iterator[Staging]:
     try:
         yield staging
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # what cannot be removed does no harm, and must not hide the first error
             staging._discard()
         os.close(staging.descriptor)
 

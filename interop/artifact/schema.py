@@ -159,7 +159,8 @@ def _file_descriptor() -> bytes:
                 field += _chunk(8, _number(2, 1))
             message += _chunk(2, field)
         file += _chunk(4, message)
-    return file + _text(12, "proto2")
+    # ONNX says proto2; the bytes are the same, but under proto3 a name that is not UTF-8 is a parse error.
+    return file + _text(12, "proto3")
 
 
 def _number(field: int, value: int) -> bytes:

@@ -192,7 +192,10 @@ def _session(
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     try:
         return onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model), sess_options=options, providers=providers
+            model if isinstance(model, bytes) else str(model),
+            sess_options=options,
+            providers=providers,
+            enable_fallback=0,  # it prints, and tries once more what was refused
         )
     except _REFUSALS as e:
         raise ArtifactError(f"{path}: ONNX Runtime refuses the graph: {e}") from e

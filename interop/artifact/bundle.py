@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,7 +38,6 @@ from interop.artifact.signature import Signature
 from interop.artifact.tensors import Placement, TensorFile, map_region, read_entries
 from interop.errors import ArtifactError, InteropError
 from interop.formats.mapping import TensorMapping
-from interop.formats.safetensors import Entry
 from interop.formats.source import ArraySource, TensorSource
 
 __all__ = [
@@ -157,8 +156,7 @@ class Bundle:
         weights.check_size(self._records[WEIGHTS])
         self._entries = read_entries(weights)
         guard.check_variables(self.config["variables"], self._entries)
-        self._model = parse_model(self._graph)
-        guard.check_artifact_graph(self._model, _relative(self._entries, weights.start))
+        guard.check_artifact_graph(parse_model(self._graph), self._entries, weights.start)
         if verify_digest:
             self.verify_weights()
 
@@ -294,11 +292,6 @@ def _region(regions: Mapping[str, Region], name: str) -> Region:
             f"the artifact has no {name}; it holds {', '.join(regions) or 'none of its files'}"
         )
     return regions[name]
-
-
-def _relative(entries: Mapping[str, Entry], start: int) -> dict[str, Entry]:
-    """Entries counted from the start of the tensor file instead of the zip it lies in."""
-    return {key: replace(e, begin=e.begin - start, end=e.end - start) for key, e in entries.items()}
 
 
 def _check_own(model: bytes, config: dict[str, Any], weights: TensorFile) -> None:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from interop.artifact.files import WEIGHTS
 from interop.artifact.schema import is_external
@@ -35,9 +35,11 @@ MAX_DEPTH = 64
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 _FUNCTION_DOMAIN = "interop"
 _STRING = 8
-_KEYS = ("location", "offset", "length")
+_KEYS = frozenset({"location", "offset", "length"})
+_EXTERNAL = 1
 _NATURAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _PAYLOADS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+_VALUES = frozenset({"raw_data", "string_data", *_PAYLOADS})
 
 
 class FunctionKey(NamedTuple):
@@ -75,8 +77,13 @@ class _Expanded:
     depth: int
 
 
-def check_artifact_graph(model: Any, entries: Mapping[str, Entry]) -> None:
-    """Check the graph of an artifact against its weights file (whose entries count from its own start).
+def check_artifact_graph(model: Any, entries: Mapping[str, Entry], start: int = 0) -> None:
+    """Check the graph of an artifact against the entries of its weights file.
+
+    Args:
+        model: the parsed graph.
+        entries: key to entry, counted from the start of the file they lie in.
+        start: where the weights file begins there: 0 unless that is a zip.
 
     Raises:
         UnsafeFileError: a rule that protects the reader is broken.
@@ -98,7 +105,7 @@ def check_artifact_graph(model: Any, entries: Mapping[str, Entry]) -> None:
     if len(model.graph.sparse_initializer):
         raise UnsafeFileError("model.onnx: it has sparse initializers; an artifact has none")
     for initializer in model.graph.initializer:
-        _check_initializer(initializer, entries)
+        _check_initializer(initializer, entries, start)
 
 
 def check_variables(variables: Iterable[Any], entries: Mapping[str, Entry]) -> None:
@@ -288,38 +295,65 @@ def _check_domains(model: Any, bodies: Mapping[FunctionKey | None, _Body]) -> No
                 )
 
 
-def _check_initializer(tensor: Any, entries: Mapping[str, Entry]) -> None:
+def _check_initializer(tensor: Any, entries: Mapping[str, Entry], start: int) -> None:
     """Rule 3: external, exactly one location, offset and length, and those of the entry of that name."""
+    entry = entries.get(tensor.name)
+    if entry is None or not _is_placed(tensor, entry, start):
+        _explain_initializer(tensor, entries, start)
+
+
+def _is_placed(tensor: Any, entry: Entry, start: int) -> bool:
+    """Whether an initializer is what the writer makes of an entry; no message is built for one that is."""
+    external = tensor.external_data
+    row = BY_ONNX.get(tensor.data_type)
+    return (
+        tensor.data_location == _EXTERNAL
+        and len(external) == len(_KEYS)
+        and {pair.key: pair.value for pair in external}
+        == {"location": WEIGHTS, "offset": str(entry.begin - start), "length": str(entry.end - entry.begin)}
+        and row is not None
+        and row.name == entry.dtype
+        and tuple(tensor.dims) == entry.shape
+        # name, data_type, data_location, external_data, dims: no values beside them
+        and len(tensor.ListFields()) == 4 + bool(entry.shape)
+    )
+
+
+def _explain_initializer(tensor: Any, entries: Mapping[str, Entry], start: int) -> NoReturn:
+    """Raise the error that says what is wrong with an initializer."""
     name = tensor.name
     where = f"model.onnx: initializer {name!r}"
-    if not is_external(tensor) or tensor.data_location != 1:
+    pairs = [(entry.key, entry.value) for entry in tensor.external_data]
+    if tensor.data_location != _EXTERNAL:
         raise UnsafeFileError(f"{where} is embedded; every initializer of an artifact is external")
-    if tensor.raw_data or tensor.string_data or any(len(getattr(tensor, payload)) for payload in _PAYLOADS):
+    if any(len(getattr(tensor, value)) for value in _VALUES):
         raise UnsafeFileError(f"{where} is external and has embedded values as well")
-    keys = sorted(entry.key for entry in tensor.external_data)
-    if keys != sorted(_KEYS):
+    found = dict(pairs)
+    if len(pairs) != len(_KEYS) or found.keys() != _KEYS:
+        keys = ", ".join(sorted(key for key, _ in pairs))
         raise UnsafeFileError(
-            f"{where} has external data with {', '.join(keys) or 'nothing'}; expected exactly one each of "
-            f"{', '.join(_KEYS)}"
+            f"{where} has external data with {keys or 'nothing'}; expected exactly one each of "
+            f"{', '.join(sorted(_KEYS))}"
         )
-    found = {entry.key: entry.value for entry in tensor.external_data}
     if found["location"] != WEIGHTS:
         raise UnsafeFileError(f"{where} lies in {found['location']!r}; weights lie in {WEIGHTS} only")
     offset, length = (_natural(found[key], f"{where} has the {key}") for key in ("offset", "length"))
-    if name not in entries:
+    entry = entries.get(name)
+    if entry is None:
         raise ArtifactError(f"{where} has no tensor of that name in {WEIGHTS}")
-    entry = entries[name]
-    dtype = BY_ONNX[tensor.data_type].name if tensor.data_type in BY_ONNX else f"type {tensor.data_type}"
     shape = _shape(tensor, where)
-    if (dtype, shape) != (entry.dtype, entry.shape):
+    row = BY_ONNX.get(tensor.data_type)
+    dtype = row.name if row is not None else f"type {tensor.data_type}"
+    if dtype != entry.dtype or shape != entry.shape:
         raise ArtifactError(
             f"{where} is {dtype}{list(shape)} but {entry.dtype}{list(entry.shape)} in {WEIGHTS}"
         )
-    if (offset, length) != (entry.begin, entry.size_bytes):
+    if offset != entry.begin - start or length != entry.end - entry.begin:
         raise UnsafeFileError(
             f"{where} points to bytes {offset} to {offset + length}; "
-            f"the tensor of that name is at {entry.begin} to {entry.end}"
+            f"the tensor of that name is at {entry.begin - start} to {entry.end - start}"
         )
+    raise UnsafeFileError(f"{where} is not what a writer makes of a tensor")
 
 
 def _check_embedded(tensor: Any, where: str) -> None:
@@ -364,7 +398,7 @@ def _all_tensors(model: Any, bodies: Mapping[FunctionKey | None, _Body]) -> Iter
 
 def _shape(tensor: Any, where: str) -> tuple[int, ...]:
     shape = tuple(tensor.dims)
-    if any(dim < 0 for dim in shape):
+    if shape and min(shape) < 0:
         raise UnsafeFileError(f"{where} has a negative dim in its shape {list(shape)}")
     return shape
 

@@ -65,12 +65,10 @@ class GraphModel:
         session: the ONNX Runtime session.
     """
 
-    def __init__(
-        self, path: Path, session: onnxruntime.InferenceSession, signature: Signature | None
-    ) -> None:
+    def __init__(self, path: Path, session: onnxruntime.InferenceSession, signature: Signature) -> None:
         self.path = path
         self.session = session
-        self.signature = signature if signature is not None else _signature_of(session)
+        self.signature = signature
         self._names = [spec.name for spec in self.outputs]
 
     @property
@@ -175,7 +173,12 @@ def _open_plain(path: Path, providers: Sequence[Provider] | None, low_memory: bo
         raise type(e)(f"{path}: {e}") from e
     finally:
         os.close(descriptor)
-    return GraphModel(path, _session(path, real, real.parent, providers, low_memory), None)
+    session = _session(path, real, real.parent, providers, low_memory)
+    try:
+        signature = _signature_of(session)
+    except UnicodeDecodeError as e:
+        raise ArtifactError(f"{path}: a name or dim of its inputs and outputs is not UTF-8: {e}") from e
+    return GraphModel(path, session, signature)
 
 
 def _session(
@@ -183,7 +186,7 @@ def _session(
 ) -> onnxruntime.InferenceSession:
     """Create the session; what ONNX Runtime refuses becomes an ArtifactError."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it logs as an error it raises as well
     if low_memory:
         # Both would copy weights: into the kernels' packed layout, and into the blocked layout of Conv.
         options.add_session_config_entry("session.disable_prepacking", "1")

@@ -301,7 +301,7 @@ def test_garbage_is_a_format_error(tmp_path, format):
         load_tensors(tmp_path / f"nothing{suffix}")
 
 
-@pytest.mark.parametrize("format", ["safetensors", "npz"])
+@pytest.mark.parametrize("format", ["safetensors", "npz", "keras"])
 def test_flipped_and_truncated_bytes(tmp_path, format):
     suffix, write = WRITERS[format]
     path = tmp_path / f"t{suffix}"

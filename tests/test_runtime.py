@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from interop.artifact.signature import TensorSpec
 from interop.errors import ArtifactError, SignatureError
+from interop.formats.dtypes import BY_NAME, numpy_dtype
 from interop.loading import load_graph
 from interop.runtime.inputs import as_array
 
@@ -258,6 +259,28 @@ def test_what_is_no_graph(tmp_path, data, message):
     (tmp_path / "x.onnx").write_bytes(data)
     with pytest.raises(ArtifactError, match=message):
         load_graph(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
+def test_dtypes_that_numpy_lacks(tmp_path, dtype):
+    kind = BY_NAME[dtype].onnx
+    path = plain(
+        tmp_path / "m.onnx",
+        [
+            helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["f", "z"], ["z_out"]),
+            helper.make_node("Cast", ["z_out"], ["y"], to=kind),
+        ],
+        [("x", kind, ["n"]), ("z", TensorProto.FLOAT, ["n"])],
+        [("y", kind, ["n"]), ("z_out", TensorProto.FLOAT, ["n"])],
+    )
+    graph = load_graph(path)
+    y, z = graph(np.array([1.5, 2.0], np.float32), [0.5, 1.0])
+    assert (y.dtype.name, z.dtype.name) == (dtype, "float32")
+    np.testing.assert_array_equal(y.astype(np.float32), [2.0, 3.0])
+    np.testing.assert_array_equal(z, np.array([2.0, 3.0], np.float32))
+    again = graph.predict((np.ones(5, numpy_dtype(dtype)), np.ones(5)), batch_size=2)
+    np.testing.assert_array_equal(again[0].astype(np.float32), np.full(5, 2.0))
 
 
 def test_embedded_weights_of_a_plain_file(tmp_path):

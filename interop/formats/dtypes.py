@@ -54,7 +54,8 @@ BY_NAME = {row.name: row for row in _ROWS}
 BY_SAFETENSORS = {row.safetensors: row for row in _ROWS}
 BY_ONNX = {row.onnx: row for row in _ROWS}
 
-_FROM_ML_DTYPES = frozenset(name for name in BY_NAME if name.startswith(("bfloat", "float8")))
+FROM_ML_DTYPES = frozenset(name for name in BY_NAME if name.startswith(("bfloat", "float8")))
+"""Names of the types that are ``ml_dtypes``' own."""
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -63,7 +64,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     Raises:
         KeyError: `name` is not in the table.
     """
-    if name in _FROM_ML_DTYPES:
+    if name in FROM_ML_DTYPES:
         import ml_dtypes
 
         made: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))

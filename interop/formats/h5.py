@@ -13,6 +13,10 @@ in the file                                 name here
 anything else                               as in the file
 ==========================================  ==========================
 
+A damaged file is a FormatError where HDF5 notices. HDF5 keeps no checksum of most of a file, and its library
+may crash the process on one that was tampered with: open files of strangers elsewhere first, or ask for
+safetensors. (A ``.keras`` file is safer: its zip has a checksum of all of it, which is checked.)
+
 Invariants: names are unique (where shortening would make two alike, both keep HDF5's path); links to other
 files, and data stored in them, are never followed.
 

@@ -3,7 +3,8 @@
 What enters: a path. What leaves: the lazy mapping of the HDF5 file inside, named as `h5` says.
 
 Invariant: the zip is never unpacked to disk; a member that is stored (as Keras writes it) is read where it
-lies, and a compressed one is inflated in memory, up to a limit.
+lies, and a compressed one is inflated in memory, up to a limit. Its CRC-32 is checked before HDF5, whose
+library may crash on damaged bytes, sees it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from interop.formats.mapping import TensorMapping
 _MEMBER = "model.weights.h5"
 _SHARDS = "model.weights.json"
 _LOCAL_HEADER_BYTES = 30
+_CHUNK_BYTES = 4 << 20
 _MAX_INFLATED_BYTES = 4 << 30
 _GARBAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
 
@@ -69,6 +71,13 @@ def _member(file: BinaryIO, path: Path) -> BinaryIO:
             + _LOCAL_HEADER_BYTES
             + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
         )
+    crc32, position, end = 0, start, start + info.file_size
+    file.seek(start)
+    while position < end and (chunk := file.read(min(_CHUNK_BYTES, end - position))):
+        crc32 = zlib.crc32(chunk, crc32)
+        position += len(chunk)
+    if position != end or crc32 != info.CRC:
+        raise FormatError(f"{path}: {_MEMBER} does not match its checksum: the file is damaged")
     return io.BufferedReader(_Window(file, start, info.file_size))
 
 

@@ -9,12 +9,14 @@ the files first; weights are mapped from where they lie, never copied by us.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
@@ -26,6 +28,7 @@ from interop.artifact.schema import parse_model
 from interop.artifact.signature import Signature, TensorSpec, pack
 from interop.artifact.skeleton import without_values
 from interop.errors import ArtifactError, InteropError, SignatureError
+from interop.formats.dtypes import BY_NAME, FROM_ML_DTYPES, numpy_dtype, size_bytes
 from interop.runtime import inputs as call_inputs
 
 Provider = str | tuple[str, dict[str, Any]]
@@ -70,6 +73,7 @@ class GraphModel:
         self.session = session
         self.signature = signature
         self._names = [spec.name for spec in self.outputs]
+        self._through_values = any(spec.dtype in FROM_ML_DTYPES for spec in self.inputs + self.outputs)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -125,6 +129,8 @@ class GraphModel:
             SignatureError: ONNX Runtime could not run the graph on these inputs.
         """
         try:
+            if self._through_values:
+                return _run_through_values(self.session, self.outputs, feed)
             outputs: list[NDArray[Any]] = self.session.run(self._names, dict(feed))
         except _REFUSALS as e:
             shapes = ", ".join(f"{name}: {value.dtype}{list(value.shape)}" for name, value in feed.items())
@@ -204,6 +210,32 @@ def _session(
         raise ArtifactError(f"{path}: ONNX Runtime refuses the graph: {e}") from e
 
 
+def _run_through_values(
+    session: onnxruntime.InferenceSession, outputs: Sequence[TensorSpec], feed: Mapping[str, NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Run with dtypes that NumPy lacks (bfloat16, float8), which ``InferenceSession.run`` does not take."""
+    values = {name: _to_value(array) for name, array in feed.items()}
+    found = session.run_with_ort_values([spec.name for spec in outputs], values)
+    return [_from_value(value, spec) for value, spec in zip(found, outputs, strict=True)]
+
+
+def _to_value(array: NDArray[Any]) -> onnxruntime.OrtValue:
+    if array.dtype.name not in FROM_ML_DTYPES:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    bits = np.ascontiguousarray(array).view(np.uint16 if array.itemsize == 2 else np.uint8)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, BY_NAME[array.dtype.name].onnx)
+
+
+def _from_value(value: onnxruntime.OrtValue, spec: TensorSpec) -> NDArray[Any]:
+    if spec.dtype not in FROM_ML_DTYPES:
+        array: NDArray[Any] = value.numpy()
+        return array
+    shape = tuple(value.shape())
+    data = ctypes.string_at(value.data_ptr(), size_bytes(spec.dtype, shape))
+    bits: NDArray[Any] = np.frombuffer(bytearray(data), numpy_dtype(spec.dtype))
+    return bits.reshape(shape)
+
+
 def _signature_of(session: onnxruntime.InferenceSession) -> Signature:
     """The signature that a plain graph itself tells: one output alone, several as a tuple."""
     inputs = tuple(_spec(value, index) for index, value in enumerate(session.get_inputs()))
@@ -215,7 +247,15 @@ def _structure(count: int) -> Any:
     return 0 if count == 1 else {"tuple": list(range(count))}
 
 
-_ORT_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(string)": "str"}
+_ORT_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(string)": "str",
+    "tensor(float8e4m3fn)": "float8_e4m3fn",
+    "tensor(float8e4m3fnuz)": "float8_e4m3fnuz",
+    "tensor(float8e5m2)": "float8_e5m2",
+    "tensor(float8e5m2fnuz)": "float8_e5m2fnuz",
+}
 
 
 def _spec(value: Any, index: int) -> TensorSpec:

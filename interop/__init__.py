@@ -40,7 +40,9 @@ __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - computed on purpose
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'interop' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
+        raise AttributeError(
+            f"module 'interop' has no attribute {name!r}; it has {', '.join(sorted(__all__))}"
+        )
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

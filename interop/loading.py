@@ -7,13 +7,79 @@ only what it needs.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from interop.errors import RebuildError, WeightsError
 
 if TYPE_CHECKING:
+    from interop.status import LoadStatus
     from interop.formats import TensorMapping
     from interop.runtime.session import GraphModel, Provider
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+    revive: bool = True,
+    inline: bool = False,
+    verify_digest: bool = True,
+    report: list[LoadStatus] | Callable[[LoadStatus], object] | None = None,
+) -> Any:
+    """Open an artifact as Keras layers, on whatever backend runs.
+
+    Args:
+        path: an artifact (folder or ``.interop``), written on any backend.
+        custom_objects: name to class or function, for what is not registered with Keras. A lambda, whose code is
+            never stored, is expected under the name that saving reported.
+        compile: compile as the saved model was, with the optimizer's variables and step, so that training
+            goes on where it stopped.
+        revive: layers whose class is missing are to be made from the graph. They cannot be yet: missing classes
+            raise MissingClassError either way.
+        inline: not supported yet; must be False.
+        verify_digest: hash the weights first (about 0.5 s per GB).
+        report: a list to append the ``LoadStatus`` to, or a function to call with it. With it, keys that do
+            not match are only listed; without, they raise.
+
+    Returns:
+        A built ``keras.Model``.
+
+    Raises:
+        BackendError: no Keras backend is installed; names the extra.
+        ArtifactError: the files are not a valid artifact; DigestError: they were changed.
+        MissingClassError: custom classes or functions that were not passed, all of them.
+        RebuildError: Keras could not make the objects.
+        WeightsError: stored tensors and variables do not match.
+    """
+    if inline:
+        raise RebuildError(
+            "load_model(inline=True) is not supported yet. The same layers load with inline=False; a graph "
+            "without functions is written by interop.export_onnx"
+        )
+    from interop.artifact.bundle import open_bundle
+    from interop.backend import choose_backend
+
+    choose_backend()
+    with open_bundle(path, verify_digest=verify_digest) as bundle:
+        from interop.rebuild.from_config import rebuild
+
+        optimizer = bundle.optimizer if compile else None
+        try:
+            rebuilt = rebuild(
+                bundle.config, bundle.weights, optimizer, custom_objects=custom_objects, compile=compile
+            )
+        except (RebuildError, WeightsError) as error:
+            raise type(error)(f"{os.fspath(path)}: {error}") from error
+    if report is None:
+        rebuilt.status.assert_consumed()
+    elif isinstance(report, list):
+        report.append(rebuilt.status)
+    else:
+        report(rebuilt.status)
+    return rebuilt.model
 
 
 def load_graph(

@@ -7,11 +7,18 @@ function says what it reads and holds for Keras 3.10 to 3.15.
 from __future__ import annotations
 
 import re
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
 import keras
+from keras.src.backend.config import is_nnx_enabled
 from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.saving import serialization_lib
+from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
 
@@ -119,3 +126,130 @@ def slot_name(variable: Any, reference: Any, attribute: str) -> str:
     prefix = reference.path.replace("/", "_") + "_"
     name: str = getattr(variable, "name", "")
     return name.removeprefix(prefix) if name.startswith(prefix) else attribute
+
+
+def sharing_scope() -> AbstractContextManager[Any]:
+    """Inside, an object met twice by a serializer gets one ``shared_object_id``, and one object back."""
+    return serialization_lib.ObjectSharingScope()  # type: ignore[no-any-return]
+
+
+def safe_scope() -> AbstractContextManager[Any]:
+    """Inside, no deserializer runs Python code from a config.
+
+    Overrules ``keras.config.enable_unsafe_deserialization()``, which overrules the ``safe_mode`` argument.
+    """
+    return serialization_lib.SafeModeScope(True)  # type: ignore[no-any-return]
+
+
+def automatic_jit_compile(model: Any) -> bool:
+    """What ``compile(jit_compile="auto")`` means for a model on this backend."""
+    return bool(model._resolve_auto_jit_compile())
+
+
+def loaded_keras_class(module: str, name: str) -> type | None:
+    """A class of Keras that has no public name (``Functional``, operations); nothing is imported for it."""
+    if not module.startswith("keras.src."):
+        return None
+    found = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    return found if isinstance(found, type) and issubclass(found, KerasSaveable) else None
+
+
+def compiles_its_own_way(model: Any) -> bool:
+    """Whether ``compile`` or ``compile_from_config`` are a class' own, so that only the class knows how."""
+    cls = type(model)
+    return (
+        cls.compile is not keras.Model.compile
+        or cls.compile_from_config is not keras.Model.compile_from_config
+    )
+
+
+_DEFERRING = threading.RLock()
+
+
+@contextmanager
+def deferred_variables() -> Iterator[list[Any]]:
+    """Variables made inside keep their initializer instead of running it.
+
+    Yields the list of those variables, in the state that Keras calls uninitialized; the caller gives each a
+    value with ``initialize``. Only this thread is affected. Under NNX variables are made as ever.
+    """
+    cls, made, thread = keras.Variable, list[Any](), threading.get_ident()
+    with_initializer, deferred = cls._initialize_with_initializer, cls._deferred_initialize
+    post_build = keras.Layer._post_build
+
+    def hold(variable: Any, initializer: Any) -> None:
+        if threading.get_ident() != thread:
+            with_initializer(variable, initializer)
+            return
+        variable._value, variable._initializer = None, initializer
+        made.append(variable)
+
+    def hold_stateless(variable: Any) -> None:
+        if threading.get_ident() != thread:
+            deferred(variable)
+        else:
+            made.append(variable)
+
+    def track_later(layer: Any) -> None:
+        """PyTorch would read the values to make its parameters; `finish_layers` does it when they are there."""
+        if threading.get_ident() != thread:
+            post_build(layer)
+
+    if is_nnx_enabled():
+        yield made
+        return
+    with _DEFERRING, ExitStack() as restore:
+        restore.enter_context(_replaced(cls, "_initialize_with_initializer", hold))
+        restore.enter_context(_replaced(cls, "_deferred_initialize", hold_stateless))
+        restore.enter_context(_replaced(keras.Layer, "_post_build", track_later))
+        yield made
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    own = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
+
+
+def is_uninitialized(variable: Any) -> bool:
+    """Whether a variable still has its initializer and no value."""
+    return variable._value is None
+
+
+def initialize(variable: Any, array: Any = None) -> None:
+    """Give an uninitialized variable its first value: an array, or what its initializer says."""
+    if array is None:
+        variable._deferred_initialize()
+    else:
+        variable._initialize(variable._convert_to_tensor(array, dtype=stored_dtype(variable)))
+        variable._initializer = None
+
+
+def stored_dtype(variable: Any) -> str:
+    """A variable's own dtype, whatever autocast scope is open."""
+    return str(variable._dtype)
+
+
+def finish_layers(root: Any) -> None:
+    """What a backend does when a layer is built, left out while its variables had no values."""
+    for layer in root._flatten_layers(include_self=True):
+        if layer.built:
+            layer._post_build()
+
+
+def all_layers(root: Any) -> list[Any]:
+    """A layer and every layer below it, each before those it owns."""
+    return list(root._flatten_layers(include_self=True))
+
+
+def layers_with_paths(root: Any, known: Mapping[int, str]) -> list[tuple[Any, str]]:
+    """(layer, path) for every layer that has a path."""
+    return [(layer, known[id(layer)]) for layer in all_layers(root) if id(layer) in known]

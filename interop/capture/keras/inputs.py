@@ -131,7 +131,9 @@ def _from_shapes(shape: Any) -> Any:
         return _Leaf(None, None, (None, *shape[1:]))
     if isinstance(shape, list | tuple):
         return [_from_shapes(item) for item in shape]
-    raise CaptureError(f"the model's recorded input shapes have an unknown form: {shape!r}; pass input_signature")
+    raise CaptureError(
+        f"the model's recorded input shapes have an unknown form: {shape!r}; pass input_signature"
+    )
 
 
 def _structure(nested: Any, key: str | None, leaves: list[tuple[str | None, _Leaf]]) -> Structure:

@@ -99,7 +99,9 @@ class Captured:
         layers: the layer tree, in the order of object paths.
     """
 
-    def __init__(self, model: Any, recording: Recording, signature: Signature, constants: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: Any, recording: Recording, signature: Signature, constants: Mapping[str, Any]
+    ) -> None:
         self.signature = signature
         self.opset = recording.opset
         self.ir_version = IR_VERSIONS[recording.opset]
@@ -198,7 +200,9 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
     if not hasattr(model, "built") or not hasattr(model, "weights"):
         raise CaptureError(f"expected a Keras model or layer. Received: {type(model).__name__}")
     if not model.built:
-        raise CaptureError(f"{model.name!r} is not built: call it once on real data, or model.build(input_shape)")
+        raise CaptureError(
+            f"{model.name!r} is not built: call it once on real data, or model.build(input_shape)"
+        )
     plan = plan_call(model, input_signature)
     objects = paths.walk(model)
 
@@ -285,8 +289,8 @@ def _merge(merged: dict[str, Any], needed: Unify) -> None:
         raise CaptureError(f"the model needs dimension {needed.left} to equal {needed.right}") from None
 
 
-def _fingerprint(recording: Recording) -> Iterator[tuple[str, Any]]:
-    """Everything about a recording that must not depend on the hints, with the layer it belongs to."""
+def _fingerprint(recording: Recording) -> Iterator[tuple[str, str, Any]]:
+    """Everything about a recording that must not depend on the hints: (layer path, what it is, its key)."""
     index: dict[Value, int] = {}
 
     def name(value: Value | None) -> Any:
@@ -299,29 +303,34 @@ def _fingerprint(recording: Recording) -> Iterator[tuple[str, Any]]:
         return index.setdefault(value, len(index))
 
     for node in recording.root.nodes():
-        yield node.scope.path, _node_key(node, name)
+        yield node.scope.path, f"its {node.op_type}", _node_key(node, name)
     for _, value in recording.outputs:
-        yield "", (name(value), value.dtype, tuple(key(dim) for dim in value.shape or ()))
+        yield "", "an output", (name(value), value.dtype, tuple(key(dim) for dim in value.shape or ()))
 
 
 def _node_key(node: Node, name: Callable[[Value | None], Any]) -> Any:
     attributes = tuple(sorted((k, attribute_key(v)) for k, v in node.attributes.items()))
     shapes = tuple(None if v.shape is None else tuple(key(dim) for dim in v.shape) for v in node.outputs)
-    return node.op_type, tuple(name(v) for v in node.inputs), tuple(name(v) for v in node.outputs), attributes, shapes
+    return (
+        node.op_type,
+        tuple(name(v) for v in node.inputs),
+        tuple(name(v) for v in node.outputs),
+        attributes,
+        shapes,
+    )
 
 
 def _compare(a: TraceResult, b: TraceResult) -> None:
     left, right = _fingerprint(a.recording), _fingerprint(b.recording)
-    missing = ("", None)
+    missing = ("", "", None)
     while True:
-        (where, one), (_, other) = next(left, missing), next(right, missing)
+        (where, step, one), (_, _, other) = next(left, missing), next(right, missing)
         if one is None and other is None:
             return
         if one != other:
             layer = f"layer {where!r}" if where else "the model's call()"
-            step = next((part for part in (one or other) if isinstance(part, str)), "an output's shape")
             raise SpecializationError(
-                f"{layer} depends on the value of a dynamic dimension (at {step}): its graph is different for "
+                f"{layer} depends on the value of a dynamic dimension (first at {step}): its graph is different for "
                 "another size. Typical causes: a Python loop or `if` over a dimension, int() or NumPy "
                 "arithmetic on a shape. Compute with keras.ops.shape(x) and keras.ops instead, or fix the "
                 "dimension through input_signature."

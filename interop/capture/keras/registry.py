@@ -50,7 +50,9 @@ _FUNCTIONS: dict[str, list[Emitter]] = {}
 _LAYERS: dict[str, list[Emitter]] = {}
 
 
-def _register(table: dict[str, list[Emitter]], keys: tuple[str, ...], since: int, spec: Any) -> Callable[[F], F]:
+def _register(
+    table: dict[str, list[Emitter]], keys: tuple[str, ...], since: int, spec: Any
+) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         parameters = inspect.signature(function).parameters.values()
         attributes = tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)

@@ -76,7 +76,9 @@ def compute_conv_output_shape(
     spatial = input_shape[1:-1] if last else input_shape[2:]
     rank = len(spatial)
     if len(kernel_size) != rank:
-        raise ValueError(f"a kernel of size {tuple(kernel_size)} does not fit an input of shape {input_shape}")
+        raise ValueError(
+            f"a kernel of size {tuple(kernel_size)} does not fit an input of shape {input_shape}"
+        )
     sizes = [
         windows(size, kernel, stride, padding, dilation)
         for size, kernel, stride, dilation in zip(
@@ -109,7 +111,9 @@ def compute_reshape_output_shape(
     """The target of a reshape, its -1 resolved symbolically."""
     if not any(is_symbolic(d) for d in (*input_shape, *newshape)) and -1 not in newshape:
         if math.prod(input_shape) != math.prod(newshape):
-            raise ValueError(f"an input of shape {tuple(input_shape)} cannot take the shape {tuple(newshape)}")
+            raise ValueError(
+                f"an input of shape {tuple(input_shape)} cannot take the shape {tuple(newshape)}"
+            )
         return tuple(newshape)
     unknown = [i for i, d in enumerate(newshape) if not is_symbolic(d) and d == -1]
     if len(unknown) > 1:

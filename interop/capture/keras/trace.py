@@ -66,7 +66,9 @@ class Trace:
         self._bounds: dict[str, tuple[int, int]] = {}
         self.failed_at: str | None = None
 
-    def run(self, call: Callable[[list[Any]], Any], inputs: list[tuple[str, str, tuple[Any, ...]]]) -> TraceResult:
+    def run(
+        self, call: Callable[[list[Any]], Any], inputs: list[tuple[str, str, tuple[Any, ...]]]
+    ) -> TraceResult:
         """Trace ``call(inputs)``; ``inputs`` are (name, dtype, shape) triples."""
         symbols = [compat.Sym(self.recorder.input(*spec)) for spec in inputs]
         try:
@@ -227,7 +229,9 @@ class Trace:
             self._bounds[name] = (low, min(high, count - 1))
 
     def _integer_inputs(self) -> set[str]:
-        floats = {value: value.name for value in self.recorder.inputs if value.dtype.startswith(("float", "bf"))}
+        floats = {
+            value: value.name for value in self.recorder.inputs if value.dtype.startswith(("float", "bf"))
+        }
         uses: dict[str, list[bool]] = {}
         for node in self.recorder.root.nodes():
             for value in node.inputs:

@@ -65,7 +65,9 @@ def _pack(e: Emit, mask: Value) -> _Packing:
     total = e.reshape(e.size(time), ())
     # Valid step t scores time - t > 0, a masked one -t <= 0: all different, so the order is stable.
     score = e.binary("Sub", e.binary("Mul", valid, total), steps)
-    _, order = e.nodes("TopK", score, e.size(time), outputs=[("int64", mask.dims), ("int64", mask.dims)], axis=1)
+    _, order = e.nodes(
+        "TopK", score, e.size(time), outputs=[("int64", mask.dims), ("int64", mask.dims)], axis=1
+    )
     count = e.node("CumSum", valid, e.scalar(1, "int64"), shape=mask.dims)
     one = e.scalar(1, "int64")
     place = e.binary("Max", e.binary("Sub", count, one), e.scalar(0, "int64"))
@@ -165,9 +167,7 @@ _CELLS = {
 }
 
 
-def _native(
-    e: Emit, cell: Any, x: Value, initial: list[Value], lengths: Value | None, reverse: bool
-) -> _Run:
+def _native(e: Emit, cell: Any, x: Value, initial: list[Value], lengths: Value | None, reverse: bool) -> _Run:
     """One native node over (batch, time, features)."""
     kind = _CELLS[type(cell).__name__]
     units, dtype = int(cell.units), str(cell.compute_dtype)

@@ -23,7 +23,11 @@ def relu_with_options(
 ) -> Value:
     """The ReLU of ``keras.activations.relu``: slope below the threshold, identity above, capped."""
     if not negative_slope and not threshold:
-        return e.unary("Relu", x) if max_value is None else e.node("Clip", x, e.like(0, x), e.like(max_value, x), shape=x.shape)
+        return (
+            e.unary("Relu", x)
+            if max_value is None
+            else e.node("Clip", x, e.like(0, x), e.like(max_value, x), shape=x.shape)
+        )
     if not threshold:
         result = e.unary("LeakyRelu", x, alpha=float(negative_slope))
     else:

@@ -128,7 +128,14 @@ def _format(data_format: str | None) -> str:
 
 @op("Conv", since=11, spec=_conv_spec)
 def conv(
-    e: Emit, inputs: Value, kernel: Value, *, strides: Any, padding: str, data_format: str | None, dilation_rate: Any
+    e: Emit,
+    inputs: Value,
+    kernel: Value,
+    *,
+    strides: Any,
+    padding: str,
+    data_format: str | None,
+    dilation_rate: Any,
 ) -> Value:
     layout = _format(data_format)
     inputs, kernel = e.cast(inputs, e.spec.dtype), e.cast(kernel, e.spec.dtype)
@@ -142,7 +149,14 @@ def conv(
 
 @op("DepthwiseConv", since=14, spec=_depthwise_spec)
 def depthwise_conv(
-    e: Emit, inputs: Value, kernel: Value, *, strides: Any, padding: str, data_format: str | None, dilation_rate: Any
+    e: Emit,
+    inputs: Value,
+    kernel: Value,
+    *,
+    strides: Any,
+    padding: str,
+    data_format: str | None,
+    dilation_rate: Any,
 ) -> Value:
     inputs, kernel = e.cast(inputs, e.spec.dtype), e.cast(kernel, e.spec.dtype)
     return _depthwise(e, inputs, kernel, strides, padding, _format(data_format), dilation_rate)

@@ -19,7 +19,9 @@ def filled(e: Emit, shape: Any, value: Any, dtype: str) -> Value:
     dims = (shape,) if isinstance(shape, int) else tuple(shape)
     scalar = e.tensor(value, dtype)
     if scalar.kind == "constant" and scalar.array is not None and scalar.rank == 0 and dtype != "bfloat16":
-        return e.node("ConstantOfShape", e.sizes(dims), dtype=dtype, shape=dims, value=scalar.array.reshape(1))
+        return e.node(
+            "ConstantOfShape", e.sizes(dims), dtype=dtype, shape=dims, value=scalar.array.reshape(1)
+        )
     return e.expand(scalar, dims)
 
 

@@ -311,7 +311,9 @@ def arctan2(e: Emit, x1: Any, x2: Any) -> Value:
     below = e.binary("Less", y, zero, dtype="bool")
     turn = e.node("Where", below, e.unary("Neg", pi), pi, dtype=x.dtype, shape=below.shape)
     shifted = e.node("Where", left, e.binary("Add", angle, turn), angle, dtype=x.dtype, shape=angle.shape)
-    half = e.node("Where", below, e.like(-np.pi / 2, x), e.like(np.pi / 2, x), dtype=x.dtype, shape=below.shape)
+    half = e.node(
+        "Where", below, e.like(-np.pi / 2, x), e.like(np.pi / 2, x), dtype=x.dtype, shape=below.shape
+    )
     on_axis = e.binary("Equal", x, zero, dtype="bool")
     result = e.node("Where", on_axis, half, shifted, dtype=x.dtype, shape=angle.shape)
     origin = e.binary("And", on_axis, e.binary("Equal", y, zero, dtype="bool"))

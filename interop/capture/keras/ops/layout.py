@@ -85,7 +85,9 @@ def unstack(e: Emit, x: Value, *, num: int | None, axis: int) -> list[Value]:
     axis = axis % x.rank
     count = x.dims[axis] if num is None else num
     if is_symbolic(count):
-        raise UnsupportedOp("ops.unstack along a dynamic dimension gives a varying number of tensors; pass `num`")
+        raise UnsupportedOp(
+            "ops.unstack along a dynamic dimension gives a varying number of tensors; pass `num`"
+        )
     parts = _split(e, x, [1] * int(count), axis)
     return [e.squeeze(part, [axis]) for part in parts]
 

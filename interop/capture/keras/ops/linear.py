@@ -92,7 +92,9 @@ def _parse(subscripts: str, ranks: list[int]) -> tuple[list[str], str]:
     if "->" in subscripts:
         return full, right.replace("...", spelt)
     letters = sorted("".join(full))
-    once = "".join(letter for letter in dict.fromkeys(letters) if letters.count(letter) == 1 and letter not in spelt)
+    once = "".join(
+        letter for letter in dict.fromkeys(letters) if letters.count(letter) == 1 and letter not in spelt
+    )
     return full, spelt + once
 
 
@@ -117,7 +119,9 @@ def einsum(e: Emit, *args: Value, subscripts: str) -> Value:
         left, right = operation_terms
         shared = [letter for letter in right if letter in left and letter not in output]
         free = [t for t in left if t not in shared], [t for t in right if t not in shared]
-        no_batch = not set(free[0]) & set(free[1]) and len(set(left)) == len(left) and len(set(right)) == len(right)
+        no_batch = (
+            not set(free[0]) & set(free[1]) and len(set(left)) == len(left) and len(set(right)) == len(right)
+        )
         if shared and no_batch and "".join(free[0] + free[1]) == output:
             places_left, places_right = [left.index(t) for t in shared], [right.index(t) for t in shared]
             return _contract(e, values[0], values[1], places_left, places_right)

@@ -45,7 +45,14 @@ def batch_norm(
 
 @op("LayerNorm", since=17, spec=_same_spec)
 def layer_norm(
-    e: Emit, x: Value, gamma: Value | None = None, beta: Value | None = None, *, axis: Any, epsilon: float | None, rms_scaling: bool
+    e: Emit,
+    x: Value,
+    gamma: Value | None = None,
+    beta: Value | None = None,
+    *,
+    axis: Any,
+    epsilon: float | None,
+    rms_scaling: bool,
 ) -> Value:
     axes = sorted(axis_list(axis, x.rank))
     epsilon = compat.epsilon(epsilon)
@@ -59,7 +66,13 @@ def layer_norm(
     scale = e.constant(np.ones(dims), x.dtype) if gamma is None else _shaped(e, gamma, dims, x.dtype)
     bias = None if beta is None else _shaped(e, beta, dims, x.dtype)
     result = e.node(
-        "LayerNormalization", moved, scale, bias, shape=moved.shape, axis=len(rest) - x.rank, epsilon=float(epsilon)
+        "LayerNormalization",
+        moved,
+        scale,
+        bias,
+        shape=moved.shape,
+        axis=len(rest) - x.rank,
+        epsilon=float(epsilon),
     )
     return e.transpose(result, back)
 

@@ -23,7 +23,9 @@ _REDUCTIONS = {
 def _reduction(onnx: str) -> Callable[..., Value]:
     def emit(e: Emit, x: Value, *, axis: Any, keepdims: bool) -> Value:
         dtype = e.spec.dtype
-        narrow = dtype in ("bool", "int8", "uint8", "int16", "uint16") or (onnx == "ReduceProd" and dtype == "bool")
+        narrow = dtype in ("bool", "int8", "uint8", "int16", "uint16") or (
+            onnx == "ReduceProd" and dtype == "bool"
+        )
         x = e.cast(x, "int32" if narrow else dtype)
         return e.reduce(onnx, x, axis_list(axis, x.rank), keepdims)
 

@@ -1,0 +1,215 @@
+"""A model's JSON and its stored tensors become Keras objects on whatever backend runs.
+
+Enters: the checked ``config.json`` and mappings of key to array. Leaves: a built model with its weights and,
+if wanted, compiled with its optimizer's state; and an account of every key.
+
+Invariants: no initializer runs for a variable that has a stored value, so each variable is made once;
+values are copied out of the mapped file before a framework sees them, one tensor at a time, and the pages they
+came from are given back; nothing a file names is imported or run (see ``classes``).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from interop.artifact.signature import Signature, pack
+from interop.capture.keras import compat_objects as compat
+from interop.capture.keras import paths
+from interop.errors import InteropError, RebuildError, WeightsError
+from interop.rebuild.classes import Resolver
+from interop.status import LoadStatus, Mismatch
+
+Tensors = Mapping[str, NDArray[Any]]
+OPTIMIZER_PREFIX = "optimizer:"
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A model and the account of what was loaded into it."""
+
+    model: Any
+    status: LoadStatus
+
+
+def rebuild(
+    config: Mapping[str, Any],
+    weights: Tensors,
+    optimizer: Tensors | None,
+    *,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+) -> Rebuilt:
+    """Make the model that a config describes and give it its stored values.
+
+    Args:
+        config: content of ``config.json``.
+        weights: key to array, of ``weights.safetensors``.
+        optimizer: the same of ``optimizer.safetensors``; None: the optimizer starts anew.
+        custom_objects: name to class or function, for what Keras does not know.
+        compile: whether to compile as the saved model was.
+
+    Raises:
+        MissingClassError: classes or functions that were not found, all of them.
+        RebuildError: Keras could not make an object from its config.
+        WeightsError: a stored tensor has another shape than its variable.
+    """
+    described = config["model"]
+    resolver = Resolver(custom_objects)
+    prepared = resolver.prepare(described["object"])
+    compiled = resolver.prepare(described.get("compile"), "compile()") if compile else None
+    resolver.check()
+    stored = {v["key"] for v in config["variables"] if v.get("role") != "constant"}
+    with keras.saving.CustomObjectScope(resolver.known), compat.safe_scope():
+        model = _staged("made from its config", lambda: _make(prepared))
+        with compat.deferred_variables() as made:
+            _staged("built", lambda: _build(model, config, stored))
+        # `_make` has its own scope; what it left without value is filled here together with the rest.
+        status = _fill(paths.named_variables(model), weights, stored, "")
+        _initialize_rest([*made, *model.variables])
+        compat.finish_layers(model)
+        _finalize(model)
+        _set_trainable(model, config)
+        if compiled:
+            _staged("compiled", lambda: _compile(model, compiled, described.get("optimizer")))
+            if optimizer is not None:
+                slots = paths.optimizer_variables(model)
+                status += _fill(slots, optimizer, set(optimizer), OPTIMIZER_PREFIX)
+            _initialize_rest(list(paths.optimizer_variables(model).values()))
+    return Rebuilt(model, status)
+
+
+def _staged(what: str, step: Callable[[], Any]) -> Any:
+    """Run user and Keras code; wrap what it raises once."""
+    try:
+        return step()
+    except InteropError:
+        raise
+    except Exception as error:
+        raise RebuildError(
+            f"the model could not be {what}: {type(error).__name__}: {error}. The graph and the tensors still "
+            "open: interop.load_graph(path) and interop.load_tensors(path)"
+        ) from error
+
+
+def _make(prepared: Any) -> Any:
+    with compat.sharing_scope(), compat.deferred_variables():
+        return keras.saving.deserialize_keras_object(prepared, safe_mode=True)
+
+
+def _build(model: Any, config: Mapping[str, Any], stored: set[str]) -> None:
+    """Build as Keras would; if variables are still missing, by a symbolic call on the signature."""
+    build = config["model"].get("build")
+    if build and not model.built:
+        with warnings.catch_warnings():
+            # Keras warns that the model "cannot be built automatically"; the symbolic call below can.
+            warnings.filterwarnings("ignore", message=".*had a build config, but the model")
+            model.build_from_config(build)
+            model.built = True
+    if stored - set(paths.named_variables(model)):
+        signature = Signature.from_json(config["signature"])
+        inputs = [
+            keras.KerasTensor([d if isinstance(d, int) else None for d in spec.shape], dtype=spec.dtype)
+            for spec in signature.inputs
+        ]
+        model(pack(signature.input_structure, inputs))
+
+
+def _fill(variables: Mapping[str, Any], tensors: Tensors, stored: set[str], prefix: str) -> LoadStatus:
+    """Assign by key. Variables made without values get theirs directly, others by assignment."""
+    loaded, mismatched = [], []
+    for key, variable in variables.items():
+        if key not in stored:
+            continue
+        array = _fitting(tensors[key], variable)
+        if array is None:
+            found = tensors[key]
+            expected = f"{compat.stored_dtype(variable)}{tuple(variable.shape)}"
+            mismatched.append(Mismatch(prefix + key, f"{found.dtype.name}{found.shape}", expected))
+        elif compat.is_uninitialized(variable):
+            compat.initialize(variable, array)
+            loaded.append(prefix + key)
+        else:
+            variable.assign(array)
+            loaded.append(prefix + key)
+    if mismatched:
+        LoadStatus(loaded=tuple(loaded), mismatched=tuple(mismatched)).assert_existing_objects_matched()
+    return LoadStatus(
+        loaded=tuple(loaded),
+        missing=tuple(prefix + key for key in variables if key not in stored),
+        unexpected=tuple(prefix + key for key in sorted(stored - set(variables))),
+    )
+
+
+def _fitting(array: NDArray[Any], variable: Any) -> NDArray[Any] | None:
+    """A private, aligned copy in the variable's dtype, or None if it does not fit.
+
+    Integers may change their width: seeds and step counters have another one on each backend.
+    """
+    dtype = np.dtype(_numpy_name(compat.stored_dtype(variable), array))
+    if tuple(array.shape) != tuple(variable.shape):
+        return None
+    if dtype != array.dtype and not (dtype.kind in "iu" and array.dtype.kind in "iu"):
+        return None
+    copy = _aligned_empty(array.shape, dtype)
+    copy[...] = array
+    return copy
+
+
+def _numpy_name(name: str, array: NDArray[Any]) -> Any:
+    return array.dtype if array.dtype.name == name else keras.ops.convert_to_numpy(keras.ops.zeros((), name)).dtype
+
+
+def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any], alignment: int = 64) -> NDArray[Any]:
+    """Uninitialised memory that JAX and TensorFlow can use without a further copy."""
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    raw = np.empty(size + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _initialize_rest(variables: list[Any]) -> None:
+    """Run the initializers of variables for which nothing was stored."""
+    for variable in variables:
+        if compat.is_uninitialized(variable):
+            compat.initialize(variable)
+
+
+def _finalize(model: Any) -> None:
+    """Layers that compute with values derived from their variables derive them anew."""
+    derived = (keras.layers.Normalization, keras.layers.Discretization)
+    for layer in compat.all_layers(model):
+        if isinstance(layer, derived) and layer.built:
+            layer.finalize_state()
+
+
+def _set_trainable(model: Any, config: Mapping[str, Any]) -> None:
+    """Set the flags of layers from the root down (each sets those below it), then those of variables."""
+    flags = {layer["path"]: layer["trainable"] for layer in config["model"].get("layers", ())}
+    found = {path: layer for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))}
+    for path in sorted(flags.keys() & found.keys()):
+        if found[path].trainable != flags[path]:
+            found[path].trainable = flags[path]
+    named = paths.named_variables(model)
+    for record in config["variables"]:
+        variable = named.get(record["key"])
+        if variable is not None and variable.trainable != record["trainable"]:
+            variable.trainable = record["trainable"]
+
+
+def _compile(model: Any, compiled: Any, optimizer: Mapping[str, Any] | None) -> None:
+    """Compile, and make the optimizer's variables for the model's variables it had them for."""
+    if compat.compiles_its_own_way(model):
+        model.compile_from_config(compiled)
+        return
+    model.compile(**keras.saving.deserialize_keras_object(compiled, safe_mode=True))
+    if optimizer and optimizer["built"] and model.optimizer is not None and not model.optimizer.built:
+        named = paths.named_variables(model)
+        with compat.deferred_variables():
+            model.optimizer.build([named[key] for key in optimizer["variables"] if key in named])

@@ -1,0 +1,108 @@
+"""What saving and loading report.
+
+Leaves: an ``ExportSummary`` of what was written, a ``LoadStatus`` that accounts for every stored tensor and
+every variable. Invariant: in a ``LoadStatus`` each key stands in one list only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from interop.errors import WeightsError
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What was written.
+
+    Attributes:
+        path: the artifact or graph.
+        opset: of the default domain.
+        ir_version: of the ONNX format, which follows from the opset.
+        parameters: number of weights, without seeds and metrics.
+        size_bytes: of all files.
+        files: name to size in bytes.
+        warnings: what a reader of the files should know, one sentence each.
+        fallback_layers: paths of layers that the backend's own exporter converted.
+        seconds: that it took.
+    """
+
+    path: Path
+    opset: int
+    ir_version: int
+    parameters: int
+    size_bytes: int
+    files: dict[str, int]
+    warnings: tuple[str, ...] = ()
+    fallback_layers: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Mismatch(NamedTuple):
+    """A key whose stored tensor does not fit its variable; both sides as ``float32(3, 4)``."""
+
+    key: str
+    stored: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class LoadStatus:
+    """What became of each stored tensor and each variable. Keys of optimizer variables begin ``optimizer:``.
+
+    Attributes:
+        loaded: variables that got their stored values.
+        missing: variables for which nothing was stored; they keep the values they had.
+        unexpected: stored tensors that no variable has the key of.
+        mismatched: stored tensors of another shape or kind than their variable, which keeps its values.
+        ambiguous: stored tensors that fit several variables equally well.
+        deferred: stored tensors for layers that are not built yet; assigned when they are.
+    """
+
+    loaded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[Mismatch, ...] = ()
+    ambiguous: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()
+
+    def assert_consumed(self) -> Self:
+        """Raise WeightsError unless every stored tensor was used and every variable was given one."""
+        return self._assert_empty("missing", "unexpected", "mismatched", "ambiguous", "deferred")
+
+    def assert_existing_objects_matched(self) -> Self:
+        """Raise WeightsError unless every variable was given a value; more may be stored than was used."""
+        return self._assert_empty("missing", "mismatched", "ambiguous")
+
+    def expect_partial(self) -> Self:
+        """Say that a partial load is intended; does nothing and returns the status."""
+        return self
+
+    def lines(self) -> list[str]:
+        """The account in words, one line for each list that is not empty."""
+        counted = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [f"{name}: {len(keys)} ({_some(keys)})" for name, keys in counted if keys]
+
+    def __add__(self, other: LoadStatus) -> LoadStatus:
+        """The account of two files."""
+        return LoadStatus(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def _assert_empty(self, *names: str) -> Self:
+        failed = [f"{name}: {_some(getattr(self, name))}" for name in names if getattr(self, name)]
+        if failed:
+            raise WeightsError(
+                f"the stored tensors and the model's variables do not match. {'; '.join(failed)}. "
+                f"{len(self.loaded)} matched"
+            )
+        return self
+
+
+def _some(keys: tuple[str | Mismatch, ...]) -> str:
+    words = [
+        key if isinstance(key, str) else f"{key.key} is {key.stored}, expected {key.expected}" for key in keys[:_SHOWN]
+    ]
+    return ", ".join(words) + (f", and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")

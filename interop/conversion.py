@@ -25,6 +25,7 @@ from interop.errors import InteropError
 from interop.formats import TensorMapping
 from interop.parity import ParityReport
 from interop.parity import verify as compare
+from interop.status import ExportSummary
 
 Kind = Literal["artifact", "onnx", "keras"]
 
@@ -156,7 +157,7 @@ def _convert_keras(
     if kind == "keras":
         _write_keras(model, dst)
     elif kind == "onnx":
-        export_onnx(model, dst, opset=opset, verify=False)  # noqa: F821
+        export_onnx(model, dst, opset=opset, verify=False)
     else:
         from interop.saving import save_model
 
@@ -220,16 +221,77 @@ def _write_flat(bundle: Bundle, dst: Path) -> None:
 
     model = ir.from_proto(onnx.load_model_from_string(bundle.graph_bytes()))
     model = InlinePass()(model).model
-    size = 0
     for name, value in model.graph.initializers.items():
-        array = bundle.weights[name]
-        size += array.nbytes
-        value.const_value = ir.tensor(array, name=name)
+        value.const_value = ir.tensor(bundle.weights[name], name=name)
     with _staged(dst) as folder:
-        if size > EMBED_BYTES:
-            ir.save(model, folder / dst.name, external_data=f"{dst.name}.data")
-        else:
-            ir.save(model, folder / dst.name)
+        _save_graph(model, folder / dst.name)
+
+
+def export_onnx(
+    model: Any,
+    path: str | os.PathLike[str],
+    *,
+    input_signature: Any = None,
+    opset: int | None = None,
+    dtype: str | None = None,
+    flat: bool = True,
+    fallback: Literal["layer", "error"] = "layer",
+    verify: bool = True,
+) -> ExportSummary:
+    """Write a Keras model as one plain ``.onnx`` file, for any ONNX runtime.
+
+    Args:
+        model: a built Keras model.
+        path: where; weights over 1 GiB go beside it, into ``<path>.data``.
+        input_signature: shapes or specs in the structure of the model's first argument; default: its own.
+        opset: ONNX opset, 17 to 23; default 20.
+        dtype: only None, the model's own dtypes, in this version.
+        flat: True inlines the layers and folds weights into the layout the operators take; False keeps one local
+            function per layer and the weights as they are.
+        fallback: what to do with a layer that has no ONNX form of its own; this version has no other
+            exporter to fall back on, so both mean an error that names the layer.
+        verify: compare the file with the model on inputs made from the signature.
+
+    Returns:
+        What was written.
+
+    Raises:
+        CaptureError: the model cannot be captured; UnsupportedOp and SpecializationError say more.
+        ParityError: the file does not compute what the model does; nothing was written.
+        InteropError: an argument is not supported.
+    """
+    if dtype is not None:
+        raise InteropError(f"export_onnx keeps the model's own dtypes. Received: dtype={dtype!r}; cast the model first")
+    if fallback not in ("layer", "error"):
+        raise InteropError(f"fallback is 'layer' or 'error'. Received: fallback={fallback!r}")
+    from interop.capture.keras import capture
+
+    started = time.perf_counter()
+    path = Path(path)
+    captured = capture(model, input_signature=input_signature, opset=opset)
+    graph = captured.folded() if flat else captured.with_functions()
+    with _staged(path) as folder:
+        _save_graph(graph, folder / path.name)
+        seconds = time.perf_counter() - started
+        if verify:
+            compare(model, folder / path.name).raise_if_failed()
+    return ExportSummary(
+        path=path,
+        opset=captured.opset,
+        ir_version=captured.ir_version,
+        parameters=captured.parameters,
+        size_bytes=_size_bytes(path),
+        files={path.name: _size_bytes(path)},
+        seconds=seconds,
+    )
+
+
+def _save_graph(graph: Any, path: Path) -> None:
+    """Write an ``ir.Model`` with its weights inside, or beside it when they are large."""
+    import onnx_ir as ir
+
+    size = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
+    ir.save(graph, path, external_data=f"{path.name}.data" if size > EMBED_BYTES else None)
 
 
 @contextmanager

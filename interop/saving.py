@@ -1,12 +1,11 @@
-"""Writing an artifact: a Keras model becomes a config, a graph and its tensors.
+"""A Keras model becomes an artifact: ``save_model``.
 
-Enters: a built model. Leaves: files, and an ``ExportSummary``. Invariant: everything that can fail because of
-the model fails before the first byte is written.
+Enters: a built model. Leaves: the artifact on disk, and an ``ExportSummary``. Invariants: an artifact that
+stood there before is replaced as a whole or not at all; the same model gives the same bytes.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from dataclasses import dataclass
@@ -15,9 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from interop.artifact.bundle import TensorSource, write_bundle
 from interop.errors import CaptureError
 from interop.status import ExportSummary
+
+
+@dataclass(frozen=True)
+class _OptimizerSource:
+    """A variable of the optimizer, read when it is written."""
+
+    variable: Any
+    dtype: str
+    shape: tuple[int, ...]
+
+    def read(self) -> np.ndarray[Any, Any]:
+        from interop.capture.keras import compat
+
+        return compat.to_numpy(self.variable)
 
 
 def save_model(
@@ -29,99 +41,82 @@ def save_model(
     include_optimizer: bool = True,
     overwrite: bool = True,
 ) -> ExportSummary:
-    """Save a built Keras model as one artifact that opens as layers, as a graph and as tensors.
+    """Save a Keras model as layers, graph and named tensors in one artifact.
 
     Args:
-        model: a Sequential, Functional or subclassed ``keras.Model``, built.
-        path: the zip form if it ends in ``.interop``, else a folder.
-        input_signature: shapes or example inputs, where the model does not tell; see ``capture``.
-        opset: of the graph, 17 to 23; default 20.
-        include_optimizer: store the optimizer's variables and step, so that training can resume.
-        overwrite: whether an existing artifact may be replaced; it is replaced as a whole or not at all.
+        model: a built ``keras.Model``, on any backend.
+        path: where; one zip file if it ends in ``.interop``, else a folder.
+        input_signature: shapes or specs in the structure of the model's first argument; default: the model's own.
+        opset: ONNX opset of the graph, 17 to 23; default 20.
+        include_optimizer: keep the optimizer's state, so that training can go on.
+        overwrite: whether an artifact at `path` is replaced.
 
     Returns:
-        What was written.
+        What was written; its ``warnings`` tell what a reader of the files should know.
 
     Raises:
-        CaptureError: the model cannot become a graph; nothing is written. UnsupportedOp and
-            SpecializationError say more.
-        FileExistsError: `path` exists and `overwrite` is false, or it holds files that are not an artifact's.
-        OSError: writing failed; what was there before is intact.
+        CaptureError: the model cannot be captured; nothing was written.
+        FileExistsError: something exists and `overwrite` is false, or it holds foreign entries.
+        OSError: the disk is full or fails; what stood there is intact.
     """
-    started = time.perf_counter()
-    from interop.capture.keras import capture
-    from interop.capture.keras.describe import describe
+    import keras
 
+    from interop import __version__
+    from interop.artifact.bundle import write_bundle
+    from interop.capture.keras import capture, compat, describe, paths
+
+    started = time.perf_counter()
+    description = describe.describe(model, include_optimizer=include_optimizer)
     try:
-        description = describe(model, include_optimizer=include_optimizer)
         captured = capture(model, input_signature=input_signature, opset=opset)
     except CaptureError as error:
         raise type(error)(
-            f"{error}\nNothing was written to {os.fspath(path)!r}. To keep the weights without a graph: "
-            "model.save_weights('model.weights.h5'), or model.save('model.keras') for Keras alone"
+            f"{error}\nNothing was written. Without a graph, the model still saves with model.save('model.keras'), and its "
+            "weights with model.save_weights('model.weights.h5')."
         ) from error
-    files = write_bundle(
+    records = captured.variables
+    config = {
+        "format": "interop",
+        "format_version": 1,
+        "min_reader_version": 1,
+        "producer": f"interop {__version__}",
+        "source": {"framework": "keras", "version": keras.__version__},
+        "model": {**description.config, "layers": [layer.to_json() for layer in captured.layers]},
+        "variables": [
+            {
+                "key": record.key,
+                "dtype": record.dtype,
+                "shape": list(record.shape),
+                "trainable": record.trainable,
+                "role": record.role,
+            }
+            for record in records
+        ],
+        "signature": captured.signature.to_json(),
+        "opset": captured.opset,
+        "ir_version": captured.ir_version,
+    }
+    optimizer = {}
+    if description.config["optimizer"] is not None:
+        optimizer = {
+            key: _OptimizerSource(v, compat.stored_dtype(v), tuple(int(dim) for dim in v.shape))
+            for key, v in paths.optimizer_variables(model).items()
+        }
+    written = write_bundle(
         path,
-        config=_config(description.config, captured),
+        config=config,
         graph=captured.serialize,
-        weights={record.key: record.source for record in captured.variables},
-        optimizer=_optimizer_sources(model) if description.config["optimizer"] else None,
+        weights={record.key: record.source for record in records},
+        optimizer=optimizer or None,
         overwrite=overwrite,
     )
     return ExportSummary(
         path=Path(path),
         opset=captured.opset,
         ir_version=captured.ir_version,
-        parameters=sum(math.prod(r.shape) for r in captured.variables if r.role == "weight"),
-        size_bytes=files.size_bytes,
-        files={name: record.size for name, record in files.records.items()},
+        parameters=captured.parameters,
+        size_bytes=written.size_bytes,
+        files={name: record.size for name, record in written.records.items()},
         warnings=description.warnings,
         seconds=time.perf_counter() - started,
     )
-
-
-def _config(described: dict[str, Any], captured: Any) -> dict[str, Any]:
-    """Everything of ``config.json`` that is known before the files are written."""
-    import keras
-
-    from interop import __version__
-    from interop.artifact import config as config_file
-
-    return {
-        "format": config_file.FORMAT,
-        "format_version": config_file.FORMAT_VERSION,
-        "min_reader_version": 1,
-        "producer": f"interop {__version__}",
-        "source": {"framework": "keras", "version": keras.__version__},
-        "model": {**described, "layers": [layer.to_json() for layer in captured.layers]},
-        "variables": [
-            {"key": r.key, "dtype": r.dtype, "shape": list(r.shape), "trainable": r.trainable, "role": r.role}
-            for r in captured.variables
-        ],
-        "signature": captured.signature.to_json(),
-        "opset": captured.opset,
-        "ir_version": captured.ir_version,
-    }
-
-
-@dataclass(frozen=True)
-class _OptimizerVariable:
-    """A variable of the optimizer, read when it is written."""
-
-    variable: Any
-    dtype: str
-    shape: tuple[int, ...]
-
-    def read(self) -> np.ndarray[Any, Any]:
-        import keras
-
-        return np.asarray(keras.ops.convert_to_numpy(self.variable))
-
-
-def _optimizer_sources(model: Any) -> dict[str, TensorSource]:
-    from interop.capture.keras import compat_objects, paths
-
-    return {
-        key: _OptimizerVariable(variable, compat_objects.stored_dtype(variable), tuple(map(int, variable.shape)))
-        for key, variable in paths.optimizer_variables(model).items()
-    }

@@ -9,6 +9,8 @@ for one size only. Dimensions the model itself forces to be equal are merged and
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -170,11 +172,32 @@ class Captured:
         model, self._layers = assemble(self._recording, lambda v: external_tensor(v, placements[v.name]))
         return bytes(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
 
-    def flat(self) -> Any:
-        """An ``ir.Model`` without functions, the weights in memory under their keys."""
+    @property
+    def parameters(self) -> int:
+        """Number of weights, without seeds, metrics and constants."""
+        return sum(math.prod(record.shape) for record in self.variables if record.role == "weight")
+
+    def _in_memory(self, value: Value) -> Any:
         from interop.graph.external import memory_tensor
 
-        return assemble_flat(self._recording, lambda v: memory_tensor(v, self._sources[v.name].read()))
+        return memory_tensor(value, self._sources[value.name].read())
+
+    def flat(self) -> Any:
+        """An ``ir.Model`` without functions, the weights in memory under their keys."""
+        return assemble_flat(self._recording, self._in_memory)
+
+    def folded(self) -> Any:
+        """The flat model with everything computed from weights alone folded into new weights."""
+        from onnxscript import optimizer
+
+        graph = self.flat()
+        optimizer.fold_constants(graph, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize)
+        return graph
+
+    def with_functions(self) -> Any:
+        """An ``ir.Model`` with one function per layer body, the weights in memory under their keys."""
+        model, self._layers = assemble(self._recording, self._in_memory)
+        return model
 
 
 def _no_contents(value: Value) -> None:

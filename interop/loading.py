@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from interop.errors import RebuildError, WeightsError
 
 if TYPE_CHECKING:
-    from interop.status import LoadStatus
     from interop.formats import TensorMapping
     from interop.runtime.session import GraphModel, Provider
+    from interop.status import LoadStatus
 
 
 def load_model(

@@ -46,7 +46,7 @@ def save_model(
     Args:
         model: a built ``keras.Model``, on any backend.
         path: where; one zip file if it ends in ``.interop``, else a folder.
-        input_signature: shapes or specs in the structure of the model's first argument; default: the model's own.
+        input_signature: shapes or specs in the structure of the model's first argument; default: its own.
         opset: ONNX opset of the graph, 17 to 23; default 20.
         include_optimizer: keep the optimizer's state, so that training can go on.
         overwrite: whether an artifact at `path` is replaced.
@@ -61,9 +61,9 @@ def save_model(
     """
     import keras
 
-    from interop import __version__
     from interop.artifact.bundle import write_bundle
     from interop.capture.keras import capture, compat, describe, paths
+    from interop.version import __version__
 
     started = time.perf_counter()
     description = describe.describe(model, include_optimizer=include_optimizer)
@@ -71,8 +71,8 @@ def save_model(
         captured = capture(model, input_signature=input_signature, opset=opset)
     except CaptureError as error:
         raise type(error)(
-            f"{error}\nNothing was written. Without a graph, the model still saves with model.save('model.keras'), and its "
-            "weights with model.save_weights('model.weights.h5')."
+            f"{error}\nNothing was written. Without a graph, the model still saves with "
+            "model.save('model.keras'), and its weights with model.save_weights('model.weights.h5')."
         ) from error
     records = captured.variables
     config = {

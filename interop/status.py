@@ -103,6 +103,7 @@ class LoadStatus:
 
 def _some(keys: tuple[str | Mismatch, ...]) -> str:
     words = [
-        key if isinstance(key, str) else f"{key.key} is {key.stored}, expected {key.expected}" for key in keys[:_SHOWN]
+        key if isinstance(key, str) else f"{key.key} is {key.stored}, expected {key.expected}"
+        for key in keys[:_SHOWN]
     ]
     return ", ".join(words) + (f", and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")

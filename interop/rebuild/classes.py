@@ -110,7 +110,11 @@ class Resolver:
             self.known.setdefault(name, found)
 
     def _class(self, config: dict[str, Any], where: str) -> None:
-        name, registered, module = config["class_name"], config.get("registered_name"), config.get("module") or ""
+        name, registered, module = (
+            config["class_name"],
+            config.get("registered_name"),
+            config.get("module") or "",
+        )
         if not isinstance(name, str) or not isinstance(module, str):
             raise RebuildError(f"the config names a class by {name!r:.80} (in {where}); expected a string")
         found = self._custom(registered, name) if registered else None

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from interop.artifact.signature import Signature, pack
 from interop.capture.keras import compat_objects as compat
 from interop.capture.keras import paths
-from interop.errors import InteropError, RebuildError, WeightsError
+from interop.errors import InteropError, RebuildError
 from interop.rebuild.classes import Resolver
 from interop.status import LoadStatus, Mismatch
 
@@ -67,12 +67,11 @@ def rebuild(
     resolver.check()
     stored = {v["key"] for v in config["variables"] if v.get("role") != "constant"}
     with keras.saving.CustomObjectScope(resolver.known), compat.safe_scope():
-        model = _staged("made from its config", lambda: _make(prepared))
         with compat.deferred_variables() as made:
+            model = _staged("made from its config", lambda: _make(prepared))
             _staged("built", lambda: _build(model, config, stored))
-        # `_make` has its own scope; what it left without value is filled here together with the rest.
         status = _fill(paths.named_variables(model), weights, stored, "")
-        _initialize_rest([*made, *model.variables])
+        _initialize_rest(made)
         compat.finish_layers(model)
         _finalize(model)
         _set_trainable(model, config)
@@ -99,7 +98,7 @@ def _staged(what: str, step: Callable[[], Any]) -> Any:
 
 
 def _make(prepared: Any) -> Any:
-    with compat.sharing_scope(), compat.deferred_variables():
+    with compat.sharing_scope():
         return keras.saving.deserialize_keras_object(prepared, safe_mode=True)
 
 
@@ -163,7 +162,11 @@ def _fitting(array: NDArray[Any], variable: Any) -> NDArray[Any] | None:
 
 
 def _numpy_name(name: str, array: NDArray[Any]) -> Any:
-    return array.dtype if array.dtype.name == name else keras.ops.convert_to_numpy(keras.ops.zeros((), name)).dtype
+    return (
+        array.dtype
+        if array.dtype.name == name
+        else keras.ops.convert_to_numpy(keras.ops.zeros((), name)).dtype
+    )
 
 
 def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any], alignment: int = 64) -> NDArray[Any]:

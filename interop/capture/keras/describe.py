@@ -59,7 +59,11 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
     described = _serialize(model, model.name)
     compiled = described.pop("compile_config", None) or None
     build = described.pop("build_config", None)
-    if compiled and "jit_compile" in compiled and compiled["jit_compile"] == compat.automatic_jit_compile(model):
+    if (
+        compiled
+        and "jit_compile" in compiled
+        and compiled["jit_compile"] == compat.automatic_jit_compile(model)
+    ):
         compiled["jit_compile"] = "auto"
     config = {
         "name": model.name,
@@ -163,7 +167,12 @@ class _Plain:
 def _is_bare_code(value: dict[Any, Any]) -> bool:
     """Keras strips the class name off a lambda given as an activation: ``{"value": [code, None, None]}``."""
     code = value.get("value")
-    return set(value) == {"value"} and isinstance(code, list | tuple) and len(code) == 3 and isinstance(code[0], str)
+    return (
+        set(value) == {"value"}
+        and isinstance(code, list | tuple)
+        and len(code) == 3
+        and isinstance(code[0], str)
+    )
 
 
 def _lambda_name(owner: str, argument: str) -> str:

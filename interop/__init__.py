@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from interop.version import __version__
+
 if TYPE_CHECKING:
     from interop.conversion import convert as convert
     from interop.conversion import export_onnx as export_onnx
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from interop.runtime.session import GraphModel as GraphModel
     from interop.saving import save_model as save_model
 
-__version__ = "0.1.0"
 
 _HOME = {
     "GraphModel": "interop.runtime.session",
@@ -35,7 +36,7 @@ _HOME = {
     "verify": "interop.parity",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - computed on purpose
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -261,7 +261,9 @@ def export_onnx(
         InteropError: an argument is not supported.
     """
     if dtype is not None:
-        raise InteropError(f"export_onnx keeps the model's own dtypes. Received: dtype={dtype!r}; cast the model first")
+        raise InteropError(
+            f"export_onnx keeps the model's own dtypes. Received: dtype={dtype!r}; cast the model first"
+        )
     if fallback not in ("layer", "error"):
         raise InteropError(f"fallback is 'layer' or 'error'. Received: fallback={fallback!r}")
     from interop.capture.keras import capture

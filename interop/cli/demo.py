@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -130,7 +131,7 @@ def _part(data: Any, name: str) -> tuple[Array, Array]:
 
 def _doors(source: Any, layers: Any, graph: Any, flat: Any, held_out: tuple[Array, Array]) -> list[Door]:
     images, labels = held_out
-    ways = {
+    ways: dict[str, Callable[[], Any]] = {
         "source (Keras)": lambda: source.predict(images, verbose=0),
         "layers (reloaded)": lambda: layers.predict(images, verbose=0),
         "graph (artifact)": lambda: graph.predict(images),

@@ -50,7 +50,7 @@ class RawFrameworkCall(ValueError, TypeError):
     """
 
 
-class Sym(KerasTensor):  # type: ignore[misc]
+class Sym(KerasTensor):  # type: ignore[misc, valid-type]
     """A traced tensor: what Keras sees of a recorded value."""
 
     def __init__(self, value: Value) -> None:
@@ -323,8 +323,8 @@ def tracing(hooks: Hooks) -> Iterator[None]:
 def in_symbolic_layer(layer: Any) -> Callable[..., Any]:
     """The function that computes a layer: its quantised form where it has one."""
     if getattr(layer, "quantization_mode", None) is not None:
-        return layer.quantized_call  # type: ignore[no-any-return]
-    return layer.call  # type: ignore[no-any-return]
+        return layer.quantized_call
+    return layer.call
 
 
 def is_keras_class(cls: type) -> bool:
@@ -365,8 +365,8 @@ def recorded_shapes(model: Any) -> dict[str, Any] | None:
 def is_functional(model: Any) -> bool:
     """Whether a model has a fixed graph of its own (Functional, or a built Sequential)."""
     return (
-        isinstance(model, keras.Model)
-        and bool(getattr(model, "_inputs_struct", None) is not None)
+        (isinstance(model, keras.Model)
+        and bool(getattr(model, "_inputs_struct", None) is not None))
         or (isinstance(model, keras.Sequential) and getattr(model, "_functional", None) is not None)
     )
 

@@ -39,6 +39,10 @@ _HINTS = (
 )
 
 
+# Runs one trace: given hints for the named dimensions and dtypes found out so far.
+Tracer = Callable[[Callable[[str], Any], Mapping[str, str]], tuple[Trace, TraceResult]]
+
+
 @dataclass(frozen=True)
 class VariableRecord:
     """One tensor that goes to ``weights.safetensors``."""
@@ -252,7 +256,7 @@ def _call(model: Any, plan: CallPlan, symbols: list[Any]) -> Any:
     return model(**nested) if plan.by_argument else model(nested)
 
 
-def _trace_twice(plan: CallPlan, trace: Any) -> TraceResult:
+def _trace_twice(plan: CallPlan, trace: Tracer) -> TraceResult:
     """Two agreeing traces; the first family of hints that the model accepts is used."""
     failure: InteropError | None = None
     for first, second in _HINTS:
@@ -266,14 +270,14 @@ def _trace_twice(plan: CallPlan, trace: Any) -> TraceResult:
     raise failure
 
 
-def _agreeing(plan: CallPlan, trace: Any, first: tuple[int, ...], second: tuple[int, ...]) -> TraceResult:
+def _agreeing(plan: CallPlan, trace: Tracer, first: tuple[int, ...], second: tuple[int, ...]) -> TraceResult:
     merged: dict[str, Any] = {}
     dtypes: dict[str, str] = {}
     while True:
         try:
             results = []
             for primes in (first, second):
-                run, result = trace(_hints(plan, primes, merged), dtypes)
+                _, result = trace(_hints(plan, primes, merged), dtypes)
                 integers = {spec.name for spec in plan.inputs if not spec.dtype_given} & result.integer_inputs
                 if integers - set(dtypes):
                     dtypes.update(dict.fromkeys(integers, "int32"))

@@ -15,7 +15,7 @@ from interop.capture.keras.symint import SymInt, floor_divide, is_symbolic, same
 Dims = tuple[Any, ...]
 
 
-class Unify(Exception):  # noqa: N818 - a signal to the tracer, never seen by users
+class Unify(Exception):
     """Two dimensions must be equal for the model to make sense; trace again with them equal."""
 
     def __init__(self, left: Any, right: Any) -> None:

@@ -45,8 +45,8 @@ class TraceResult:
 
 
 @cache
-def _call_signature(cls: type) -> inspect.Signature:
-    return inspect.signature(cls.call)  # type: ignore[attr-defined]
+def _call_signature(cls: Any) -> inspect.Signature:
+    return inspect.signature(cls.call)
 
 
 class Trace:
@@ -128,7 +128,7 @@ class Trace:
         return compat.map_structure(_to_sym, result)
 
     def operation(self, operation: Any, args: Any, kwargs: Any) -> Any:
-        cls = type(operation)
+        cls: Any = type(operation)
         emitter = registry.find_op(cls.__name__, self.recorder.opset)
         if emitter is None or not compat.is_keras_class(cls):
             if compat.is_keras_class(cls):

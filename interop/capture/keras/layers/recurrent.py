@@ -210,7 +210,7 @@ def _cells(layer: Any) -> list[Any]:
 
 def _nested_states(cells: list[Any], initial: Any) -> list[list[Value]]:
     """Initial states by cell."""
-    flat = [state for state in compat.flatten(initial)]
+    flat = compat.flatten(initial)
     counts = [_CELLS[type(cell).__name__].state_count for cell in cells]
     return [flat[sum(counts[:i]) : sum(counts[: i + 1])] for i in range(len(cells))]
 

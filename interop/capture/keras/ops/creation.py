@@ -47,7 +47,7 @@ def full(e: Emit, shape: Any, fill_value: Any, dtype: Any = None) -> Value:
 
 
 @function("eye", since=13)
-def eye(e: Emit, N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Value:  # noqa: N803 - Keras' names
+def eye(e: Emit, N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Value:
     rows, columns = N, N if M is None else M
     difference = e.binary("Sub", _column(e, rows), e.unsqueeze(counting(e, columns), [0]))
     hit = e.binary("Equal", difference, e.scalar(-k, "int64"), dtype="bool")
@@ -55,7 +55,7 @@ def eye(e: Emit, N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Value:
 
 
 @function("tri", since=16)
-def tri(e: Emit, N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Value:  # noqa: N803 - Keras' names
+def tri(e: Emit, N: Any, M: Any = None, k: int = 0, dtype: Any = None) -> Value:
     rows, columns = N, N if M is None else M
     below = e.binary("Add", _column(e, rows), e.scalar(k, "int64"))
     hit = e.binary("GreaterOrEqual", below, e.unsqueeze(counting(e, columns), [0]), dtype="bool")

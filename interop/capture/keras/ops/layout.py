@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,7 +111,7 @@ def _split_sizes(indices_or_sections: Any, length: Any) -> list[Any]:
     if isinstance(indices_or_sections, int):
         return [length // indices_or_sections] * indices_or_sections
     bounds = [0, *indices_or_sections, length]
-    return [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [stop - start for start, stop in itertools.pairwise(bounds)]
 
 
 @op("Split", since=13, spec=_split_spec)

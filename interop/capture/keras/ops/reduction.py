@@ -112,4 +112,5 @@ def cumsum(e: Emit, x: Value, *, axis: int | None) -> Value:
 @op("TopK", since=11)
 def top_k(e: Emit, x: Value, *, k: int, sorted: bool) -> tuple[Value, Value]:
     shape = (*x.dims[:-1], k)
-    return e.nodes("TopK", x, [k], outputs=[(x.dtype, shape), ("int64", shape)], axis=-1, sorted=1)
+    values, places = e.nodes("TopK", x, [k], outputs=[(x.dtype, shape), ("int64", shape)], axis=-1, sorted=1)
+    return values, places

@@ -33,12 +33,12 @@ def load_model(
 
     Args:
         path: an artifact (folder or ``.interop``), written on any backend.
-        custom_objects: name to class or function, for what is not registered with Keras. A lambda, whose code is
-            never stored, is expected under the name that saving reported.
+        custom_objects: name to class or function, for what is not registered with Keras. A lambda, whose
+            code is never stored, is expected under the name that saving reported.
         compile: compile as the saved model was, with the optimizer's variables and step, so that training
             goes on where it stopped.
-        revive: layers whose class is missing are to be made from the graph. They cannot be yet: missing classes
-            raise MissingClassError either way.
+        revive: layers whose class is missing are to be made from the graph. They cannot be yet: missing
+            classes raise MissingClassError either way.
         inline: not supported yet; must be False.
         verify_digest: hash the weights first (about 0.5 s per GB).
         report: a list to append the ``LoadStatus`` to, or a function to call with it. With it, keys that do

@@ -69,8 +69,8 @@ class Resolver:
         listed = "; ".join(f"{name} ({where})" for name, where in sorted(self._missing.items()))
         example = ", ".join(f"{name!r}: ..." for name in sorted(self._missing))
         raise MissingClassError(
-            f"{len(self._missing)} custom classes or functions were not found: {listed}. Pass them: load_model(path, "
-            f"custom_objects={{{example}}}), or import the module that registers them with "
+            f"{len(self._missing)} custom classes or functions were not found: {listed}. Pass them: "
+            f"load_model(path, custom_objects={{{example}}}), or import the module that registers them with "
             "keras.saving.register_keras_serializable first. The graph and the tensors need none of them: "
             "interop.load_graph(path) and interop.load_tensors(path)"
         )
@@ -118,7 +118,7 @@ class Resolver:
         if not isinstance(name, str) or not isinstance(module, str):
             raise RebuildError(f"the config names a class by {name!r:.80} (in {where}); expected a string")
         found = self._custom(registered, name) if registered else None
-        if found is not None:
+        if found is not None and registered is not None:
             self.known.setdefault(registered, found)
         elif _public_class(module, name) is None and compat.loaded_keras_class(module, name) is None:
             found = self._custom(name)

@@ -4,8 +4,8 @@ Enters: the checked ``config.json`` and mappings of key to array. Leaves: a buil
 if wanted, compiled with its optimizer's state; and an account of every key.
 
 Invariants: no initializer runs for a variable that has a stored value, so each variable is made once;
-values are copied out of the mapped file before a framework sees them, one tensor at a time, and the pages they
-came from are given back; nothing a file names is imported or run (see ``classes``).
+values are copied out of the mapped file before a framework sees them, one tensor at a time;
+nothing a file names is imported or run (see ``classes``).
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def _staged(what: str, step: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise RebuildError(
-            f"the model could not be {what}: {type(error).__name__}: {error}. The graph and the tensors still "
-            "open: interop.load_graph(path) and interop.load_tensors(path)"
+            f"the model could not be {what}: {type(error).__name__}: {error}. The graph and the tensors "
+            "still open: interop.load_graph(path) and interop.load_tensors(path)"
         ) from error
 
 

@@ -191,7 +191,7 @@ def deferred_variables() -> Iterator[list[Any]]:
             made.append(variable)
 
     def track_later(layer: Any) -> None:
-        """PyTorch would read the values to make its parameters; `finish_layers` does it when they are there."""
+        """PyTorch would read the values to make its parameters; `finish_layers` does so later."""
         if threading.get_ident() != thread:
             post_build(layer)
 

@@ -98,8 +98,8 @@ def _optimizer(model: Any) -> dict[str, Any] | None:
 def _refuse_assets(model: Any) -> None:
     for layer in [layer for layer in _layers(model) if hasattr(layer, "save_assets")]:
         raise CaptureError(
-            f"layer {layer.name!r} ({type(layer).__name__}) keeps assets beside its variables (`save_assets`), "
-            "such as a vocabulary; an artifact cannot hold them. Apply it before the model, and save "
+            f"layer {layer.name!r} ({type(layer).__name__}) keeps assets beside its variables "
+            "(`save_assets`), such as a vocabulary; an artifact cannot hold them. Apply it before the model, and save "
             "the model without it"
         )
 
@@ -119,8 +119,8 @@ def _serialize(model: Any, name: str) -> dict[str, Any]:
             described = keras.saving.serialize_keras_object(model)
         except (TypeError, ValueError, NotImplementedError, OSError) as error:
             raise CaptureError(
-                f"the config of {name!r} cannot be made: {error}. Every custom class needs a `get_config()` that "
-                "returns its constructor's arguments, and every function a name (`def`, not `lambda`)"
+                f"the config of {name!r} cannot be made: {error}. Every custom class needs a `get_config()` "
+                "that returns its constructor's arguments, and every function a name (`def`, not `lambda`)"
             ) from error
     return _Plain().convert(described, (name,))  # type: ignore[no-any-return]
 
@@ -142,8 +142,8 @@ class _Plain:
         if value is None or isinstance(value, str | int | float):
             return value
         raise CaptureError(
-            f"the config of {'.'.join(where)} holds {value!r:.80}, a {type(value).__name__}, which JSON lacks. "
-            "`get_config()` must return plain values, lists and dicts, or Keras objects"
+            f"the config of {'.'.join(where)} holds {value!r:.80}, a {type(value).__name__}, which JSON "
+            "lacks. `get_config()` must return plain values, lists and dicts, or Keras objects"
         )
 
     def _convert_dict(self, value: dict[Any, Any], where: tuple[str, ...]) -> dict[str, Any]:
@@ -151,9 +151,9 @@ class _Plain:
             owner, argument = where[-2:] if len(where) > 1 else (where[-1], "function")
             return {"class_name": LAMBDA, "config": {"name": _lambda_name(owner, argument)}}
         inner = value.get("config")
-        owner = inner.get("name") if isinstance(inner, dict) else None
-        if "class_name" in value and isinstance(owner, str):
-            where = (*where[:-1], owner)
+        name = inner.get("name") if isinstance(inner, dict) else None
+        if "class_name" in value and isinstance(name, str):
+            where = (*where[:-1], name)
         converted = {}
         for key, item in value.items():
             step = where if key in {"config", "class_name"} else (*where, str(key))

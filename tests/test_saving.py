@@ -1,0 +1,83 @@
+"""Saving: the same bytes each time, nothing written on failure, and a summary that is right."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+import interop
+from interop.capture.keras.describe import canonical, describe
+from interop.errors import CaptureError
+
+ROOT = Path(__file__).parent.parent
+
+
+def compiled() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    shared = keras.layers.Dense(4, name="shared")
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, keras.layers.Dense(1, name="y")(shared(shared(x))), name="m")
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 5), name="adam"),
+        "mse",
+        metrics=["mae"],
+    )
+    return model
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def test_twice_gives_the_same_bytes(tmp_path):
+    model = compiled()
+    for name in "ab":
+        interop.save_model(model, tmp_path / name)
+        interop.save_model(model, tmp_path / f"{name}.interop")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert (tmp_path / "a.interop").read_bytes() == (tmp_path / "b.interop").read_bytes()
+
+
+def test_another_process_describes_the_same():
+    code = "from test_saving import *; sys.stdout.write(canonical(describe(compiled()).config))"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    text = subprocess.run(
+        [sys.executable, "-c", code], check=True, env=env, capture_output=True
+    ).stdout.decode()
+    assert text == canonical(describe(compiled()).config)
+    assert str(ROOT) not in text
+
+
+def test_summary(tmp_path):
+    model = compiled()
+    summary = interop.save_model(model, tmp_path / "m")
+    assert summary.parameters == model.count_params()
+    assert summary.files == {file.name: file.stat().st_size for file in (tmp_path / "m").iterdir()}
+    assert summary.size_bytes == sum(summary.files.values())
+    assert summary.opset == 20
+
+
+def test_without_optimizer(tmp_path):
+    model = compiled()
+    summary = interop.save_model(model, tmp_path / "m", include_optimizer=False)
+    assert "optimizer.safetensors" not in summary.files
+    assert not interop.load_model(tmp_path / "m", compile=False).compiled
+    assert int(interop.load_model(tmp_path / "m").optimizer.iterations.numpy()) == 0
+
+
+class Unportable(keras.Layer):
+    def call(self, x):
+        return keras.ops.erfinv(x)  # ONNX has no such operator
+
+
+def test_a_model_that_cannot_be_captured_writes_nothing(tmp_path):
+    model = keras.Sequential([Unportable(name="raw")])
+    model.build((None, 3))
+    with pytest.raises(CaptureError, match=r"raw[\s\S]*Nothing was written[\s\S]*save_weights"):
+        interop.save_model(model, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []

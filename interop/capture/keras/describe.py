@@ -35,6 +35,8 @@ LAMBDA = "__lambda__"
 NONFINITE = "__nonfinite__"
 """Class name in a config of a float that JSON lacks; its config is ``"inf"``, ``"-inf"`` or ``"nan"``."""
 
+_BACKEND_CLASSES = ("keras.src.backend.torch.optimizers", "keras.src.backend.tensorflow.optimizer")
+
 
 @dataclass(frozen=True)
 class Description:
@@ -158,6 +160,9 @@ class _Plain:
         for key, item in value.items():
             step = where if key in {"config", "class_name"} else (*where, str(key))
             converted[str(key)] = self.convert(item, step)
+        if str(converted.get("module")).startswith(_BACKEND_CLASSES):
+            # PyTorch's Keras makes a `TorchAdam` of every Adam and serialises that.
+            converted.update(module="keras.optimizers", registered_name=None)
         if "shared_object_id" in converted:
             number = converted["shared_object_id"]
             converted["shared_object_id"] = self.numbers.setdefault(number, len(self.numbers))

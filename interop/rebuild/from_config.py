@@ -10,6 +10,7 @@ nothing a file names is imported or run (see ``classes``).
 
 from __future__ import annotations
 
+import mmap
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def _staged(what: str, step: Callable[[], Any]) -> Any:
 
 
 def _make(prepared: Any) -> Any:
-    with compat.sharing_scope():
+    with compat.sharing_scope(), compat.linear_sequential():
         return keras.saving.deserialize_keras_object(prepared, safe_mode=True)
 
 
@@ -158,7 +159,20 @@ def _fitting(array: NDArray[Any], variable: Any) -> NDArray[Any] | None:
         return None
     copy = _aligned_empty(array.shape, dtype)
     copy[...] = array
+    _give_back(array)
     return copy
+
+
+def _give_back(array: NDArray[Any]) -> None:
+    """Drop the pages of a mapped file that were just copied: they would count as memory of the process."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    base = base.obj if isinstance(base, memoryview) else base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") and array.nbytes >= mmap.PAGESIZE:
+        start = array.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
+        first = start - start % mmap.PAGESIZE
+        base.madvise(mmap.MADV_DONTNEED, first, start + array.nbytes - first)
 
 
 def _numpy_name(name: str, array: NDArray[Any]) -> Any:

@@ -364,11 +364,8 @@ def recorded_shapes(model: Any) -> dict[str, Any] | None:
 
 def is_functional(model: Any) -> bool:
     """Whether a model has a fixed graph of its own (Functional, or a built Sequential)."""
-    return (
-        (isinstance(model, keras.Model)
-        and bool(getattr(model, "_inputs_struct", None) is not None))
-        or (isinstance(model, keras.Sequential) and getattr(model, "_functional", None) is not None)
-    )
+    inner = getattr(model, "_functional", None) or model
+    return isinstance(inner, keras.Model) and getattr(inner, "_inputs_struct", None) is not None
 
 
 def functional_structure(model: Any) -> tuple[Any, Any]:

@@ -208,7 +208,7 @@ def deferred_variables() -> Iterator[list[Any]]:
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     own = name in vars(owner)
-    before = getattr(owner, name)
+    before = vars(owner)[name] if own else None
     setattr(owner, name, value)
     try:
         yield
@@ -253,3 +253,25 @@ def all_layers(root: Any) -> list[Any]:
 def layers_with_paths(root: Any, known: Mapping[int, str]) -> list[tuple[Any, str]]:
     """(layer, path) for every layer that has a path."""
     return [(layer, known[id(layer)]) for layer in all_layers(root) if id(layer) in known]
+
+
+@contextmanager
+def linear_sequential() -> Iterator[None]:
+    """Inside, a Sequential is rebuilt from its config once; Keras does it again after every layer."""
+    original = keras.Sequential.from_config.__func__
+
+    def from_config(cls: Any, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        if "layers" not in config or not all("module" in layer for layer in config["layers"]):
+            return original(cls, config, custom_objects)
+        model = cls(name=config["name"])
+        for layer in config["layers"]:
+            model.add(
+                keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects), rebuild=False
+            )
+        model._maybe_rebuild()
+        if not model._functional and isinstance(config.get("build_input_shape"), list | tuple):
+            model.build(config["build_input_shape"])
+        return model
+
+    with _DEFERRING, _replaced(keras.Sequential, "from_config", classmethod(from_config)):
+        yield

@@ -1,0 +1,245 @@
+"""Captured graphs against Keras: two sizes of every dynamic dimension, both forms of the graph."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from cases import keras_models
+from keras import layers, ops
+
+from interop.artifact.bundle import Placement
+from interop.capture.keras import capture
+from interop.errors import CaptureError, SpecializationError, UnsupportedOp
+from models.randomize import randomize, relative_std
+
+OPSETS = (17, 20, 23)
+
+
+def run(graph: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    data = ir.serde.serialize_model(graph).SerializeToString()
+    onnx.checker.check_model(data, full_check=True)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    return session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def reference(model: Any, inputs: Any) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(model(inputs))]
+
+
+def randomized(model: Any, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        if "float" in str(variable.dtype):
+            base = 1.0 if "variance" in variable.name else 0.0
+            variable.assign(base + rng.uniform(0.1, 0.5, tuple(variable.shape)) * rng.choice([-1, 1]) ** (base == 0))
+    return model
+
+
+def compare(model: Any, graph: Any, case: keras_models.Case) -> None:
+    rng = np.random.default_rng(7)
+    for size in (0, 1):
+        inputs = case.inputs(rng, size)
+        wanted = reference(model, inputs)
+        got = run(graph, keras.tree.flatten(inputs))
+        assert len(got) == len(wanted)
+        assert relative_std(wanted[0]) > 1e-2, "the comparison would prove nothing"
+        for ours, theirs in zip(got, wanted, strict=True):
+            assert ours.dtype == theirs.dtype
+            assert ours.shape == theirs.shape
+            np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol)
+
+
+@pytest.mark.parametrize("case", keras_models.CASES, ids=lambda case: case.name)
+def test_model(case: keras_models.Case) -> None:
+    model = randomized(case.build())
+    captured = capture(model, input_signature=case.signature)
+    flat = captured.flat()
+    operators = {node.op_type for node in flat.graph}
+    assert set(case.holds) <= operators
+    assert not set(case.lacks) & operators
+    compare(model, captured.folded(), case)
+    compare(model, captured.with_functions(), case)
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("name", ["digits_cnn", "text", "transformer", "layer_norm_axes"])
+def test_opset(name: str, opset: int) -> None:
+    case = next(case for case in keras_models.CASES if case.name == name)
+    model = randomized(case.build())
+    captured = capture(model, input_signature=case.signature, opset=opset)
+    flat = captured.flat()
+    assert (flat.graph.opset_imports[""], captured.opset) == (opset, opset)
+    assert flat.ir_version == {17: 8, 20: 9, 23: 11}[opset]
+    compare(model, flat, case)
+
+
+def through(function: Any, shape: tuple[int | None, ...], inputs: list[np.ndarray]) -> None:
+    x = keras.Input(shape, name="x")
+    model = keras.Model(x, layers.Lambda(function)(x))
+    graph = capture(model).flat()
+    for array in inputs:
+        (got,), wanted = run(graph, [array]), reference(model, array)
+        assert got.dtype == wanted[0].dtype
+        assert got.shape == wanted[0].shape
+        np.testing.assert_allclose(got, wanted[0], rtol=1e-4, atol=1e-5)
+
+
+def arrays(low: float = -2.0, high: float = 2.0) -> list[np.ndarray]:
+    rng = np.random.default_rng(3)
+    return [rng.uniform(low, high, (b, t, 4)).astype("float32") for b, t in ((2, 3), (5, 7))]
+
+
+_DOMAINS = {"arccosh": (1.1, 3), "log": (0.1, 3), "sqrt": (0.1, 3), "rsqrt": (0.1, 3), "reciprocal": (0.2, 2)}
+_DOMAINS |= {"log10": (0.1, 3), "log2": (0.1, 3), "log1p": (-0.5, 3)}
+_DOMAINS |= dict.fromkeys(("arccos", "arcsin", "arctanh", "tan"), (-0.9, 0.9))
+
+
+@pytest.mark.parametrize("name", keras_models.UNARY)
+def test_unary(name: str) -> None:
+    through(getattr(ops, name), (None, 4), arrays(*_DOMAINS.get(name, (-2.0, 2.0))))
+
+
+@pytest.mark.parametrize("name", keras_models.REDUCTIONS)
+@pytest.mark.parametrize("axis", [1, -1])
+def test_reduction(name: str, axis: int) -> None:
+    through(lambda x: getattr(ops, name)(x, axis=axis, keepdims=True), (None, 4), arrays())
+    through(lambda x: getattr(ops, name)(x, axis=axis), (None, 4), arrays())
+
+
+@pytest.mark.parametrize("name", keras_models.BINARY)
+def test_binary(name: str) -> None:
+    def function(x: Any) -> Any:
+        if name.startswith("logical"):
+            return getattr(ops, name)(x > 0, x < 1)
+        if name == "matmul":
+            return ops.matmul(x, ops.transpose(x, (0, 2, 1)))
+        return getattr(ops, name)(ops.abs(x) + 0.1, ops.flip(x, 1) if name != "power" else 2)
+
+    through(function, (None, 4), arrays())
+
+
+@pytest.mark.parametrize("name", keras_models.LAYOUT)
+def test_layout(name: str) -> None:
+    through(keras_models.LAYOUT[name], (None, 4), arrays())
+
+
+APPLICATIONS = ["MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121", "ConvNeXtTiny"]
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_application(name: str) -> None:
+    build = getattr(keras.applications, name)
+    model = build(weights=None, include_top=False, pooling="avg", input_shape=(None, None, 3))
+    rng = np.random.default_rng(0)
+    batch = rng.uniform(0, 255, (4, 64, 64, 3)).astype("float32")
+    randomize(model, batch=batch)
+    captured = capture(model)
+    graph = captured.folded()
+    for inputs in (batch, rng.uniform(0, 255, (2, 96, 75, 3)).astype("float32")):
+        wanted = reference(model, inputs)[0]
+        assert relative_std(wanted) > 1e-2
+        (got,) = run(graph, [inputs])
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-3 * float(np.abs(wanted).max()))
+
+
+def test_names_are_a_contract() -> None:
+    captured = capture(keras_models._shared())
+    assert [spec.name for spec in captured.signature.inputs] == ["left", "right"]
+    assert [spec.name for spec in captured.signature.outputs] == ["score", "total"]
+    assert captured.signature.output_structure == {"dict": {"score": 0, "total": 1}}
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="out")])
+    captured = capture(model)
+    assert [spec.name for spec in captured.signature.inputs] == ["input_0"]
+    assert [spec.name for spec in captured.signature.outputs] == ["out"]
+    assert captured.signature.inputs[0].shape == ("batch", 4)
+
+
+def test_integer_inputs_carry_bounds() -> None:
+    from models import text
+
+    (spec,) = capture(text.text_classifier()).signature.inputs
+    assert spec.bounds == (0, text.VOCABULARY - 1)
+
+
+def test_a_layer_called_twice_is_one_function_with_two_calls() -> None:
+    captured = capture(keras_models._shared())
+    placements = defaultdict(lambda: Placement("weights.safetensors", 0, 4))
+    proto = onnx.load_model_from_string(captured.serialize(placements))
+    calls = [node.name for node in proto.graph.node if node.domain == "interop.layers"]
+    assert [name for name in calls if name.startswith("inner#")] == [f"inner#{n}" for n in range(4)]
+    assert len({node.op_type for node in proto.graph.node if node.name.startswith("inner#")}) == 1
+    assert all(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer)
+    assert {tensor.name for tensor in proto.graph.initializer} == {record.key for record in captured.variables}
+
+
+def test_capturing_twice_gives_the_same_bytes_and_leaves_the_model_alone() -> None:
+    model = keras_models._shared()
+    before = [len(layer._inbound_nodes) for layer in model.layers]
+    placements = defaultdict(lambda: Placement("weights.safetensors", 0, 4))
+    assert capture(model).serialize(placements) == capture(model).serialize(placements)
+    assert [len(layer._inbound_nodes) for layer in model.layers] == before
+
+
+class Looping(keras.layers.Layer):
+    def call(self, x: Any) -> Any:
+        total = x[:, 0]
+        for step in range(ops.shape(x)[1]):
+            total = total + x[:, step]
+        return total
+
+
+def test_a_loop_over_a_dynamic_dimension_is_an_error_naming_the_layer() -> None:
+    x = keras.Input((None, 3))
+    model = keras.Sequential([keras.Input((4, 3)), Looping(name="looping")])
+    with pytest.raises(SpecializationError, match="'looping' depends on the value of a dynamic dimension"):
+        capture(model, input_signature=[(None, None, 3)])
+    del x
+
+
+class Raw(keras.layers.Layer):
+    def call(self, x: Any) -> Any:
+        backend = keras.backend.backend()
+        if backend == "jax":
+            import jax.numpy
+
+            return jax.numpy.tanh(x)
+        if backend == "torch":
+            import torch
+
+            return torch.tanh(x)
+        import tensorflow
+
+        return tensorflow.tanh(x)
+
+
+def test_raw_framework_code_is_an_error_naming_the_layer() -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2), Raw(name="raw")])
+    with pytest.raises(UnsupportedOp, match=r"layer 'raw' calls .* directly.*keras\.ops"):
+        capture(model)
+
+
+def test_an_unsupported_operation_names_layer_and_operation() -> None:
+    model = keras.Sequential([keras.Input((8,)), layers.Lambda(lambda x: ops.fft((x, x))[0], name="spectrum")])
+    with pytest.raises(UnsupportedOp, match="'spectrum' uses the keras operation FFT"):
+        capture(model)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: capture(keras.Sequential([layers.Dense(2)])), "not built"),
+        (lambda: capture("model"), "expected a Keras model"),
+        (lambda: capture(keras.Sequential([keras.Input((2,))]), opset=12), "between 17 and 23"),
+    ],
+)
+def test_bad_input(make: Any, message: str) -> None:
+    with pytest.raises(CaptureError, match=message):
+        make()

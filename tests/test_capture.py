@@ -34,15 +34,6 @@ def reference(model: Any, inputs: Any) -> list[np.ndarray]:
     return [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(model(inputs))]
 
 
-def randomized(model: Any, seed: int = 0) -> Any:
-    rng = np.random.default_rng(seed)
-    for variable in model.weights:
-        if "float" in str(variable.dtype):
-            base = 1.0 if "variance" in variable.name else 0.0
-            variable.assign(base + rng.uniform(0.1, 0.5, tuple(variable.shape)) * rng.choice([-1, 1]) ** (base == 0))
-    return model
-
-
 def compare(model: Any, graph: Any, case: keras_models.Case) -> None:
     rng = np.random.default_rng(7)
     for size in (0, 1):
@@ -59,7 +50,7 @@ def compare(model: Any, graph: Any, case: keras_models.Case) -> None:
 
 @pytest.mark.parametrize("case", keras_models.CASES, ids=lambda case: case.name)
 def test_model(case: keras_models.Case) -> None:
-    model = randomized(case.build())
+    model = randomize(case.build())
     captured = capture(model, input_signature=case.signature)
     flat = captured.flat()
     operators = {node.op_type for node in flat.graph}
@@ -73,7 +64,7 @@ def test_model(case: keras_models.Case) -> None:
 @pytest.mark.parametrize("name", ["digits_cnn", "text", "transformer", "layer_norm_axes"])
 def test_opset(name: str, opset: int) -> None:
     case = next(case for case in keras_models.CASES if case.name == name)
-    model = randomized(case.build())
+    model = randomize(case.build())
     captured = capture(model, input_signature=case.signature, opset=opset)
     flat = captured.flat()
     assert (flat.graph.opset_imports[""], captured.opset) == (opset, opset)
@@ -139,11 +130,11 @@ def test_application(name: str) -> None:
     build = getattr(keras.applications, name)
     model = build(weights=None, include_top=False, pooling="avg", input_shape=(None, None, 3))
     rng = np.random.default_rng(0)
-    batch = rng.uniform(0, 255, (4, 64, 64, 3)).astype("float32")
+    batch = rng.uniform(0, 255, (2, 64, 64, 3)).astype("float32")
     randomize(model, batch=batch)
     captured = capture(model)
     graph = captured.folded()
-    for inputs in (batch, rng.uniform(0, 255, (2, 96, 75, 3)).astype("float32")):
+    for inputs in (batch, rng.uniform(0, 255, (1, 70, 96, 3)).astype("float32")):
         wanted = reference(model, inputs)[0]
         assert relative_std(wanted) > 1e-2
         (got,) = run(graph, [inputs])
@@ -177,7 +168,9 @@ def test_a_layer_called_twice_is_one_function_with_two_calls() -> None:
     assert [name for name in calls if name.startswith("inner#")] == [f"inner#{n}" for n in range(4)]
     assert len({node.op_type for node in proto.graph.node if node.name.startswith("inner#")}) == 1
     assert all(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer)
-    assert {tensor.name for tensor in proto.graph.initializer} == {record.key for record in captured.variables}
+    assert {tensor.name for tensor in proto.graph.initializer} == {
+        record.key for record in captured.variables
+    }
 
 
 def test_capturing_twice_gives_the_same_bytes_and_leaves_the_model_alone() -> None:
@@ -227,7 +220,9 @@ def test_raw_framework_code_is_an_error_naming_the_layer() -> None:
 
 
 def test_an_unsupported_operation_names_layer_and_operation() -> None:
-    model = keras.Sequential([keras.Input((8,)), layers.Lambda(lambda x: ops.fft((x, x))[0], name="spectrum")])
+    model = keras.Sequential(
+        [keras.Input((8,)), layers.Lambda(lambda x: ops.fft((x, x))[0], name="spectrum")]
+    )
     with pytest.raises(UnsupportedOp, match="'spectrum' uses the keras operation FFT"):
         capture(model)
 

@@ -36,4 +36,4 @@ def external_tensor(value: Value, place: Place) -> Any:
 
 def memory_tensor(value: Value, array: np.ndarray[Any, Any]) -> Any:
     """A variable's contents, not copied."""
-    return ir.Tensor(np.ascontiguousarray(array), name=value.name)
+    return ir.Tensor(np.asarray(array, order="C"), name=value.name)

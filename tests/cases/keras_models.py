@@ -111,7 +111,11 @@ CASES = [
         holds=("Softmax", "LayerNormalization"),
         signature=[{"shape": (None, None), "dtype": "int32", "name": "tokens"}],
     ),
-    Case("shared_dict_io", _shared, lambda rng, size: {"left": _floats(6)(rng, size), "right": _floats(6)(rng, size)}),
+    Case(
+        "shared_dict_io",
+        _shared,
+        lambda rng, size: {"left": _floats(6)(rng, size), "right": _floats(6)(rng, size)},
+    ),
     Case("sizes_in_call", _last_token, _floats(None, 6), signature=[(None, None, 6)]),
     Case(
         "free_height_and_width",
@@ -132,10 +136,18 @@ CASES = [
         ),
         lambda rng, size: rng.normal(0, 1, (3, 16 + 7 * size, 19 + 4 * size, 3)).astype("float32"),
     ),
-    Case("stacked_cells", _wrapped(lambda: layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)]), None, 6), _floats(None, 6)),
+    Case(
+        "stacked_cells",
+        _wrapped(lambda: layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)]), None, 6),
+        _floats(None, 6),
+    ),
     Case("batch_norm_1d", _wrapped(layers.BatchNormalization, 7), _floats(7), holds=("BatchNormalization",)),
     Case("layer_norm_axes", _wrapped(lambda: layers.LayerNormalization(axis=[1, 2]), 5, 6), _floats(5, 6)),
-    Case("relu_options", _wrapped(lambda: layers.ReLU(max_value=2.0, negative_slope=0.1, threshold=0.3), 9), _floats(9)),
+    Case(
+        "relu_options",
+        _wrapped(lambda: layers.ReLU(max_value=2.0, negative_slope=0.1, threshold=0.3), 9),
+        _floats(9),
+    ),
     *[
         Case(f"{cls.__name__}_{name}", _recurrent(cls, **options), masked_tokens, holds=(operator,))
         for cls, operator in ((layers.LSTM, "LSTM"), (layers.GRU, "GRU"), (layers.SimpleRNN, "RNN"))

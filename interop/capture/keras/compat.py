@@ -447,3 +447,8 @@ def raw_framework(error: BaseException) -> str | None:
             frame = frame.tb_next
         step = step.__cause__ or step.__context__
     return None
+
+
+def is_sequential(model: Any) -> bool:
+    """Whether a model is a plain stack of layers."""
+    return isinstance(model, keras.Sequential)

@@ -96,7 +96,7 @@ class Emit:
         if dtype is not None:
             array = array.astype(numpy_dtype(dtype))
         if not array.flags.c_contiguous:
-            array = np.ascontiguousarray(array)
+            array = np.asarray(array, order="C")
         if array.size <= INLINE_CONSTANT_LIMIT:
             return Value("constant", array.dtype.name, array.shape, array=array)
         path = self.recorder.scope.path

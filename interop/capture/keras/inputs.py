@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from interop.artifact.signature import Structure
@@ -63,6 +63,9 @@ def plan_call(model: Any, input_signature: Any) -> CallPlan:
         nested = _leaves(input_signature, _from_given)
     elif compat.is_functional(model):
         nested = _leaves(compat.functional_structure(model)[0], _from_keras)
+        if compat.is_sequential(model):
+            # One that was built by its first call has that call's batch size in its shape.
+            nested = _leaves(nested, lambda leaf: replace(leaf, shape=(None, *leaf.shape[1:])))
     else:
         recorded = compat.recorded_shapes(model)
         if not recorded:

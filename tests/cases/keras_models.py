@@ -169,17 +169,97 @@ def _called(model: Any, shape: tuple[int, ...]) -> Any:
 
 
 UNARY = [
-    "abs arccos arccosh arcsin arcsinh arctan arctanh ceil cos cosh exp expm1 floor log log10 log1p log2 negative "
-    "reciprocal round sign sin sinh sqrt square tan tanh isfinite isnan isinf relu relu6 sigmoid silu softplus "
-    "softsign elu selu celu gelu hard_sigmoid hard_silu hard_tanh leaky_relu log_sigmoid softmax log_softmax erf rsqrt"
-][0].split()
+    "abs",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctanh",
+    "ceil",
+    "cos",
+    "cosh",
+    "exp",
+    "expm1",
+    "floor",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "negative",
+    "reciprocal",
+    "round",
+    "sign",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "tan",
+    "tanh",
+    "isfinite",
+    "isnan",
+    "isinf",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "softsign",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_tanh",
+    "leaky_relu",
+    "log_sigmoid",
+    "softmax",
+    "log_softmax",
+    "erf",
+    "rsqrt",
+]
 
-REDUCTIONS = "sum mean max min amax amin prod var std all any argmax argmin logsumexp".split()
+REDUCTIONS = [
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "amax",
+    "amin",
+    "prod",
+    "var",
+    "std",
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "logsumexp",
+]
 
-BINARY = (
-    "add subtract multiply divide divide_no_nan floor_divide mod maximum minimum power equal not_equal greater "
-    "greater_equal less less_equal logical_and logical_or logical_xor arctan2 matmul"
-).split()
+BINARY = [
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "divide_no_nan",
+    "floor_divide",
+    "mod",
+    "maximum",
+    "minimum",
+    "power",
+    "equal",
+    "not_equal",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "arctan2",
+    "matmul",
+]
 
 LAYOUT: dict[str, Callable[[Any], Any]] = {
     "transpose": lambda x: ops.transpose(x, (0, 2, 1)),

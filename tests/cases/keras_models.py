@@ -27,10 +27,10 @@ class Case:
     atol: float = 1e-5
 
 
-def _floats(*shape: int | None) -> Callable[[np.random.Generator, int], np.ndarray]:
+def _floats(*shape: int | None, scale: float = 1.0) -> Callable[[np.random.Generator, int], np.ndarray]:
     def make(rng: np.random.Generator, size: int) -> np.ndarray:
         dims = [dim if dim is not None else 5 + 3 * size + axis for axis, dim in enumerate(shape)]
-        return rng.normal(0, 1, (3 + 2 * size, *dims)).astype("float32")
+        return rng.normal(0, scale, (3 + 2 * size, *dims)).astype("float32")
 
     return make
 
@@ -101,7 +101,7 @@ CASES = [
     Case("mlp_functional", guide.mlp_functional, _floats(784), holds=("MatMul",)),
     Case("mlp_sequential", lambda: _called(guide.mlp_sequential(), (2, 784)), _floats(784)),
     Case("mlp_subclassed", lambda: _called(guide.mlp_subclassed(), (2, 784)), _floats(784)),
-    Case("custom_layer_and_activation", guide.custom_model, _floats(8)),
+    Case("custom_layer_and_activation", guide.custom_model, _floats(8, scale=30.0)),
     Case("digits_cnn", digits_cnn.digits_cnn, _floats(8, 8, 1), holds=("Conv",)),
     Case("text", text.text_classifier, masked_tokens, holds=("LSTM", "GRU")),
     Case(

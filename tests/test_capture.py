@@ -34,6 +34,11 @@ def reference(model: Any, inputs: Any) -> list[np.ndarray]:
     return [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(model(inputs))]
 
 
+def prepared(case: keras_models.Case) -> Any:
+    inputs = case.inputs(np.random.default_rng(7), 0)
+    return randomize(case.build(), batch=inputs if isinstance(inputs, np.ndarray) else None)
+
+
 def compare(model: Any, graph: Any, case: keras_models.Case) -> None:
     rng = np.random.default_rng(7)
     for size in (0, 1):
@@ -50,7 +55,7 @@ def compare(model: Any, graph: Any, case: keras_models.Case) -> None:
 
 @pytest.mark.parametrize("case", keras_models.CASES, ids=lambda case: case.name)
 def test_model(case: keras_models.Case) -> None:
-    model = randomize(case.build())
+    model = prepared(case)
     captured = capture(model, input_signature=case.signature)
     flat = captured.flat()
     operators = {node.op_type for node in flat.graph}
@@ -64,7 +69,7 @@ def test_model(case: keras_models.Case) -> None:
 @pytest.mark.parametrize("name", ["digits_cnn", "text", "transformer", "layer_norm_axes"])
 def test_opset(name: str, opset: int) -> None:
     case = next(case for case in keras_models.CASES if case.name == name)
-    model = randomize(case.build())
+    model = prepared(case)
     captured = capture(model, input_signature=case.signature, opset=opset)
     flat = captured.flat()
     assert (flat.graph.opset_imports[""], captured.opset) == (opset, opset)

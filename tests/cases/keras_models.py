@@ -306,5 +306,7 @@ LAYOUT: dict[str, Callable[[Any], Any]] = {
     "resolve_minus_one": lambda x: ops.reshape(x, (-1, 2, 2)),
     "logical_not": lambda x: ops.cast(ops.logical_not(x > 0), "float32"),
     "stop_gradient": lambda x: ops.stop_gradient(x) * 2,
-    "bitwise": lambda x: ops.cast(ops.bitwise_and(ops.cast(x * 9, "int32"), 5), "float32"),
+    "bitwise": lambda x: ops.cast(
+        ops.bitwise_and(ops.cast(x * 9, "int32"), ops.cast(x * 5, "int32")), "float32"
+    ),
 }

@@ -351,10 +351,12 @@ def _compare(a: TraceResult, b: TraceResult) -> None:
     left, right = _fingerprint(a.recording), _fingerprint(b.recording)
     missing = ("", "", None)
     while True:
-        (where, step, one), (_, _, other) = next(left, missing), next(right, missing)
+        (where, step, one), (there, longer, other) = next(left, missing), next(right, missing)
         if one is None and other is None:
             return
         if one != other:
+            if there and not where:  # this trace ended first; the other one names the layer
+                where, step = there, longer
             layer = f"layer {where!r}" if where else "the model's call()"
             raise SpecializationError(
                 f"{layer} depends on the value of a dynamic dimension (first at {step}): its graph is different for "

@@ -31,9 +31,9 @@ def batch_norm(
     """BatchNormalization over channels at axis 1; other positions are moved there and back."""
     axis = axis % x.rank
     count = mean.dims[0]
-    gamma = e.constant(np.ones(int(count)), x.dtype) if scale is None else e.cast(scale, x.dtype)
-    beta = e.constant(np.zeros(int(count)), x.dtype) if offset is None else e.cast(offset, x.dtype)
-    mean, variance = e.cast(mean, x.dtype), e.cast(variance, x.dtype)
+    gamma = e.constant(np.ones(int(count)), x.dtype) if scale is None else e.tensor(scale, x.dtype)
+    beta = e.constant(np.zeros(int(count)), x.dtype) if offset is None else e.tensor(offset, x.dtype)
+    mean, variance = e.tensor(mean, x.dtype), e.tensor(variance, x.dtype)
     there = [0, axis, *(i for i in range(1, x.rank) if i != axis)]
     back = [there.index(i) for i in range(x.rank)]
     moved = e.transpose(x, there)
@@ -78,12 +78,12 @@ def layer_norm(
 
 
 def _shaped(e: Emit, x: Value, dims: tuple[int, ...], dtype: str) -> Value:
-    return e.reshape(e.cast(x, dtype), dims)
+    return e.reshape(e.tensor(x, dtype), dims)
 
 
 def _along(e: Emit, x: Value, like: Value, axes: list[int]) -> Value:
     """A parameter of the normalised axes, broadcastable against ``like``."""
-    return e.reshape(e.cast(x, like.dtype), [like.dims[i] if i in axes else 1 for i in range(like.rank)])
+    return e.reshape(e.tensor(x, like.dtype), [like.dims[i] if i in axes else 1 for i in range(like.rank)])
 
 
 def _scaled_by_variance(e: Emit, x: Value, gamma: Value | None, axes: list[int], epsilon: float) -> Value:

@@ -40,8 +40,22 @@ def randomize(model: keras.Model, seed: int = 0, batch: np.ndarray | None = None
         if batch is None:
             batch = rng.standard_normal((4, *model.input_shape[1:])).astype("float32")
         with _measuring(model):
-            model(batch, training=True)
+            _train_call(model, batch)
     return model
+
+
+def _train_call(model: keras.Model, batch: np.ndarray) -> None:
+    if keras.backend.backend() != "jax":
+        model(batch, training=True)
+        return
+    import jax  # compiled whole: operation by operation a deep network takes minutes
+
+    call = jax.jit(lambda own, other, x: model.stateless_call(own, other, x, training=True)[1])
+    own, other = model.trainable_variables, model.non_trainable_variables
+    for variable, value in zip(
+        other, call([v.value for v in own], [v.value for v in other], batch), strict=True
+    ):
+        variable.assign(value)
 
 
 def relative_std(outputs: np.ndarray) -> float:

@@ -18,6 +18,7 @@ import functools
 import importlib
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Protocol
@@ -302,22 +303,36 @@ def tracing(hooks: Hooks) -> Iterator[None]:
         if _State.hooks is not None:
             raise RuntimeError("a trace is already running in this thread")
         undo: list[tuple[Any, str, Any]] = []
-        filtering = keras.config.is_traceback_filtering_enabled()
         try:
-            keras.config.disable_traceback_filtering()
             for owner, name, replacement in _patches():
                 undo.append((owner, name, vars(owner)[name]))
                 setattr(owner, name, replacement)
             _State.hooks = hooks
-            with TraceScope(hooks):
+            with _whole_tracebacks(), TraceScope(hooks):
                 yield
         finally:
             _State.hooks = None
             _State.force = False
             for owner, name, original in reversed(undo):
                 setattr(owner, name, original)
-            if filtering:
-                keras.config.enable_traceback_filtering()
+
+
+@contextlib.contextmanager
+def _whole_tracebacks() -> Iterator[None]:
+    """Keras and JAX cut their own frames out of tracebacks; ``raw_framework`` looks for them."""
+    filtering = keras.config.is_traceback_filtering_enabled()
+    jax = sys.modules.get("jax")
+    jax_filtering = jax and jax.config.jax_traceback_filtering
+    try:
+        keras.config.disable_traceback_filtering()
+        if jax is not None:
+            jax.config.update("jax_traceback_filtering", "off")
+        yield
+    finally:
+        if filtering:
+            keras.config.enable_traceback_filtering()
+        if jax is not None:
+            jax.config.update("jax_traceback_filtering", jax_filtering)
 
 
 def in_symbolic_layer(layer: Any) -> Callable[..., Any]:
@@ -439,12 +454,13 @@ def raw_framework(error: BaseException) -> str | None:
     while step is not None:
         if isinstance(step, RawFrameworkCall):
             return "framework code"
-        frame = step.__traceback__
-        while frame is not None:
-            package = str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-            if package in ("tensorflow", "jax", "jaxlib", "torch"):
-                return package
-            frame = frame.tb_next
+        # Only the innermost frame counts: on torch, every layer call passes through torch.nn.Module.
+        innermost = None
+        for innermost, _ in traceback.walk_tb(step.__traceback__):
+            pass
+        package = str(innermost.f_globals.get("__name__", "")).partition(".")[0] if innermost else ""
+        if package in ("tensorflow", "jax", "jaxlib", "torch"):
+            return package
         step = step.__cause__ or step.__context__
     return None
 

@@ -23,6 +23,7 @@ from interop.artifact.files import is_zip
 from interop.backend import choose_backend
 from interop.errors import InteropError
 from interop.formats import TensorMapping
+from interop.graph.passes import folded, inlined
 from interop.parity import ParityReport
 from interop.parity import verify as compare
 from interop.status import ExportSummary
@@ -214,17 +215,15 @@ def _sources(tensors: TensorMapping) -> dict[str, ArraySource]:
 
 
 def _write_flat(bundle: Bundle, dst: Path) -> None:
-    """Write the artifact's graph as a plain one: functions inlined, weights of its own."""
+    """Write the artifact's graph as a plain one, with weights of its own."""
     import onnx
     import onnx_ir as ir
-    from onnx_ir.passes.common import InlinePass
 
-    model = ir.from_proto(onnx.load_model_from_string(bundle.graph_bytes()))
-    model = InlinePass()(model).model
+    model = inlined(ir.from_proto(onnx.load_model_from_string(bundle.graph_bytes())))
     for name, value in model.graph.initializers.items():
         value.const_value = ir.tensor(bundle.weights[name], name=name)
     with _staged(dst) as folder:
-        _save_graph(model, folder / dst.name)
+        _save_graph(folded(model), folder / dst.name)
 
 
 def export_onnx(
@@ -271,7 +270,7 @@ def export_onnx(
     started = time.perf_counter()
     path = Path(path)
     captured = capture(model, input_signature=input_signature, opset=opset)
-    graph = captured.folded() if flat else captured.with_functions()
+    graph = folded(captured.flat()) if flat else captured.with_functions()
     with _staged(path) as folder:
         _save_graph(graph, folder / path.name)
         seconds = time.perf_counter() - started

@@ -10,6 +10,8 @@ Weights are the same on every run on one machine.
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 
 import keras
@@ -74,8 +76,25 @@ def train() -> keras.Model:
     return model
 
 
+def save(model: keras.Model, path: Path = MODEL_PATH) -> None:
+    """Write the model so that each backend decides by itself whether to compile its training.
+
+    Keras saves what ``jit_compile="auto"`` meant where the model was made, and torch would obey.
+    """
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {info: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for info, content in members.items():
+            if info.filename == "config.json":
+                config = json.loads(content)
+                config["compile_config"]["jit_compile"] = "auto"
+                content = json.dumps(config).encode()
+            archive.writestr(info, content)
+
+
 if __name__ == "__main__":
     write_digits()
-    train().save(MODEL_PATH)
+    save(train())
     for written in (MODEL_PATH, DATA_PATH):
         print(f"wrote {written.name} ({written.stat().st_size} B)")

@@ -15,8 +15,9 @@ from cases import keras_models
 from keras import layers, ops
 
 from interop.artifact.bundle import Placement
-from interop.capture.keras import capture, compat_objects
+from interop.capture.keras import capture, compat
 from interop.errors import CaptureError, SpecializationError, UnsupportedOp
+from interop.graph.passes import folded
 from models.randomize import randomize, relative_std
 
 OPSETS = (17, 20, 23)
@@ -63,7 +64,7 @@ def test_model(case: keras_models.Case) -> None:
     operators = {node.op_type for node in flat.graph}
     assert set(case.holds) <= operators
     assert not set(case.lacks) & operators
-    compare(model, captured.folded(), case)
+    compare(model, folded(captured.flat()), case)
     compare(model, captured.with_functions(), case)
 
 
@@ -144,15 +145,15 @@ APPLICATIONS = ["MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121", "Con
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_application(name: str) -> None:
     build = getattr(keras.applications, name)
-    with compat_objects.deferred_variables() as variables:
+    with compat.deferred_variables() as variables:
         model = build(weights=None, include_top=False, pooling="avg", input_shape=(None, None, 3))
         for variable in variables:
-            compat_objects.initialize(variable, np.zeros(variable.shape, variable.dtype))
-    compat_objects.finish_layers(model)
+            compat.initialize(variable, np.zeros(variable.shape, variable.dtype))
+    compat.finish_layers(model)
     rng = np.random.default_rng(0)
     batch = rng.uniform(0, 255, (6, 96, 96, 3)).astype("float32")
     randomize(model, batch=batch)
-    graph = capture(model).folded()
+    graph = folded(capture(model).flat())
     for inputs in (batch[:2], rng.uniform(0, 255, (3, 70, 96, 3)).astype("float32")):
         wanted = model.predict_on_batch(inputs)
         assert relative_std(wanted) > 1e-2

@@ -200,7 +200,7 @@ def _feed(values: Sequence[Array], signature: Signature) -> dict[str, Array]:
 
 
 def _layers(model: Any) -> list[Any]:
-    from interop.capture.keras.compat_objects import sublayers
+    from interop.capture.keras.compat import sublayers
 
     found, seen = [model], {id(model)}
     for layer in found:

@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from interop.capture.keras import compat_objects as compat
+from interop.capture.keras import compat
 from interop.capture.keras.describe import LAMBDA, NONFINITE
 from interop.errors import MissingClassError, RebuildError
 

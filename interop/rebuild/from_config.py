@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interop.artifact.signature import Signature, pack
-from interop.capture.keras import compat_objects as compat
-from interop.capture.keras import paths
+from interop.capture.keras import compat, paths
 from interop.errors import InteropError, RebuildError
 from interop.rebuild.classes import Resolver
 from interop.status import LoadStatus, Mismatch

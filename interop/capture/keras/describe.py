@@ -25,8 +25,7 @@ from typing import Any
 
 import keras
 
-from interop.capture.keras import compat_objects as compat
-from interop.capture.keras import paths
+from interop.capture.keras import compat, paths
 from interop.errors import CaptureError
 
 LAMBDA = "__lambda__"

@@ -10,7 +10,6 @@ for one size only. Dimensions the model itself forces to be equal are merged and
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -189,14 +188,6 @@ class Captured:
     def flat(self) -> Any:
         """An ``ir.Model`` without functions, the weights in memory under their keys."""
         return assemble_flat(self._recording, self._in_memory)
-
-    def folded(self) -> Any:
-        """The flat model with everything computed from weights alone folded into new weights."""
-        from onnxscript import optimizer
-
-        graph = self.flat()
-        optimizer.fold_constants(graph, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize)
-        return graph
 
     def with_functions(self) -> Any:
         """An ``ir.Model`` with one function per layer body, the weights in memory under their keys."""

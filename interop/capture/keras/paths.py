@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import keras
 
-from interop.capture.keras import compat_objects as compat
+from interop.capture.keras import compat
 
 Role = Literal["weight", "seed", "metric"]
 

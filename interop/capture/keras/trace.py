@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import keras
+
 from interop.capture.keras import compat, registry
 from interop.capture.keras.emit import Emit
 from interop.capture.keras.shapes import Unify
@@ -176,7 +178,7 @@ class Trace:
     def _to_value(self, x: Any) -> Any:
         if isinstance(x, compat.Sym):
             return x.value
-        if isinstance(x, compat.Variable):
+        if isinstance(x, keras.Variable):
             return self._to_value(x.value)
         if x is None or isinstance(x, Value):
             return x
@@ -184,7 +186,7 @@ class Trace:
 
     def _to_values(self, structure: Any) -> Any:
         """Traced tensors and variables as values, everything else as it is."""
-        if isinstance(structure, compat.Sym | compat.Variable):
+        if isinstance(structure, compat.Sym | keras.Variable):
             return self._to_value(structure)
         if isinstance(structure, dict):
             return {key: self._to_values(item) for key, item in structure.items()}

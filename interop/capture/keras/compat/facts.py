@@ -1,23 +1,19 @@
-"""Private Keras names for reading and rebuilding objects; ``compat`` holds those for tracing.
-
-The two files hold every private Keras name and version check of the package, nowhere else. Each
-function says what it reads and holds for Keras 3.10 to 3.15.
-"""
+"""What Keras knows about its objects: layers, variables, dtypes, names. Nothing here changes anything."""
 
 from __future__ import annotations
 
 import re
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import keras
-from keras.src.backend.config import is_nnx_enabled
+import numpy as np
+from keras.src import backend as keras_backend
+from keras.src import tree as keras_tree
 from keras.src.models.functional import Functional, functional_like_constructor
-from keras.src.saving import serialization_lib
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
@@ -128,19 +124,6 @@ def slot_name(variable: Any, reference: Any, attribute: str) -> str:
     return name.removeprefix(prefix) if name.startswith(prefix) else attribute
 
 
-def sharing_scope() -> AbstractContextManager[Any]:
-    """Inside, an object met twice by a serializer gets one ``shared_object_id``, and one object back."""
-    return serialization_lib.ObjectSharingScope()  # type: ignore[no-any-return]
-
-
-def safe_scope() -> AbstractContextManager[Any]:
-    """Inside, no deserializer runs Python code from a config.
-
-    Overrules ``keras.config.enable_unsafe_deserialization()``, which overrules the ``safe_mode`` argument.
-    """
-    return serialization_lib.SafeModeScope(True)  # type: ignore[no-any-return]
-
-
 def automatic_jit_compile(model: Any) -> bool:
     """What ``compile(jit_compile="auto")`` means for a model on this backend."""
     return bool(model._resolve_auto_jit_compile())
@@ -163,86 +146,9 @@ def compiles_its_own_way(model: Any) -> bool:
     )
 
 
-_DEFERRING = threading.RLock()
-
-
-@contextmanager
-def deferred_variables() -> Iterator[list[Any]]:
-    """Variables made inside keep their initializer instead of running it.
-
-    Yields the list of those variables, in the state that Keras calls uninitialized; the caller gives each a
-    value with ``initialize``. Only this thread is affected. Under NNX variables are made as ever.
-    """
-    cls, made, thread = keras.Variable, list[Any](), threading.get_ident()
-    with_initializer, deferred = cls._initialize_with_initializer, cls._deferred_initialize
-    post_build = keras.Layer._post_build
-
-    def hold(variable: Any, initializer: Any) -> None:
-        if threading.get_ident() != thread:
-            with_initializer(variable, initializer)
-            return
-        variable._value, variable._initializer = None, initializer
-        made.append(variable)
-
-    def hold_stateless(variable: Any) -> None:
-        if threading.get_ident() != thread:
-            deferred(variable)
-        else:
-            made.append(variable)
-
-    def track_later(layer: Any) -> None:
-        """PyTorch would read the values to make its parameters; `finish_layers` does so later."""
-        if threading.get_ident() != thread:
-            post_build(layer)
-
-    if is_nnx_enabled():
-        yield made
-        return
-    with _DEFERRING, ExitStack() as restore:
-        restore.enter_context(_replaced(cls, "_initialize_with_initializer", hold))
-        restore.enter_context(_replaced(cls, "_deferred_initialize", hold_stateless))
-        restore.enter_context(_replaced(keras.Layer, "_post_build", track_later))
-        yield made
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    own = name in vars(owner)
-    before = vars(owner)[name] if own else None
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if own:
-            setattr(owner, name, before)
-        else:
-            delattr(owner, name)
-
-
-def is_uninitialized(variable: Any) -> bool:
-    """Whether a variable still has its initializer and no value."""
-    return variable._value is None
-
-
-def initialize(variable: Any, array: Any = None) -> None:
-    """Give an uninitialized variable its first value: an array, or what its initializer says."""
-    if array is None:
-        variable._deferred_initialize()
-    else:
-        variable._initialize(variable._convert_to_tensor(array, dtype=stored_dtype(variable)))
-        variable._initializer = None
-
-
 def stored_dtype(variable: Any) -> str:
     """A variable's own dtype, whatever autocast scope is open."""
     return str(variable._dtype)
-
-
-def finish_layers(root: Any) -> None:
-    """What a backend does when a layer is built, left out while its variables had no values."""
-    for layer in root._flatten_layers(include_self=True):
-        if layer.built:
-            layer._post_build()
 
 
 def all_layers(root: Any) -> list[Any]:
@@ -255,23 +161,97 @@ def layers_with_paths(root: Any, known: Mapping[int, str]) -> list[tuple[Any, st
     return [(layer, known[id(layer)]) for layer in all_layers(root) if id(layer) in known]
 
 
-@contextmanager
-def linear_sequential() -> Iterator[None]:
-    """Inside, a Sequential is rebuilt from its config once; Keras does it again after every layer."""
-    original = keras.Sequential.from_config.__func__
+def is_keras_class(cls: type) -> bool:
+    """Whether a class is Keras' own, so that its ``call`` ends in backend code."""
+    return cls.__module__.startswith("keras.src.")
 
-    def from_config(cls: Any, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        if "layers" not in config or not all("module" in layer for layer in config["layers"]):
-            return original(cls, config, custom_objects)
-        model = cls(name=config["name"])
-        for layer in config["layers"]:
-            model.add(
-                keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects), rebuild=False
-            )
-        model._maybe_rebuild()
-        if not model._functional and isinstance(config.get("build_input_shape"), list | tuple):
-            model.build(config["build_input_shape"])
-        return model
 
-    with _DEFERRING, _replaced(keras.Sequential, "from_config", classmethod(from_config)):
-        yield
+def flatten(structure: Any) -> list[Any]:
+    """Leaves of a nested structure, in Keras' order."""
+    return list(keras_tree.flatten(structure))
+
+
+def map_structure(function: Callable[..., Any], *structures: Any) -> Any:
+    """``function`` on every leaf, structure kept."""
+    return keras_tree.map_structure(function, *structures)
+
+
+def to_numpy(x: Any) -> np.ndarray[Any, Any]:
+    """A concrete backend tensor or variable as an array (bfloat16 and float8 through ml_dtypes)."""
+    return np.asarray(keras.ops.convert_to_numpy(x))
+
+
+def recorded_shapes(model: Any) -> dict[str, Any] | None:
+    """Shapes of the first call's arguments, by argument name, as Keras recorded them."""
+    return getattr(model, "_build_shapes_dict", None)
+
+
+def is_functional(model: Any) -> bool:
+    """Whether a model has a fixed graph of its own (Functional, or a built Sequential)."""
+    inner = getattr(model, "_functional", None) or model
+    return isinstance(inner, keras.Model) and getattr(inner, "_inputs_struct", None) is not None
+
+
+def functional_structure(model: Any) -> tuple[Any, Any]:
+    """Input and output structures (of KerasTensors) of a functional model."""
+    inner = getattr(model, "_functional", None) or model
+    return inner._inputs_struct, inner._outputs_struct
+
+
+def module_of(layer: Any) -> ModuleType | None:
+    """The module that defines a layer's class, if it is loaded."""
+    return sys.modules.get(type(layer).__module__)
+
+
+def result_type(*kinds: Any) -> str:
+    """Keras' dtype promotion over dtype names and Python number types."""
+    return str(keras_backend.result_type(*kinds))
+
+
+def tensor_spec(shape: Any, dtype: str) -> Any:
+    """An output spec, symbolic sizes kept."""
+    return keras.KerasTensor(tuple(shape), dtype)
+
+
+def dtype_name(dtype: Any) -> str:
+    """A dtype of any framework by Keras' name."""
+    return str(keras_backend.standardize_dtype(dtype))
+
+
+def layers_of(model: Any, paths: Any) -> list[tuple[Any, str]]:
+    """(layer, path) for every known layer, the root first, then by path."""
+    found = {id(layer): layer for layer in model._flatten_layers()}
+    known = [(found[identity], path) for identity, path in paths.items() if identity in found]
+    return sorted(known, key=lambda item: item[1])
+
+
+def class_identity(layer: Any) -> tuple[str, str, str | None]:
+    """(module, class name, registered name) as Keras' own serialisation writes them."""
+    cls = type(layer)
+    registered = keras.saving.get_registered_name(cls)
+    module = "keras.layers" if is_keras_class(cls) else cls.__module__
+    return module, cls.__name__, None if registered == cls.__name__ else registered
+
+
+def epsilon(given: float | None) -> float:
+    """A layer's epsilon, or Keras' global one."""
+    return float(keras_backend.epsilon() if given is None else given)
+
+
+def output_names(model: Any) -> list[str]:
+    """Keras' names of a functional model's outputs (the layers that make them); empty for others."""
+    inner = getattr(model, "_functional", None) or model
+    return list(getattr(inner, "output_names", None) or [])
+
+
+def activation_name(function: Any) -> str:
+    """Keras' name of an activation function, or the function's own name when it is not Keras'."""
+    if function is None:
+        return "linear"
+    named = keras.activations.serialize(function)
+    return named if isinstance(named, str) else getattr(function, "__name__", type(function).__name__)
+
+
+def is_sequential(model: Any) -> bool:
+    """Whether a model is a plain stack of layers."""
+    return isinstance(model, keras.Sequential)

@@ -1,4 +1,4 @@
-"""Every private Keras name and version check, nowhere else.
+"""A Keras that reports to the hooks of a running trace.
 
 Enters: hooks of a running trace. Leaves: a Keras whose operations, layer calls and backend functions
 report to those hooks while, and only while, the trace runs on this thread's lock.
@@ -7,8 +7,6 @@ Invariants:
 - Everything patched is restored in a ``finally``, in reverse order.
 - The patches do nothing for calls in which no traced tensor, variable or symbolic size takes part.
 - Patching is process-global, so ``tracing`` holds one lock.
-
-Written against Keras 3.10 to 3.15; names that came later are looked up with a default.
 """
 
 from __future__ import annotations
@@ -20,13 +18,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any, Protocol
 
 import keras
-import numpy as np
 from keras.src import backend as keras_backend
-from keras.src import tree as keras_tree
 from keras.src.backend.common import keras_tensor as keras_tensor_module
 from keras.src.layers import layer as layer_module
 from keras.src.ops import operation_utils
@@ -37,7 +32,9 @@ from interop.capture.keras.symint import SymInt
 from interop.graph.record import Value
 
 Layer = keras.Layer
+
 KerasTensor = keras.KerasTensor
+
 Variable = keras.Variable
 
 _LOCK = threading.RLock()
@@ -171,6 +168,7 @@ class TraceScope(keras.StatelessScope):  # type: ignore[misc]
 
 
 _FAMILIES = ("core", "numpy", "nn", "math", "linalg", "image", "random", "rnn")
+
 _PLAIN = {"is_tensor", "convert_to_numpy", "compute_output_spec", "name_scope", "device_scope", "is_sparse"}
 
 
@@ -335,31 +333,26 @@ def _whole_tracebacks() -> Iterator[None]:
             jax.config.update("jax_traceback_filtering", jax_filtering)
 
 
+def raw_framework(error: BaseException) -> str | None:
+    """The framework whose own code failed on a traced tensor, if that is what happened."""
+    step: BaseException | None = error
+    while step is not None:
+        if isinstance(step, RawFrameworkCall):
+            return "framework code"
+        # Only the innermost frame counts: on torch, every layer call passes through torch.nn.Module.
+        frames = [frame for frame, _ in traceback.walk_tb(step.__traceback__)]
+        package = str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
+        if package in ("tensorflow", "jax", "jaxlib", "torch"):
+            return package
+        step = step.__cause__ or step.__context__
+    return None
+
+
 def in_symbolic_layer(layer: Any) -> Callable[..., Any]:
     """The function that computes a layer: its quantised form where it has one."""
     if getattr(layer, "quantization_mode", None) is not None:
         return layer.quantized_call
     return layer.call
-
-
-def is_keras_class(cls: type) -> bool:
-    """Whether a class is Keras' own, so that its ``call`` ends in backend code."""
-    return cls.__module__.startswith("keras.src.")
-
-
-def flatten(structure: Any) -> list[Any]:
-    """Leaves of a nested structure, in Keras' order."""
-    return list(keras_tree.flatten(structure))
-
-
-def map_structure(function: Callable[..., Any], *structures: Any) -> Any:
-    """``function`` on every leaf, structure kept."""
-    return keras_tree.map_structure(function, *structures)
-
-
-def to_numpy(x: Any) -> np.ndarray[Any, Any]:
-    """A concrete backend tensor or variable as an array (bfloat16 and float8 through ml_dtypes)."""
-    return np.asarray(keras.ops.convert_to_numpy(x))
 
 
 def build_state(layer: Any) -> tuple[bool, Any]:
@@ -370,101 +363,3 @@ def build_state(layer: Any) -> tuple[bool, Any]:
 def restore_build_state(layer: Any, state: tuple[bool, Any]) -> None:
     """Undo an implicit build that happened while tracing."""
     layer.built, layer._build_shapes_dict = state
-
-
-def recorded_shapes(model: Any) -> dict[str, Any] | None:
-    """Shapes of the first call's arguments, by argument name, as Keras recorded them."""
-    return getattr(model, "_build_shapes_dict", None)
-
-
-def is_functional(model: Any) -> bool:
-    """Whether a model has a fixed graph of its own (Functional, or a built Sequential)."""
-    inner = getattr(model, "_functional", None) or model
-    return isinstance(inner, keras.Model) and getattr(inner, "_inputs_struct", None) is not None
-
-
-def functional_structure(model: Any) -> tuple[Any, Any]:
-    """Input and output structures (of KerasTensors) of a functional model."""
-    inner = getattr(model, "_functional", None) or model
-    return inner._inputs_struct, inner._outputs_struct
-
-
-def module_of(layer: Any) -> ModuleType | None:
-    """The module that defines a layer's class, if it is loaded."""
-    return sys.modules.get(type(layer).__module__)
-
-
-def result_type(*kinds: Any) -> str:
-    """Keras' dtype promotion over dtype names and Python number types."""
-    return str(keras_backend.result_type(*kinds))
-
-
-def tensor_spec(shape: Any, dtype: str) -> Any:
-    """An output spec, symbolic sizes kept."""
-    return KerasTensor(tuple(shape), dtype)
-
-
-def dtype_name(dtype: Any) -> str:
-    """A dtype of any framework by Keras' name."""
-    return str(keras_backend.standardize_dtype(dtype))
-
-
-def stored_dtype(variable: Any) -> str:
-    """A variable's own dtype, whatever autocast scope is open."""
-    return str(variable._dtype)
-
-
-def layers_of(model: Any, paths: Any) -> list[tuple[Any, str]]:
-    """(layer, path) for every known layer, the root first, then by path."""
-    found = {id(layer): layer for layer in model._flatten_layers()}
-    known = [(found[identity], path) for identity, path in paths.items() if identity in found]
-    return sorted(known, key=lambda item: item[1])
-
-
-def class_identity(layer: Any) -> tuple[str, str, str | None]:
-    """(module, class name, registered name) as Keras' own serialisation writes them."""
-    cls = type(layer)
-    registered = keras.saving.get_registered_name(cls)
-    module = "keras.layers" if is_keras_class(cls) else cls.__module__
-    return module, cls.__name__, None if registered == cls.__name__ else registered
-
-
-def epsilon(given: float | None) -> float:
-    """A layer's epsilon, or Keras' global one."""
-    return float(keras_backend.epsilon() if given is None else given)
-
-
-def output_names(model: Any) -> list[str]:
-    """Keras' names of a functional model's outputs (the layers that make them); empty for others."""
-    inner = getattr(model, "_functional", None) or model
-    return list(getattr(inner, "output_names", None) or [])
-
-
-def activation_name(function: Any) -> str:
-    """Keras' name of an activation function, or the function's own name when it is not Keras'."""
-    if function is None:
-        return "linear"
-    named = keras.activations.serialize(function)
-    return named if isinstance(named, str) else getattr(function, "__name__", type(function).__name__)
-
-
-def raw_framework(error: BaseException) -> str | None:
-    """The framework whose own code failed on a traced tensor, if that is what happened."""
-    step: BaseException | None = error
-    while step is not None:
-        if isinstance(step, RawFrameworkCall):
-            return "framework code"
-        # Only the innermost frame counts: on torch, every layer call passes through torch.nn.Module.
-        innermost = None
-        for innermost, _ in traceback.walk_tb(step.__traceback__):
-            pass
-        package = str(innermost.f_globals.get("__name__", "")).partition(".")[0] if innermost else ""
-        if package in ("tensorflow", "jax", "jaxlib", "torch"):
-            return package
-        step = step.__cause__ or step.__context__
-    return None
-
-
-def is_sequential(model: Any) -> bool:
-    """Whether a model is a plain stack of layers."""
-    return isinstance(model, keras.Sequential)

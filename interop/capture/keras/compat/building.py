@@ -1,0 +1,126 @@
+"""Building objects from configs: what Keras may run, and variables that wait for their values."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import keras
+from keras.src.backend.config import is_nnx_enabled
+from keras.src.saving import serialization_lib
+
+from interop.capture.keras.compat.facts import stored_dtype
+
+
+def sharing_scope() -> AbstractContextManager[Any]:
+    """Inside, an object met twice by a serializer gets one ``shared_object_id``, and one object back."""
+    return serialization_lib.ObjectSharingScope()
+
+
+def safe_scope() -> AbstractContextManager[Any]:
+    """Inside, no deserializer runs Python code from a config.
+
+    Overrules ``keras.config.enable_unsafe_deserialization()``, which overrules the ``safe_mode`` argument.
+    """
+    return serialization_lib.SafeModeScope(True)
+
+
+_DEFERRING = threading.RLock()
+
+
+@contextmanager
+def deferred_variables() -> Iterator[list[Any]]:
+    """Variables made inside keep their initializer instead of running it.
+
+    Yields the list of those variables, in the state that Keras calls uninitialized; the caller gives each a
+    value with ``initialize``. Only this thread is affected. Under NNX variables are made as ever.
+    """
+    cls, made, thread = keras.Variable, list[Any](), threading.get_ident()
+    with_initializer, deferred = cls._initialize_with_initializer, cls._deferred_initialize
+    post_build = keras.Layer._post_build
+
+    def hold(variable: Any, initializer: Any) -> None:
+        if threading.get_ident() != thread:
+            with_initializer(variable, initializer)
+            return
+        variable._value, variable._initializer = None, initializer
+        made.append(variable)
+
+    def hold_stateless(variable: Any) -> None:
+        if threading.get_ident() != thread:
+            deferred(variable)
+        else:
+            made.append(variable)
+
+    def track_later(layer: Any) -> None:
+        """PyTorch would read the values to make its parameters; `finish_layers` does so later."""
+        if threading.get_ident() != thread:
+            post_build(layer)
+
+    if is_nnx_enabled():
+        yield made
+        return
+    with _DEFERRING, ExitStack() as restore:
+        restore.enter_context(_replaced(cls, "_initialize_with_initializer", hold))
+        restore.enter_context(_replaced(cls, "_deferred_initialize", hold_stateless))
+        restore.enter_context(_replaced(keras.Layer, "_post_build", track_later))
+        yield made
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    own = name in vars(owner)
+    before = vars(owner)[name] if own else None
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
+
+
+def is_uninitialized(variable: Any) -> bool:
+    """Whether a variable still has its initializer and no value."""
+    return variable._value is None
+
+
+def initialize(variable: Any, array: Any = None) -> None:
+    """Give an uninitialized variable its first value: an array, or what its initializer says."""
+    if array is None:
+        variable._deferred_initialize()
+    else:
+        variable._initialize(variable._convert_to_tensor(array, dtype=stored_dtype(variable)))
+        variable._initializer = None
+
+
+def finish_layers(root: Any) -> None:
+    """What a backend does when a layer is built, left out while its variables had no values."""
+    for layer in root._flatten_layers(include_self=True):
+        if layer.built:
+            layer._post_build()
+
+
+@contextmanager
+def linear_sequential() -> Iterator[None]:
+    """Inside, a Sequential is rebuilt from its config once; Keras does it again after every layer."""
+    original = keras.Sequential.from_config.__func__
+
+    def from_config(cls: Any, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        if "layers" not in config or not all("module" in layer for layer in config["layers"]):
+            return original(cls, config, custom_objects)
+        model = cls(name=config["name"])
+        for layer in config["layers"]:
+            model.add(
+                keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects), rebuild=False
+            )
+        model._maybe_rebuild()
+        if not model._functional and isinstance(config.get("build_input_shape"), list | tuple):
+            model.build(config["build_input_shape"])
+        return model
+
+    with _DEFERRING, _replaced(keras.Sequential, "from_config", classmethod(from_config)):
+        yield

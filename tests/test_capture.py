@@ -80,65 +80,6 @@ def test_opset(name: str, opset: int) -> None:
     compare(model, flat, case)
 
 
-class Through(keras.Model):
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def call(self, x: Any) -> Any:
-        return self.function(x)
-
-
-def through(function: Any, inputs: list[np.ndarray]) -> None:
-    model = Through(function)
-    model(inputs[0])
-    graph = capture(model, input_signature=[(None, None, 4)]).flat()
-    for array in inputs:
-        (got,), wanted = run(graph, [array]), reference(model, array)
-        assert got.dtype == wanted[0].dtype
-        assert got.shape == wanted[0].shape
-        np.testing.assert_allclose(got, wanted[0], rtol=1e-4, atol=1e-5)
-
-
-def arrays(low: float = -2.0, high: float = 2.0) -> list[np.ndarray]:
-    rng = np.random.default_rng(3)
-    return [rng.uniform(low, high, (b, t, 4)).astype("float32") for b, t in ((2, 3), (5, 7))]
-
-
-_DOMAINS = {"arccosh": (1.1, 3), "log": (0.1, 3), "sqrt": (0.1, 3), "rsqrt": (0.1, 3), "reciprocal": (0.2, 2)}
-_DOMAINS |= {"log10": (0.1, 3), "log2": (0.1, 3), "log1p": (-0.5, 3)}
-_DOMAINS |= dict.fromkeys(("arccos", "arcsin", "arctanh", "tan"), (-0.9, 0.9))
-
-
-@pytest.mark.parametrize("name", keras_models.UNARY)
-def test_unary(name: str) -> None:
-    through(getattr(ops, name), arrays(*_DOMAINS.get(name, (-2.0, 2.0))))
-
-
-@pytest.mark.parametrize("name", keras_models.REDUCTIONS)
-@pytest.mark.parametrize("axis", [1, -1])
-def test_reduction(name: str, axis: int) -> None:
-    through(lambda x: getattr(ops, name)(x, axis=axis, keepdims=True), arrays())
-    through(lambda x: getattr(ops, name)(x, axis=axis), arrays())
-
-
-@pytest.mark.parametrize("name", keras_models.BINARY)
-def test_binary(name: str) -> None:
-    def function(x: Any) -> Any:
-        if name.startswith("logical"):
-            return getattr(ops, name)(x > 0, x < 1)
-        if name == "matmul":
-            return ops.matmul(x, ops.transpose(x, (0, 2, 1)))
-        return getattr(ops, name)(ops.abs(x) + 0.1, ops.flip(x, 1) if name != "power" else 2)
-
-    through(function, arrays())
-
-
-@pytest.mark.parametrize("name", keras_models.LAYOUT)
-def test_layout(name: str) -> None:
-    through(keras_models.LAYOUT[name], arrays())
-
-
 APPLICATIONS = ["MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121", "ConvNeXtTiny"]
 
 

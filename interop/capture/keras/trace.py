@@ -20,6 +20,7 @@ from typing import Any
 import keras
 
 from interop.capture.keras import compat, registry
+from interop.capture.keras.absent import reason
 from interop.capture.keras.emit import Emit
 from interop.capture.keras.shapes import Unify
 from interop.capture.keras.symint import is_symbolic
@@ -134,7 +135,7 @@ class Trace:
         emitter = registry.find_op(cls.__name__, self.recorder.opset)
         if emitter is None or not compat.is_keras_class(cls):
             if compat.is_keras_class(cls):
-                raise self._unsupported(f"keras operation {cls.__name__}")
+                raise self._unsupported("keras operation", cls.__name__)
             return operation.call(*args, **kwargs)
         spec = (emitter.spec or _keras_spec)(operation, *args, **kwargs)
         if kwargs:
@@ -156,7 +157,7 @@ class Trace:
             self.emit.arguments = _values([args, kwargs])
             return compat.map_structure(_to_sym, emitter.function(self.emit, *args, **kwargs))
         if symbolic is None:
-            raise self._unsupported(f"keras backend function {name}")
+            raise self._unsupported("keras backend function", name)
         return compat.run_symbolic(symbolic, args, kwargs)
 
     def variable(self, variable: Any) -> Any:
@@ -215,12 +216,18 @@ class Trace:
         outer = self.recorder.scope.path
         return f"{outer}/{layer.name}" if outer else str(layer.name)
 
-    def _unsupported(self, what: str) -> UnsupportedOp:
+    def _unsupported(self, kind: str, name: str) -> UnsupportedOp:
         where = self.recorder.scope.path
+        why = reason(name)
         return UnsupportedOp(
-            f"{f'layer {where!r}' if where else 'the model'} uses the {what}, which has no ONNX emitter. "
-            "Write that step with other keras.ops functions, or add an emitter: one function in "
-            "interop/capture/keras/ops (the README shows how)."
+            f"{f'layer {where!r}' if where else 'the model'} uses the {kind} {name}, which has no ONNX "
+            + (f"form: {why}. " if why else "emitter. ")
+            + "Write that step with other keras.ops functions"
+            + (
+                "."
+                if why
+                else ", or add an emitter: one function in interop/capture/keras/ops (see the README)."
+            )
         )
 
     def _bound(self, indices: Value, count: int) -> None:

@@ -1,0 +1,80 @@
+"""Every ``keras.ops`` function against Keras itself: two sizes of every dynamic dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from cases import ops as table
+from keras import ops
+
+from interop.capture.keras import capture
+from interop.capture.keras.absent import ABSENT
+
+CASES = table.all_cases()
+
+
+class Through(keras.Model):
+    """A model that is one function of its inputs."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def call(self, inputs: Any) -> Any:
+        return self.function(*inputs)
+
+
+def eager(case: table.OpCase, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    outputs = case.call(*[ops.convert_to_tensor(array) for array in arrays])
+    return [ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(outputs)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_op(case: table.OpCase) -> None:
+    backend = keras.backend.backend()
+    rng = np.random.default_rng(3)
+    model = Through(case.call)
+    model.built = True
+    signature = [{"shape": x.shape, "dtype": x.dtype, "name": f"x{i}"} for i, x in enumerate(case.inputs)]
+    graph = capture(model, input_signature=[signature], opset=case.opset).flat()
+    operators = {node.op_type for node in graph.graph.all_nodes()}
+    assert set(case.holds) <= operators
+    assert not set(case.lacks) & operators
+    data = ir.serde.serialize_model(graph).SerializeToString()
+    onnx.checker.check_model(data, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    for size in (0, 1):
+        arrays = [x.array(rng, size) for x in case.inputs]
+        fed = {value.name for value in session.get_inputs()}
+        got = session.run(None, {f"x{i}": a for i, a in enumerate(arrays) if f"x{i}" in fed})
+        if backend not in case.backends:
+            continue
+        wanted = eager(case, arrays)
+        assert len(got) == len(wanted)
+        assert case.constant or any(np.unique(array).size > 1 for array in wanted), "this proves nothing"
+        dtypes = case.dtypes or [str(array.dtype) for array in wanted]
+        assert [str(array.dtype) for array in got] == list(dtypes)
+        for ours, theirs in zip(got, wanted, strict=True):
+            assert ours.shape == theirs.shape
+            if np.issubdtype(theirs.dtype, np.floating):
+                np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol)
+            else:
+                np.testing.assert_array_equal(ours, theirs)
+
+
+def test_names_of_rows_are_unique_and_public() -> None:
+    ids = [case.id for case in CASES]
+    assert len(ids) == len(set(ids))
+    assert {case.op for case in CASES} <= set(dir(ops))
+
+
+def test_an_absent_function_has_no_row() -> None:
+    assert not {case.op for case in CASES} & set(ABSENT)

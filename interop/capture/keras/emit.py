@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -20,6 +21,9 @@ from interop.graph.typecodes import onnx_type_code
 
 # A constant with more elements than this is stored once with the weights instead of inside the graph.
 INLINE_CONSTANT_LIMIT = 1024
+
+# Hints of sizes that depend on values (the count of nonzero elements): another one for every trace.
+_UNKNOWN_SIZES = itertools.cycle(range(97, 397, 2))
 
 
 class Emit:
@@ -41,6 +45,7 @@ class Emit:
         self.bound: Callable[[Value, int], None] = lambda indices, count: None
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
         self._sizes: dict[tuple[Scope, Any], Value] = {}
+        self._unknown: dict[tuple[str, Value], SymInt] = {}
 
     # Nodes and constants
 
@@ -167,6 +172,19 @@ class Emit:
                 if is_symbolic(extent) and same(extent, dim):
                     return self.node("Shape", value, dtype="int64", shape=(1,), start=axis, end=axis + 1)
         return None
+
+    def unknown(self, label: str, cause: Value) -> SymInt:
+        """A dimension that depends on the values of ``cause``; the same one each time it is asked for."""
+        key = (label, cause)
+        if key not in self._unknown:
+            number = sum(known == label for known, _ in self._unknown)
+            self._unknown[key] = SymInt.symbol(f"{label}_{number}", next(_UNKNOWN_SIZES))
+        return self._unknown[key]
+
+    def witness(self, x: Value) -> Value:
+        """Note ``x``, the first value with a dimension from ``unknown``: later sizes are read off it."""
+        self.recorder.root.witnesses.append(x)
+        return x
 
     def _compute(self, dim: SymInt) -> Value:
         if dim.name is not None:

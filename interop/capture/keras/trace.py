@@ -145,7 +145,7 @@ class Trace:
         values = self._to_values(args)
         self.emit.spec = spec
         self.emit.arguments = _values(values)
-        attributes = {name: getattr(operation, name) for name in emitter.attributes}
+        attributes = {name: self._to_values(getattr(operation, name)) for name in emitter.attributes}
         result = emitter.function(self.emit, *values, **attributes, **kwargs)
         return self._results(result, spec)
 

@@ -255,7 +255,8 @@ def _no_node(*args: Any, **kwargs: Any) -> None:
 
 def _operation_hook(original: Callable[..., Any]) -> Callable[..., Any]:
     def symbolic_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _State.hooks is not None and mentions(args, kwargs):
+        # A symbolic size may be all there is, as in broadcast_to(constant, shape(x)): an attribute.
+        if _State.hooks is not None and (mentions(args, kwargs) or mentions(vars(self).values())):
             return _State.hooks.operation(self, args, kwargs)
         return original(self, *args, **kwargs)
 

@@ -66,6 +66,10 @@ def save_model(
     from interop.version import __version__
 
     started = time.perf_counter()
+    if not isinstance(model, keras.Layer):
+        raise CaptureError(
+            f"save_model takes a Keras model. Received: {model!r:.80}, a {type(model).__name__}"
+        )
     description = describe.describe(model, include_optimizer=include_optimizer)
     try:
         captured = capture(model, input_signature=input_signature, opset=opset)
@@ -80,18 +84,9 @@ def save_model(
         "format_version": 1,
         "min_reader_version": 1,
         "producer": f"interop {__version__}",
-        "source": {"framework": "keras", "version": keras.__version__},
+        "source": captured.source,
         "model": {**description.config, "layers": [layer.to_json() for layer in captured.layers]},
-        "variables": [
-            {
-                "key": record.key,
-                "dtype": record.dtype,
-                "shape": list(record.shape),
-                "trainable": record.trainable,
-                "role": record.role,
-            }
-            for record in records
-        ],
+        "variables": [record.to_json() for record in records],
         "signature": captured.signature.to_json(),
         "opset": captured.opset,
         "ir_version": captured.ir_version,

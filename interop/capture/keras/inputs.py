@@ -14,10 +14,10 @@ from typing import Any
 
 from interop.artifact.signature import Structure
 from interop.capture.keras import compat
+from interop.capture.specs import is_shape, is_spec, legal_name, named_dims
 from interop.errors import CaptureError
 
 _AUTOMATIC = re.compile(r"(input_layer|keras_tensor|input)(_\d+)?$|None$")
-_ILLEGAL = re.compile(r"[^A-Za-z0-9_.:/\-]")
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,11 @@ def plan_call(model: Any, input_signature: Any) -> CallPlan:
 
 
 def _leaves(structure: Any, make: Any) -> Any:
-    if isinstance(structure, dict) and not _is_spec(structure):
+    if isinstance(structure, dict) and not is_spec(structure):
         return {key: _leaves(item, make) for key, item in structure.items()}
-    if isinstance(structure, list | tuple) and not _is_shape(structure):
+    if isinstance(structure, list | tuple) and not is_shape(structure):
         return type(structure)(_leaves(item, make) for item in structure)
     return make(structure)
-
-
-def _is_spec(item: Any) -> bool:
-    return isinstance(item, dict) and "shape" in item and set(item) <= {"shape", "dtype", "name"}
-
-
-def _is_shape(item: Any) -> bool:
-    return (
-        isinstance(item, list | tuple)
-        and len(item) > 0
-        and all(dim is None or isinstance(dim, int | str) for dim in item)
-    )
 
 
 def _from_keras(tensor: Any) -> _Leaf:
@@ -110,9 +98,9 @@ def _from_keras(tensor: Any) -> _Leaf:
 
 
 def _from_given(item: Any) -> _Leaf:
-    if _is_spec(item):
+    if is_spec(item):
         return _Leaf(item.get("name"), item.get("dtype"), tuple(item["shape"]))
-    if _is_shape(item):
+    if is_shape(item):
         return _Leaf(None, None, tuple(item))
     if not hasattr(item, "shape"):
         raise CaptureError(
@@ -130,7 +118,7 @@ def _from_shapes(shape: Any) -> Any:
     """Recorded shapes: the first axis is the batch, whatever size the first call had."""
     if isinstance(shape, dict):
         return {key: _from_shapes(item) for key, item in shape.items()}
-    if _is_shape(shape):
+    if is_shape(shape):
         return _Leaf(None, None, (None, *shape[1:]))
     if isinstance(shape, list | tuple):
         return [_from_shapes(item) for item in shape]
@@ -158,23 +146,10 @@ def _specs(leaves: Sequence[tuple[str | None, _Leaf]], model: Any) -> tuple[Inpu
         while name in taken:
             name = f"{name}_{index}"
         taken.add(name)
-        dims = tuple(_dimension(name, axis, dim) for axis, dim in enumerate(leaf.shape))
+        dims = named_dims(name, leaf.shape)
         dtype = leaf.dtype or str(model.input_dtype)
         specs.append(InputSpec(name, dtype, dims, leaf.dtype is not None))
     return tuple(specs)
-
-
-def _dimension(name: str, axis: int, dim: Any) -> int | str:
-    if isinstance(dim, str):
-        return dim
-    if dim is None:
-        return "batch" if axis == 0 else f"{name}_{axis}"
-    return int(dim)
-
-
-def legal_name(name: str) -> str:
-    """A name every ONNX consumer takes."""
-    return _ILLEGAL.sub("_", name)
 
 
 def output_names(model: Any, output: Any) -> tuple[list[str], list[Any], Structure]:

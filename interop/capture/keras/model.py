@@ -22,8 +22,9 @@ from interop.capture.keras.inputs import CallPlan, output_names, plan_call
 from interop.capture.keras.shapes import Unify
 from interop.capture.keras.symint import SymInt, key, render
 from interop.capture.keras.trace import Trace, TraceResult
+from interop.capture.records import LayerRecord, VariableRecord
 from interop.errors import CaptureError, InteropError, SpecializationError, UnsupportedOp
-from interop.formats.source import ArraySource, TensorSource
+from interop.formats.source import ArraySource
 from interop.graph.assemble import LayerCalls, assemble, assemble_flat, attribute_key
 from interop.graph.opsets import IR_VERSIONS, check_opset
 from interop.graph.prune import prune
@@ -40,45 +41,6 @@ _HINTS = (
 
 # Runs one trace: given hints for the named dimensions and dtypes found out so far.
 Tracer = Callable[[Callable[[str], Any], Mapping[str, str]], tuple[Trace, TraceResult]]
-
-
-@dataclass(frozen=True)
-class VariableRecord:
-    """One tensor that goes to ``weights.safetensors``."""
-
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    trainable: bool
-    role: str
-    source: TensorSource
-
-
-@dataclass(frozen=True)
-class LayerRecord:
-    """One layer of the tree, with what it became in the graph."""
-
-    path: str
-    class_name: str
-    module: str
-    registered_name: str | None
-    trainable: bool
-    functions: tuple[str, ...]
-    calls: tuple[str, ...]
-    variables: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry in ``config.json``."""
-        return {
-            "path": self.path,
-            "class": self.class_name,
-            "module": self.module,
-            "registered_name": self.registered_name,
-            "trainable": self.trainable,
-            "functions": list(self.functions),
-            "calls": list(self.calls),
-            "variables": list(self.variables),
-        }
 
 
 @dataclass(frozen=True)
@@ -100,6 +62,7 @@ class Captured:
         signature: inputs and outputs.
         opset: opset of the default domain.
         ir_version: ONNX IR version.
+        source: framework and version.
         variables: every tensor of the model, sorted by key; those the graph does not use included.
         layers: the layer tree, in the order of object paths.
     """
@@ -116,6 +79,7 @@ class Captured:
         self._sources = {record.key: record.source for record in self.variables}
         self._layers: dict[str, LayerCalls] | None = None
         self._model = model
+        self.source = {"framework": "keras", "version": compat.keras_version()}
 
     def _variable_records(self, constants: Mapping[str, Any]) -> Iterator[VariableRecord]:
         records = []

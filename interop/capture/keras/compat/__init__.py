@@ -70,6 +70,9 @@ from interop.capture.keras.compat.facts import (
     is_sequential as is_sequential,
 )
 from interop.capture.keras.compat.facts import (
+    keras_version as keras_version,
+)
+from interop.capture.keras.compat.facts import (
     layers_of as layers_of,
 )
 from interop.capture.keras.compat.facts import (

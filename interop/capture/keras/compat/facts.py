@@ -255,3 +255,8 @@ def activation_name(function: Any) -> str:
 def is_sequential(model: Any) -> bool:
     """Whether a model is a plain stack of layers."""
     return isinstance(model, keras.Sequential)
+
+
+def keras_version() -> str:
+    """The running Keras' version."""
+    return str(keras.__version__)

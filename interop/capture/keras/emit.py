@@ -148,6 +148,15 @@ class Emit:
         result.origin = x.origin
         return result
 
+    def widened(self, x: Value, *kernels: str) -> Value:
+        """``x`` in a dtype that ONNX Runtime has a kernel for, wide enough for every value of its own."""
+        if x.dtype in kernels:
+            return x
+        if x.dtype.startswith(("float", "bfloat")):
+            return self.cast(x, "float32")
+        small = x.dtype not in ("int64", "uint32", "uint64") and "int32" in kernels
+        return self.cast(x, "int32" if small else "int64")
+
     # Sizes
 
     def size(self, dim: int) -> Value:

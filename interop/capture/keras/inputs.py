@@ -78,11 +78,19 @@ def plan_call(model: Any, input_signature: Any) -> CallPlan:
         else:
             by_argument = True
             nested = {key.removesuffix("_shape"): _from_shapes(shape) for key, shape in recorded.items()}
-    if isinstance(nested, list) and len(nested) == 1:
-        nested = nested[0]
+    nested = _as_the_model_nests(model, nested)
     leaves: list[tuple[str | None, _Leaf]] = []
     structure = _structure(nested, None, leaves)
     return CallPlan(_specs(leaves, model), structure, by_argument)
+
+
+def _as_the_model_nests(model: Any, nested: Any) -> Any:
+    """A list of one input is that input, unless the model was made with such a list."""
+    alone = nested[0] if isinstance(nested, list) and len(nested) == 1 else nested
+    own = compat.functional_structure(model)[0] if compat.is_functional(model) else None
+    if isinstance(own, list | tuple) and len(own) == 1 and isinstance(alone, _Leaf):
+        return type(own)([alone])
+    return alone
 
 
 def _leaves(structure: Any, make: Any) -> Any:

@@ -207,8 +207,11 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
 
 
 def _call(model: Any, plan: CallPlan, symbols: list[Any]) -> Any:
+    """The model at inference: layers that augment data would otherwise think they train."""
     nested = pack(plan.structure, symbols)
-    return model(**nested) if plan.by_argument else model(nested)
+    if plan.by_argument:
+        return model(**{"training": False, **nested})
+    return model(nested, training=False)
 
 
 def _trace_twice(plan: CallPlan, trace: Tracer) -> TraceResult:

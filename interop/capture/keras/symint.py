@@ -149,7 +149,19 @@ class SymInt(int):
     def __int__(self) -> int:
         return int.__index__(self)
 
-    # Comparisons and hashing are int's own, on the hint.
+    # Comparisons and hashing are int's own, on the hint; an unequal pair of dimensions is remembered.
+
+    def __eq__(self, other: object) -> bool:
+        equal = super().__eq__(other)
+        if equal is False and isinstance(other, SymInt) and self.name and other.name:
+            _COMPARED[:] = [(self, other)]
+        return equal
+
+    def __ne__(self, other: object) -> bool:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    __hash__ = int.__hash__
 
     def __repr__(self) -> str:
         return render(self)
@@ -171,6 +183,20 @@ class SymInt(int):
         if not isinstance(other, int):
             return NotImplemented if not isinstance(other, float) else number(int(self), other)  # type: ignore[arg-type]
         return _make(number(int(self), int(other)), poly(self.poly, _expression(other)))
+
+
+# The last two named dimensions that code found to be different, in the running trace.
+_COMPARED: list[tuple[SymInt, SymInt]] = []
+
+
+def forget_comparisons() -> None:
+    """Start a trace: nothing has been compared."""
+    _COMPARED.clear()
+
+
+def last_unequal() -> tuple[SymInt, SymInt] | None:
+    """The two named dimensions that code last found to be different."""
+    return _COMPARED[0] if _COMPARED else None
 
 
 def floor_divide(a: int, b: int) -> int:

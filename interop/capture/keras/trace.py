@@ -23,7 +23,7 @@ from interop.capture.keras import compat, registry
 from interop.capture.keras.absent import reason
 from interop.capture.keras.emit import Emit
 from interop.capture.keras.shapes import Unify
-from interop.capture.keras.symint import is_symbolic
+from interop.capture.keras.symint import forget_comparisons, is_symbolic, last_unequal
 from interop.errors import CaptureError, InteropError, UnsupportedOp
 from interop.graph.record import Recorder, Recording, Value
 
@@ -45,6 +45,10 @@ class TraceResult:
     constants: dict[str, Any]
     bounds: dict[str, tuple[int, int]]
     integer_inputs: set[str] = field(default_factory=set)
+
+
+#: Operations whose arguments may be sizes; any other takes them as tensors.
+_TAKES_SIZES = frozenset({"Arange", "GetItem", "Slice", "SliceUpdate"})
 
 
 @cache
@@ -74,6 +78,7 @@ class Trace:
     ) -> TraceResult:
         """Trace ``call(inputs)``; ``inputs`` are (name, dtype, shape) triples."""
         symbols = [compat.Sym(self.recorder.input(*spec)) for spec in inputs]
+        forget_comparisons()
         try:
             with compat.tracing(self):
                 output = call(symbols)
@@ -81,6 +86,9 @@ class Trace:
             raise
         except Exception as error:
             framework = compat.raw_framework(error)
+            unequal = last_unequal()
+            if framework is None and isinstance(error, ValueError) and unequal is not None:
+                raise Unify(*unequal) from error  # Keras compared two sizes and refused
             if framework is not None:
                 raise UnsupportedOp(
                     f"{self._where()} calls {framework} directly, which cannot be captured ({error}). Write this "
@@ -124,10 +132,12 @@ class Trace:
         emitter = registry.find_layer(type(layer).__name__, self.recorder.opset)
         if emitter is None or not compat.is_keras_class(type(layer)):
             return compat.in_symbolic_layer(layer)(*args, **kwargs)
-        args, kwargs = self._to_values(args), self._to_values(kwargs)
+        given, named = self._to_values(args), self._to_values(kwargs)
         self.emit.spec = None
-        self.emit.arguments = _values([args, kwargs])
-        result = emitter.function(self.emit, layer, *args, **kwargs)
+        self.emit.arguments = _values([given, named])
+        result = emitter.function(self.emit, layer, *given, **named)
+        if result is NotImplemented:  # not of a form the emitter has a graph for: its own code is traced
+            return compat.in_symbolic_layer(layer)(*args, **kwargs)
         return compat.map_structure(_to_sym, result)
 
     def operation(self, operation: Any, args: Any, kwargs: Any) -> Any:
@@ -137,6 +147,9 @@ class Trace:
             if compat.is_keras_class(cls):
                 raise self._unsupported("keras operation", cls.__name__)
             return operation.call(*args, **kwargs)
+        if cls.__name__ not in _TAKES_SIZES:
+            self.emit.arguments = _values(args)
+            args = tuple(self._counted(item) for item in args)
         spec = (emitter.spec or _keras_spec)(operation, *args, **kwargs)
         if kwargs:
             bound = _call_signature(cls).bind(operation, *args, **kwargs)
@@ -184,6 +197,13 @@ class Trace:
         if x is None or isinstance(x, Value):
             return x
         return self.emit.tensor(x)
+
+    def _counted(self, item: Any) -> Any:
+        """A symbolic size, or a shape with one, that an operation is given for a tensor."""
+        whole = isinstance(item, list | tuple) and all(isinstance(dim, int) for dim in item)
+        if is_symbolic(item) or (whole and any(is_symbolic(dim) for dim in item)):
+            return compat.Sym(self.emit.tensor(item))
+        return item
 
     def _to_values(self, structure: Any) -> Any:
         """Traced tensors and variables as values, everything else as it is."""

@@ -1,0 +1,255 @@
+"""Preprocessing of numbers, categories, strings, sound and images, as it is at inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from cases.layers import LayerCase, words, x
+from keras import layers
+
+IMAGE, FIRST = (x("b", "h", "w", 3, low=0, high=255),), (x("b", 3, "h", "w", low=0, high=255),)
+UNIT = (x("b", "h", "w", 3, low=0, high=1),)
+SINGLE = (x("h", "w", 3, low=0, high=255),)
+IDS = (x("b", "t", dtype="int32", low=0, high=5),)
+TALL = {"h": "t", "w": "n"}
+VOCABULARY = ("red", "green", "blue", "Größe", "日本")
+COLOURS = (words("b", "t", of=(*VOCABULARY, "pink", "", "[UNK]")),)
+SENTENCES = (
+    "The cat, the dog!",
+    "a  dog\tsat on 'the' mat",
+    "cat",
+    "",
+    " -- ",
+    "Zebra? no: (CAT) dog.",
+    "mat mat mat on the cat's dog #1 ~ yes",
+)
+TEXT = (words("b", of=SENTENCES),)
+TOKENS = ("the", "cat", "dog", "sat", "on", "mat")
+
+
+def _adapted(cls: Any, data: Any, **options: Any) -> Any:
+    def build() -> Any:
+        layer = cls(**options)
+        layer.adapt(data)
+        return layer
+
+    return build
+
+
+def _row(name: str, variant: str = "", inputs: Any = IMAGE, row: Any = None, **options: Any) -> LayerCase:
+    """A layer with its own options; ``row`` holds options of the row."""
+    cls = getattr(layers, name)
+    return LayerCase(name, lambda: cls(**options), inputs, variant, **(row or {}))
+
+
+DATA = np.random.default_rng(0).normal(2, 3, (50, 4)).astype("float32")
+TABLE = {"random": False}
+# Integer results of a lookup, and strings, need no spread over the batch to prove something.
+STRINGS = {"direct": True, "varies": False}
+IMAGES_AT_REST = [
+    ("AugMix", {}),
+    ("CutMix", {}),
+    ("MixUp", {}),
+    ("RandAugment", {}),
+    ("RandomBrightness", {"factor": 0.5}),
+    ("RandomColorDegeneration", {"factor": 0.5}),
+    ("RandomColorJitter", {"brightness_factor": 0.5, "hue_factor": 0.2}),
+    ("RandomContrast", {"factor": 0.5}),
+    ("RandomElasticTransform", {"factor": 0.5}),
+    ("RandomErasing", {"factor": 0.5}),
+    ("RandomFlip", {}),
+    ("RandomGaussianBlur", {"factor": 0.5}),
+    ("RandomGrayscale", {"factor": 0.5}),
+    ("RandomHue", {"factor": 0.5}),
+    ("RandomInvert", {"factor": 0.5}),
+    ("RandomPerspective", {"factor": 0.5}),
+    ("RandomPosterization", {"factor": 4}),
+    ("RandomRotation", {"factor": 0.2}),
+    ("RandomSaturation", {"factor": 0.5}),
+    ("RandomSharpness", {"factor": 0.5}),
+    ("RandomShear", {"x_factor": 0.3, "y_factor": 0.2}),
+    ("RandomTranslation", {"height_factor": 0.2, "width_factor": 0.2}),
+    ("RandomZoom", {"height_factor": 0.2}),
+    ("Equalization", {}),
+    ("Solarization", {}),
+]
+
+CASES = [
+    LayerCase("Normalization", _adapted(layers.Normalization, DATA), (x("b", 4),), **TABLE),
+    LayerCase("Normalization", _adapted(layers.Normalization, DATA, axis=None), variant="scalar", **TABLE),
+    LayerCase("Normalization", _adapted(layers.Normalization, DATA), variant="time", **TABLE),
+    LayerCase("Normalization", _adapted(layers.Normalization, DATA, invert=True), variant="invert", **TABLE),
+    _row("Normalization", "given", (x("b", "t", 3),), mean=[1.0, 2.0, 3.0], variance=[2.0, 0.0, 4.0]),
+    _row("Rescaling", scale=1 / 255, offset=-0.5),
+    _row("Rescaling", "per_channel", scale=[0.1, 0.2, 0.3], offset=[1.0, 2.0, 3.0]),
+    _row(
+        "Rescaling", "integers", (x("b", "t", 3, dtype="int32", low=0, high=255),), scale=1 / 127.5, offset=-1
+    ),
+    _row("Discretization", "", (x("b", "t"),), {"varies": False}, bin_boundaries=[-1.0, 0.0, 0.5]),
+    LayerCase("Discretization", _adapted(layers.Discretization, DATA, num_bins=4), (x("b", 4),), "adapted"),
+    *[
+        _row("Discretization", mode, (x("b", "t"),), bin_boundaries=[-1.0, 0.0, 0.5], output_mode=mode)
+        for mode in ("one_hot", "multi_hot", "count")
+    ],
+    _row("CategoryEncoding", "multi_hot", IDS, num_tokens=6),
+    _row("CategoryEncoding", "one_hot", IDS, num_tokens=6, output_mode="one_hot"),
+    _row("CategoryEncoding", "count", IDS, num_tokens=6, output_mode="count"),
+    _row(
+        "CategoryEncoding",
+        "one_hot_column",
+        (x("b", 1, dtype="int32", low=0, high=5),),
+        num_tokens=6,
+        output_mode="one_hot",
+    ),
+    _row(
+        "CategoryEncoding",
+        "one_hot_vector",
+        (x("b", dtype="int32", low=0, high=5),),
+        num_tokens=6,
+        output_mode="one_hot",
+    ),
+    _row(
+        "CategoryEncoding",
+        "count_weights",
+        (*IDS, x("b", "t")),
+        {"call": lambda layer, ids, weights: layer(ids, count_weights=weights)},
+        num_tokens=6,
+        output_mode="count",
+    ),
+    *[
+        _row(
+            "IntegerLookup",
+            name,
+            (x("b", "t", dtype="int64", low=0, high=40),),
+            {"varies": False, "direct": True, **TABLE},
+            vocabulary=[12, 36, 7, 21, 3],
+            **options,
+        )
+        for name, options in {
+            "": {},
+            "two_oov": {"num_oov_indices": 3},
+            "one_hot": {"output_mode": "one_hot"},
+            "multi_hot": {"output_mode": "multi_hot"},
+            "count": {"output_mode": "count", "max_tokens": 9, "pad_to_max_tokens": True},
+            "tf_idf": {"output_mode": "tf_idf", "idf_weights": [0.5, 1.0, 1.5, 2.0, 0.7]},
+        }.items()
+    ],
+    _row(
+        "IntegerLookup",
+        "mask",
+        (x("b", "t", dtype="int64", low=0, high=40),),
+        {"varies": False, "direct": True},
+        vocabulary=[12, 36, 7, 21],
+        mask_token=0,
+    ),
+    _row(
+        "IntegerLookup",
+        "invert",
+        (x("b", "t", dtype="int64", low=0, high=7),),
+        {"varies": False, "direct": True},
+        vocabulary=[12, 36, 7, 21],
+        invert=True,
+    ),
+    _row(
+        "IntegerLookup",
+        "int32",
+        (x("b", "t", dtype="int32", low=0, high=40),),
+        {"varies": False, "direct": True},
+        vocabulary=[12, 36, 7, 21],
+    ),
+    _row("StringLookup", "", COLOURS, STRINGS, vocabulary=list(VOCABULARY)),
+    _row("StringLookup", "mask", COLOURS, STRINGS, vocabulary=list(VOCABULARY), mask_token=""),
+    *[
+        _row("StringLookup", mode, COLOURS, STRINGS, vocabulary=list(VOCABULARY), output_mode=mode)
+        for mode in ("one_hot", "multi_hot", "count")
+    ],
+    _row(
+        "StringLookup",
+        "tf_idf",
+        COLOURS,
+        STRINGS,
+        vocabulary=list(VOCABULARY),
+        output_mode="tf_idf",
+        idf_weights=[0.5, 1.0, 1.5, 2.0, 0.7],
+    ),
+    _row(
+        "StringLookup",
+        "invert",
+        (x("b", "t", dtype="int64", low=0, high=7),),
+        STRINGS,
+        vocabulary=list(VOCABULARY),
+        invert=True,
+    ),
+    LayerCase(
+        "StringLookup", _adapted(layers.StringLookup, ["red", "red", "blue"]), COLOURS, "adapted", **STRINGS
+    ),
+    *[
+        _row("TextVectorization", name, TEXT, STRINGS, vocabulary=list(TOKENS), **options)
+        for name, options in {
+            "": {},
+            "length": {"output_sequence_length": 5},
+            "lower": {"standardize": "lower"},
+            "as_is": {"standardize": None},
+            "multi_hot": {"output_mode": "multi_hot"},
+            "count": {"output_mode": "count"},
+            "tf_idf": {"output_mode": "tf_idf", "idf_weights": [0.5, 1.0, 1.5, 2.0, 0.7, 0.2]},
+            "no_split": {"split": None, "standardize": "lower"},
+        }.items()
+    ],
+    _row("TextVectorization", "column", (words("b", 1, of=SENTENCES),), STRINGS, vocabulary=list(TOKENS)),
+    _row("STFTSpectrogram", "", (x("b", 40, 1),), frame_length=8, frame_step=4, fft_length=8),
+    *[
+        _row("STFTSpectrogram", mode, (x("b", 40, 2),), mode=mode, frame_length=8, fft_length=8)
+        for mode in ("magnitude", "psd", "real", "imag", "stft")
+    ],
+    # The sign of a nearly zero imaginary part decides between pi and -pi: the weights are drawn instead.
+    _row("STFTSpectrogram", "angle", (x("b", 40, 2),), mode="angle", frame_length=8, fft_length=8),
+    _row("STFTSpectrogram", "dynamic", (x("b", "w", 1),), frame_length=8, padding="same", expand_dims=True),
+    _row(
+        "STFTSpectrogram",
+        "channels_first",
+        (x("b", 2, 40),),
+        {"backends": ("jax", "torch")},  # TensorFlow convolves channels last on a CPU
+        frame_length=8,
+        data_format="channels_first",
+    ),
+    _row(
+        "MelSpectrogram",
+        "",
+        (x("b", 60),),
+        fft_length=16,
+        sequence_stride=8,
+        sampling_rate=800,
+        num_mel_bins=4,
+    ),
+    _row("Resizing", "", height=7, width=9),
+    *[
+        _row("Resizing", mode, height=7, width=20, interpolation=mode)
+        for mode in ("nearest", "bicubic", "lanczos3", "lanczos5")
+    ],
+    _row("Resizing", "antialias", height=5, width=6, antialias=True),
+    _row("Resizing", "channels_first", FIRST, height=7, width=20, data_format="channels_first"),
+    _row("Resizing", "single", SINGLE, height=7, width=9),
+    _row("Resizing", "crop", height=7, width=4, crop_to_aspect_ratio=True),
+    _row("Resizing", "pad", height=7, width=4, pad_to_aspect_ratio=True, fill_value=3.0),
+    _row("Resizing", "crop_fixed", (x("b", 9, 12, 3),), height=7, width=4, crop_to_aspect_ratio=True),
+    _row("CenterCrop", "", height=7, width=4),
+    _row("CenterCrop", "single", SINGLE, height=7, width=4),
+    _row("CenterCrop", "channels_first", FIRST, height=7, width=4, data_format="channels_first"),
+    _row("CenterCrop", "small", (x("b", 5, 9, 3),), height=7, width=4),
+    _row("RandomCrop", "", (x("b", 9, 12, 3),), height=7, width=4),
+    LayerCase(
+        "MaxNumBoundingBoxes", lambda: layers.MaxNumBoundingBoxes(4, bounding_box_format="xyxy"), IMAGE
+    ),
+    _row("AutoContrast"),
+    _row("AutoContrast", "unit", UNIT, value_range=(0, 1)),
+    _row("ContrastLimitedAdaptiveHistogramEqualization", "", (x("b", 16, 16, 3, low=0, high=255),)),
+    _row(
+        "Pipeline", "", IMAGE, layers=[layers.Rescaling(1 / 255), layers.RandomFlip(), layers.Resizing(6, 5)]
+    ),
+    *[
+        LayerCase(name, lambda name=name, options=options: getattr(layers, name)(**options), IMAGE)
+        for name, options in IMAGES_AT_REST
+    ],
+]

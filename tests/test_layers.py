@@ -1,0 +1,123 @@
+"""Every ``keras.layers`` class against Keras itself: two sizes of every dynamic dimension, both forms of the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from cases import layers as table
+
+from interop.capture.keras import capture
+from models.randomize import randomize, relative_std
+
+CASES = table.all_cases()
+
+
+class Around(keras.Model):
+    """A subclassed model that is one call of a layer."""
+
+    def __init__(self, layer: Any, call: Any) -> None:
+        super().__init__()
+        self.layer = layer
+        self.function = call
+
+    def call(self, inputs: Any) -> Any:
+        return self.function(self.layer, *inputs)
+
+
+def arrays_of(case: table.LayerCase, size: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(11 + size)
+    return [x.array(rng, size) for x in case.inputs]
+
+
+def built(case: table.LayerCase) -> Any:
+    """The layer in a model with its weights drawn."""
+    layer, example = case.build(), arrays_of(case, 0)
+    if case.model:
+        model = Around(layer, case.call)
+        model([keras.ops.convert_to_tensor(array) for array in example])
+    else:
+        batch_shapes = [tuple(None if isinstance(d, str) else d for d in x.shape) for x in case.inputs]
+        inputs = [
+            keras.Input(batch_shape=shape, dtype=x.dtype, name=f"x{i}")
+            for i, (shape, x) in enumerate(zip(batch_shapes, case.inputs, strict=True))
+        ]
+        model = keras.Model(inputs, case.call(layer, *inputs))
+    return randomize(model, batch=example) if case.random and model.weights else model
+
+
+def reference(model: Any, case: table.LayerCase, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    if case.direct:
+        layer = next(layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
+        outputs = case.call(layer, *arrays)
+    else:
+        outputs = model([keras.ops.convert_to_tensor(array) for array in arrays], training=False)
+    return [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(outputs)]
+
+
+def session_of(graph: Any) -> onnxruntime.InferenceSession:
+    data = ir.serde.serialize_model(graph).SerializeToString()
+    onnx.checker.check_model(data, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def signature_of(case: table.LayerCase) -> Any:
+    return [{"shape": x.shape, "dtype": x.dtype, "name": f"x{i}"} for i, x in enumerate(case.inputs)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_layer(case: table.LayerCase) -> None:
+    model = built(case)
+    captured = capture(model, input_signature=[signature_of(case)] if case.model else None, opset=case.opset)
+    flat = captured.flat()
+    operators = {node.op_type for node in flat.graph.all_nodes()}
+    assert set(case.holds) <= operators
+    assert not set(case.lacks) & operators
+    sessions = [session_of(flat), session_of(captured.with_functions())]
+    for size in (0, 1):
+        arrays = arrays_of(case, size)
+        results = []
+        for session in sessions:
+            fed = {value.name for value in session.get_inputs()}
+            results.append(session.run(None, {f"x{i}": a for i, a in enumerate(arrays) if f"x{i}" in fed}))
+        if keras.backend.backend() not in case.backends:
+            continue
+        wanted = reference(model, case, arrays)
+        if case.varies:
+            assert all(_varies(array) for array in wanted), "the comparison would prove nothing"
+        for got in results:
+            compare(case, got, wanted)
+
+
+def _varies(array: np.ndarray) -> bool:
+    return array.dtype == object or relative_std(array) > 1e-2
+
+
+def compare(case: table.LayerCase, got: list[np.ndarray], wanted: list[np.ndarray]) -> None:
+    assert len(got) == len(wanted)
+    assert [str(a.dtype) for a in got] == list(case.dtypes or [str(a.dtype) for a in wanted])
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert ours.shape == theirs.shape
+        if np.issubdtype(theirs.dtype, np.floating):
+            np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol)
+        else:
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_names_of_rows_are_unique() -> None:
+    ids = [case.id for case in CASES]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_public_layer_has_a_row_or_a_reason() -> None:
+    public = {name: thing for name, thing in vars(keras.layers).items() if isinstance(thing, type)}
+    with_rows = {public[case.layer] for case in CASES}
+    without = {name for name, cls in public.items() if cls not in with_rows}
+    assert without == set(table.ABSENT)

@@ -1,25 +1,23 @@
 """Weights over 2 and 4 GB: saved and opened in both forms, run, and compared with the sources.
 
-    python tools/bench/huge.py [--gigabytes 4.5] [--folder DIR]
+    python tools/bench/run.py --only huge
 
-Needs twice that much disk, and memory for a tensor of 64 MB. Prints a line per form; the exit code is 0 only
-if every value that was checked is right.
+Needs that much disk, and memory for a tensor of 64 MB. No peer and no target but right values.
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import measure
 import numpy as np
+from measure import Row
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -95,54 +93,56 @@ def expected(x: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     return x
 
 
-def measure(path: Path, count: int) -> bool:
-    """Save, open, verify and run one form; print what it took; return whether the values are right."""
+def rows(quick: bool) -> Iterator[Row]:
+    """A row for each form."""
+    for name in ("huge", "huge.interop"):
+        sample = measure.child("huge.py", name, 0.3 if quick else 4.5)
+        if failed := measure.error([sample]):
+            yield Row("huge", name, "", None, None, None, "right", False, failed)
+            continue
+        note = (
+            f"{sample['gigabytes']:.2f} GB: save {sample['save_seconds']:.1f} s "
+            f"(peak +{sample['save_extra_mb']:.0f} MB), hash {sample['hash_seconds']:.1f} s, "
+            f"load_graph {sample['load_seconds']:.3f} s"
+        )
+        yield Row("huge", name, "", None, None, None, "right", sample["right"], note, sample)
+
+
+def main(name: str, gigabytes: float) -> None:
+    """The child: save, open, verify and run one form."""
+    count = max(1, round(gigabytes * 1e9 / (4 * WIDTH * WIDTH)))
     kernels = {f"step_{index:03d}/kernel": Kernel(index) for index in range(count)}
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    written = write_bundle(
-        path,
-        config=config(count, kernels),
-        graph=lambda placements: serialize(count, placements),
-        weights=kernels,
+    with tempfile.TemporaryDirectory(dir=measure.WORK) as folder:
+        path = Path(folder, name)
+        measure.reset_peak()
+        before, started = measure.resident_mb(), time.perf_counter()
+        written = write_bundle(
+            path,
+            config=config(count, kernels),
+            graph=lambda placements: serialize(count, placements),
+            weights=kernels,
+        )
+        saved, extra_mb = time.perf_counter() - started, measure.peak_mb() - before
+        started = time.perf_counter()
+        with open_bundle(path, verify_digest=True) as bundle:
+            hashed = time.perf_counter() - started
+            last = f"step_{count - 1:03d}/kernel"
+            right = bool(np.array_equal(bundle.weights[last], kernels[last].read()))
+            placed = bundle.weights.shapes[last] == (WIDTH, WIDTH)
+        started = time.perf_counter()
+        graph = load_graph(path, low_memory=True)
+        loaded = time.perf_counter() - started
+        x = np.random.default_rng(0).standard_normal((2, WIDTH), dtype=np.float32)
+        right = right and placed and bool(np.allclose(graph(x), expected(x, count), rtol=1e-4, atol=1e-4))
+    measure.report(
+        right=right,
+        gigabytes=written.size_bytes / 1e9,
+        save_seconds=saved,
+        save_extra_mb=extra_mb,
+        hash_seconds=hashed,
+        load_seconds=loaded,
     )
-    saved = time.perf_counter() - started
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    started = time.perf_counter()
-    with open_bundle(path, verify_digest=True) as bundle:
-        verified = time.perf_counter() - started
-        last = f"step_{count - 1:03d}/kernel"
-        right = bool(np.array_equal(bundle.weights[last], kernels[last].read()))
-        placed = bundle.weights.shapes[last] == (WIDTH, WIDTH)
-    started = time.perf_counter()
-    graph = load_graph(path, low_memory=True)
-    opened = time.perf_counter() - started
-    x = np.random.default_rng(0).standard_normal((2, WIDTH), dtype=np.float32)
-    right = right and placed and bool(np.allclose(graph(x), expected(x, count), rtol=1e-4, atol=1e-4))
-    print(
-        f"{path.name:14s} {written.size_bytes / 1e9:.2f} GB  save {saved:.1f} s (peak +{grown:.0f} MB)  "
-        f"open and hash {verified:.1f} s  load_graph {opened:.3f} s  values {'right' if right else 'WRONG'}",
-        flush=True,
-    )
-    return right
-
-
-def main() -> int:
-    """Parse the command line and measure both forms."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--gigabytes", type=float, default=4.5)
-    parser.add_argument("--folder", type=Path, default=None)
-    options = parser.parse_args()
-    count = max(1, round(options.gigabytes * 1e9 / (4 * WIDTH * WIDTH)))
-    folder = Path(tempfile.mkdtemp(dir=options.folder))
-    try:
-        right = [measure(folder / name, count) for name in ("huge", "huge.interop")]
-        return 0 if all(right) else 1
-    finally:
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1], float(sys.argv[2]))

@@ -1,0 +1,75 @@
+"""The models of the bench, in plain Keras: peers build them too, where nothing of ours is installed.
+
+Weights come from NumPy: the same on every backend, and without an initialiser compiled for each shape, which
+on JAX takes longer than all that is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+APPLICATIONS = ("MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121", "ConvNeXtTiny")
+
+
+def application(name: str) -> Any:
+    """A model of `keras.applications`, called once: `Model.export` refuses one that never was."""
+    import keras
+
+    with _drawn_by_numpy():
+        model = getattr(keras.applications, name)(weights=None)
+    model(keras.Input(model.input_shape[1:]))
+    return model
+
+
+def gigabyte() -> Any:
+    """250 Dense layers of 1024 x 1024: 1.05 GB of weights."""
+    return mlp(250, 1024)
+
+
+def mlp(layers: int, width: int = 64) -> Any:
+    """As many Dense layers, one after the other."""
+    import keras
+
+    with _drawn_by_numpy():
+        x = inputs = keras.Input((width,))
+        for _ in range(layers):
+            x = keras.layers.Dense(width)(x)
+        return keras.Model(inputs, x)
+
+
+def transformer(layers: int, width: int = 16) -> Any:
+    """As many pre-norm blocks of attention and MLP, over sequences of any length."""
+    import keras
+    from keras.layers import Dense, LayerNormalization, MultiHeadAttention
+
+    with _drawn_by_numpy():
+        x = inputs = keras.Input((None, width))
+        for _ in range(layers):
+            h = LayerNormalization()(x)
+            x = x + MultiHeadAttention(2, width // 2)(h, h, use_causal_mask=True)
+            h = Dense(4 * width, activation="gelu")(LayerNormalization()(x))
+            x = x + Dense(width)(h)
+        return keras.Model(inputs, x)
+
+
+@contextmanager
+def _drawn_by_numpy() -> Iterator[None]:
+    """Kernels are drawn by NumPy, with variance 2 / fan-in; seeded anew for each model."""
+    import keras
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+
+    def draw(self: Any, shape: Any, dtype: Any = None) -> Any:
+        values = rng.standard_normal(shape, dtype=np.float32)
+        return keras.ops.convert_to_tensor(values * (2 / np.prod(shape[:-1])) ** 0.5, dtype)
+
+    kind = keras.initializers.VarianceScaling
+    original = kind.__call__
+    kind.__call__ = draw
+    try:
+        yield
+    finally:
+        kind.__call__ = original

@@ -155,9 +155,12 @@ def slice_bounds(key: slice, length: Any) -> tuple[Any, Any, int, Any]:
         start = 0 if key.start is None else clamp(key.start)
         stop = length if key.stop is None else clamp(key.stop)
         return start, stop, step, floor_divide(stop - start + step - 1, step)
-    if key.start is None and key.stop is None:
-        return length - 1, None, step, floor_divide(length - step - 1, -step)
-    raise ValueError(f"a slice {key} with a negative step on a dynamic dimension needs open bounds")
+    first = length - 1 if key.start is None else clamp(key.start)
+    first = length - 1 if int(first) >= int(length) else first
+    if key.stop is None:
+        return first, None, step, floor_divide(first - step, -step)
+    last = clamp(key.stop)
+    return first, last, step, floor_divide(first - last - step - 1, -step)
 
 
 def is_static(shape: Sequence[Any]) -> bool:

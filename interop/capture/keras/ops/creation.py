@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -128,15 +127,3 @@ def ones_like(e: Emit, x: Value) -> Value:
 @op("FullLike", since=13)
 def full_like(e: Emit, x: Value, fill_value: Any) -> Value:
     return filled(e, x.dims, fill_value, e.spec.dtype)
-
-
-@op("OneHot", since=11)
-def one_hot(e: Emit, x: Any, *, num_classes: int, axis: int) -> Value:
-    index = e.tensor(x)
-    index = e.cast(index, "int64") if index.dtype not in ("int64", "int32") else index
-    # ONNX wraps negative indices around; Keras gives a row of zeros: compare instead of OneHot.
-    place = axis % (index.rank + 1)
-    classes: Sequence[int] = [1] * (index.rank + 1)
-    classes = [num_classes if i == place else 1 for i in range(index.rank + 1)]
-    range_ = e.constant(np.arange(num_classes).reshape(classes), index.dtype)
-    return e.cast(e.binary("Equal", e.unsqueeze(index, [place]), range_, dtype="bool"), e.spec.dtype)

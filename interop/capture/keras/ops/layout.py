@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit, axis_list, element_count
 from interop.capture.keras.registry import op
-from interop.capture.keras.shapes import slice_bounds
-from interop.capture.keras.symint import is_symbolic
+from interop.capture.keras.shapes import merge
+from interop.capture.keras.symint import is_symbolic, same
 from interop.errors import UnsupportedOp
 from interop.graph.record import Value
 
 
 @op("Reshape", "Ravel", since=14)
-def reshape(e: Emit, x: Value) -> Value:
+def reshape(e: Emit, x: Any) -> Value:
+    x = e.tensor(x)
     return e.reshape(x, (element_count(x.dims),) if None in e.spec.shape else e.spec.shape)
 
 
-@op("BroadcastTo", since=13)
-def broadcast_to(e: Emit, x: Any, *, shape: Sequence[Any]) -> Value:
-    return e.expand(e.tensor(x), tuple(shape))
+def _as_emitted(operation: Any, x: Any, *others: Any, **options: Any) -> Any:
+    """The dtype of the first argument; the emitter knows the shape."""
+    return compat.tensor_spec((None,), getattr(x, "dtype", None) or compat.result_type(type(x)))
+
+
+def _dims(shape: Any) -> tuple[Any, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
+@op("BroadcastTo", since=13, spec=_as_emitted)
+def broadcast_to(e: Emit, x: Any, *, shape: Any) -> Value:
+    return e.expand(e.tensor(x), _dims(shape))
 
 
 @op("Transpose", since=13)
@@ -62,21 +75,104 @@ def squeeze(e: Emit, x: Value, *, axis: Any) -> Value:
     return e.squeeze(x, axes)
 
 
-def _common(e: Emit, xs: Sequence[Any]) -> list[Value]:
-    return [e.tensor(x, e.spec.dtype) for x in xs]
+@op("Flip", since=13)
+def flip(e: Emit, x: Any, *, axis: Any) -> Value:
+    x = e.tensor(x)
+    for one in axis_list(axis, x.rank):
+        x = e.flip(x, one)
+    return x
 
 
-@op("Concatenate", since=13)
-def concatenate(e: Emit, xs: Sequence[Any], *, axis: int | None) -> Value:
-    values = _common(e, xs)
+@op("Fliplr", since=13)
+def fliplr(e: Emit, x: Value) -> Value:
+    return e.flip(x, 1)
+
+
+@op("Flipud", since=13)
+def flipud(e: Emit, x: Value) -> Value:
+    return e.flip(x, 0)
+
+
+@op("Rot90", since=13, spec=_as_emitted)
+def rot90(e: Emit, x: Value, *, k: int, axes: Sequence[int]) -> Value:
+    first, second = axes[0] % x.rank, axes[1] % x.rank
+    perm = list(range(x.rank))
+    perm[first], perm[second] = second, first
+    if k % 4 == 2:
+        return e.flip(e.flip(x, first), second)
+    if k % 4 == 1:
+        return e.transpose(e.flip(x, second), perm)
+    return e.flip(e.transpose(x, perm), second) if k % 4 == 3 else x
+
+
+@op("Roll", since=13)
+def roll(e: Emit, x: Value, *, shift: Any, axis: Any) -> Value:
+    """The tail put before the head, axis by axis."""
+    dims = x.dims
+    if axis is None:
+        x, axis = e.reshape(x, (element_count(dims),)), 0
+    axes = axis_list(axis, x.rank)
+    shifts = [shift] * len(axes) if isinstance(shift, int) else list(shift)
+    axes = axes * len(shifts) if len(axes) == 1 else axes
+    for one, by in zip(axes, shifts, strict=True):
+        length = x.dims[one]
+        cut = -by % length
+        if not is_symbolic(cut) and cut == 0:
+            continue
+        tail, head = e.slice(x, one, cut, None), e.slice(x, one, 0, cut)
+        x = e.node("Concat", tail, head, shape=x.shape, axis=one)
+    return e.reshape(x, dims)
+
+
+# Joining and splitting
+
+
+def _joined_spec(operation: Any, *args: Any) -> Any:
+    """The dtype that NumPy's promotion gives; the emitter knows the shape."""
+    xs = args[0] if len(args) == 1 else args
+    return compat.tensor_spec((None,), compat.result_type(*(getattr(x, "dtype", type(x)) for x in xs)))
+
+
+def _joined(e: Emit, xs: Sequence[Any], axis: int | None, rank: int = 0) -> Value:
+    """Tensors joined along an axis; ``axis=None`` flattens them, ``rank`` is what each has at least."""
+    values = [e.tensor(x, e.spec.dtype) for x in xs]
     if axis is None:
         return e.concat([e.reshape(x, (element_count(x.dims),)) for x in values], 0)
+    if rank == 3:  # a vector lies along the middle axis, as in numpy.atleast_3d
+        values = [e.unsqueeze(x, {0: [0, 1, 2], 1: [0, 2], 2: [2]}.get(x.rank, [])) for x in values]
+    else:
+        values = [e.unsqueeze(x, list(range(rank - x.rank))) for x in values]
     return e.concat(values, axis)
 
 
-@op("Stack", since=13)
+@op("Concatenate", since=13, spec=_joined_spec)
+def concatenate(e: Emit, xs: Sequence[Any], *, axis: int | None) -> Value:
+    return _joined(e, xs, axis)
+
+
+@op("Append", since=13, spec=_joined_spec)
+def append(e: Emit, x1: Any, x2: Any, *, axis: int | None) -> Value:
+    return _joined(e, [x1, x2], axis)
+
+
+@op("Hstack", since=13, spec=_joined_spec)
+def hstack(e: Emit, xs: Sequence[Any]) -> Value:
+    return _joined(e, xs, 1 if e.tensor(xs[0]).rank > 1 else 0, 1)
+
+
+@op("Vstack", since=13, spec=_joined_spec)
+def vstack(e: Emit, xs: Sequence[Any]) -> Value:
+    return _joined(e, xs, 0, 2)
+
+
+@op("Dstack", since=13, spec=_joined_spec)
+def dstack(e: Emit, xs: Sequence[Any]) -> Value:
+    return _joined(e, xs, 2, 3)
+
+
+@op("Stack", since=13, spec=_joined_spec)
 def stack(e: Emit, xs: Sequence[Any], *, axis: int) -> Value:
-    values = _common(e, xs)
+    values = [e.tensor(x, e.spec.dtype) for x in xs]
     place = axis % (values[0].rank + 1)
     return e.concat([e.unsqueeze(x, [place]) for x in values], place)
 
@@ -93,13 +189,24 @@ def unstack(e: Emit, x: Value, *, num: int | None, axis: int) -> list[Value]:
     return [e.squeeze(part, [axis]) for part in parts]
 
 
-def _split(e: Emit, x: Value, sizes: list[int], axis: int) -> tuple[Value, ...]:
+def _split(e: Emit, x: Value, sizes: Sequence[Any], axis: int) -> list[Value]:
     shapes = [tuple(size if i == axis else dim for i, dim in enumerate(x.dims)) for size in sizes]
-    return e.nodes("Split", x, sizes, outputs=[(x.dtype, shape) for shape in shapes], axis=axis)
+    outputs = [(x.dtype, shape) for shape in shapes]
+    if len(sizes) == 1:
+        return [x]
+    if e.opset >= 18 and all(is_symbolic(size) and same(size, sizes[0]) for size in sizes):
+        return list(e.nodes("Split", x, outputs=outputs, axis=axis, num_outputs=len(sizes)))
+    return list(e.nodes("Split", x, e.sizes(sizes), outputs=outputs, axis=axis))
+
+
+def _split_axis(operation: Any, rank: int) -> int:
+    named = {"Hsplit": 0 if rank == 1 else 1, "Vsplit": 0, "Dsplit": 2}
+    axis: int = named.get(type(operation).__name__, getattr(operation, "axis", 0))
+    return axis % rank
 
 
 def _split_spec(operation: Any, x: Any) -> list[Any]:
-    axis = operation.axis % len(x.shape)
+    axis = _split_axis(operation, len(x.shape))
     sizes = _split_sizes(operation.indices_or_sections, x.shape[axis])
     return [
         compat.tensor_spec([size if i == axis else dim for i, dim in enumerate(x.shape)], x.dtype)
@@ -110,167 +217,98 @@ def _split_spec(operation: Any, x: Any) -> list[Any]:
 def _split_sizes(indices_or_sections: Any, length: Any) -> list[Any]:
     if isinstance(indices_or_sections, int):
         return [length // indices_or_sections] * indices_or_sections
-    bounds = [0, *indices_or_sections, length]
-    return [stop - start for start, stop in itertools.pairwise(bounds)]
+    inner = [
+        length + place if not is_symbolic(place) and place < 0 else place for place in indices_or_sections
+    ]
+    return [stop - start for start, stop in itertools.pairwise([0, *inner, length])]
 
 
 @op("Split", since=13, spec=_split_spec)
 def split(e: Emit, x: Value, *, indices_or_sections: Any, axis: int) -> list[Value]:
     axis = axis % x.rank
-    sizes = _split_sizes(indices_or_sections, x.dims[axis])
-    if not any(is_symbolic(size) for size in sizes):
-        return list(_split(e, x, [int(size) for size in sizes], axis))
-    shapes = [tuple(size if i == axis else dim for i, dim in enumerate(x.dims)) for size in sizes]
-    return list(
-        e.nodes("Split", x, e.sizes(sizes), outputs=[(x.dtype, shape) for shape in shapes], axis=axis)
-    )
+    return _split(e, x, _split_sizes(indices_or_sections, x.dims[axis]), axis)
 
 
-def _expand_key(key: Any, rank: int) -> list[Any]:
-    """An index as one entry per step, the ellipsis spelt out."""
-    parts = list(key) if isinstance(key, list | tuple) else [key]
-    named = sum(part is not None and part is not Ellipsis for part in parts)
-    if not any(part is Ellipsis for part in parts):
-        parts.append(Ellipsis)
-    place = next(i for i, part in enumerate(parts) if part is Ellipsis)
-    return [*parts[:place], *([slice(None)] * (rank - named)), *parts[place + 1 :]]
+@op("Hsplit", since=13, spec=_split_spec)
+def hsplit(e: Emit, x: Value, *, indices_or_sections: Any) -> list[Value]:
+    axis = 0 if x.rank == 1 else 1
+    return _split(e, x, _split_sizes(indices_or_sections, x.dims[axis]), axis)
 
 
-def _is_tensor_index(part: Any) -> bool:
-    return isinstance(part, Value | np.ndarray | list) or hasattr(part, "shape")
+@op("Vsplit", since=13, spec=_split_spec)
+def vsplit(e: Emit, x: Value, *, indices_or_sections: Any) -> list[Value]:
+    return _split(e, x, _split_sizes(indices_or_sections, x.dims[0]), 0)
 
 
-def _getitem_spec(operation: Any, x: Any, key: Any) -> Any:
-    shape: list[Any] = []
-    axis = 0
-    for part in _expand_key(key, len(x.shape)):
-        if part is None:
-            shape.append(1)
-            continue
-        if isinstance(part, slice):
-            shape.append(slice_bounds(part, x.shape[axis])[3])
-        elif _is_tensor_index(part):
-            shape.extend(part.shape if hasattr(part, "shape") else np.shape(part))
-        axis += 1
-    return compat.tensor_spec(shape, x.dtype)
+@op("Dsplit", since=13, spec=_split_spec)
+def dsplit(e: Emit, x: Value, *, indices_or_sections: Any) -> list[Value]:
+    return _split(e, x, _split_sizes(indices_or_sections, x.dims[2]), 2)
 
 
-@op("GetItem", since=13, spec=_getitem_spec)
-def getitem(e: Emit, x: Value, key: Any) -> Value:
-    """Basic indexing as one Slice, then Gather for integers, then Unsqueeze for new axes."""
-    parts = _expand_key(key, x.rank)
-    if sum(_is_tensor_index(part) for part in parts) > 1:
-        raise UnsupportedOp("indexing with more than one tensor at once; use ops.take or ops.take_along_axis")
-    starts, stops, axes, steps, dims = [], [], [], [], list(x.dims)
-    picks: list[tuple[int, Any]] = []
-    edge = np.iinfo(np.int64)
-    new_axes, place, axis = [], 0, 0
-    for part in parts:
-        if part is None:
-            new_axes.append(place)
-            place += 1
-            continue
-        if isinstance(part, slice):
-            start, stop, step, count = slice_bounds(part, x.dims[axis])
-            if not (step == 1 and not is_symbolic(start) and start == 0 and part.stop is None):
-                full_stop = part.stop is None if step > 0 else stop is None
-                starts.append(-1 if step < 0 and part.start is None else start)
-                stops.append((edge.max if step > 0 else edge.min) if full_stop else stop)
-                axes.append(axis)
-                steps.append(step)
-                dims[axis] = count
-            place += 1
-        elif _is_tensor_index(part):
-            index = e.tensor(part)
-            picks.append((axis, index if index.dtype in ("int32", "int64") else e.cast(index, "int64")))
-            place += index.rank
-        else:
-            picks.append((axis, part))
-        axis += 1
-    if axes:
-        x = e.node("Slice", x, e.sizes(starts), e.sizes(stops), axes, steps, shape=tuple(dims))
-    for axis, pick in reversed(picks):
-        index = pick if isinstance(pick, Value) else e.reshape(e.size(pick), ())
-        shape = (*x.dims[:axis], *index.dims, *x.dims[axis + 1 :])
-        x = e.node("Gather", x, index, shape=shape, axis=axis)
-    return e.unsqueeze(x, new_axes)
+def _array_split_spec(operation: Any, x: Any) -> list[Any]:
+    return [compat.tensor_spec((None,), x.dtype)] * operation.indices_or_sections
 
 
-@op("Take", since=13)
-def take(e: Emit, x: Any, indices: Any, *, axis: int | None) -> Value:
+@op("ArraySplit", since=13, spec=_array_split_spec)
+def array_split(e: Emit, x: Value, *, indices_or_sections: int, axis: int) -> list[Value]:
+    """Parts whose sizes differ by one at most, the longer ones first: ceil((n - i) / parts)."""
+    axis, parts = axis % x.rank, indices_or_sections
+    return _split(e, x, [(x.dims[axis] + parts - 1 - i) // parts for i in range(parts)], axis)
+
+
+# Repetition and padding
+
+
+@op("Tile", since=13, spec=_as_emitted)
+def tile(e: Emit, x: Any, *, repeats: Any) -> Value:
     x = e.tensor(x)
-    index = e.tensor(indices)
-    if index.dtype not in ("int32", "int64"):
-        index = e.cast(index, "int32")
-    if axis is None:
-        x, axis = e.reshape(x, (element_count(x.dims),)), 0
-    axis = axis % x.rank
-    e.bound(index, x.dims[axis])
-    return e.node("Gather", x, index, shape=(*x.dims[:axis], *index.dims, *x.dims[axis + 1 :]), axis=axis)
-
-
-@op("TakeAlongAxis", since=13)
-def take_along_axis(e: Emit, x: Value, indices: Any, *, axis: int | None) -> Value:
-    index = e.cast(e.tensor(indices), "int64")
-    if axis is None:
-        x, axis = e.reshape(x, (element_count(x.dims),)), 0
-    axis = axis % x.rank
-    batch = [i for i in range(x.rank) if i != axis]
-    target_x, target_i = list(x.dims), list(index.dims)
-    for i in batch:
-        wide = max(target_x[i], target_i[i])
-        target_x[i] = target_i[i] = wide
-    x, index = e.expand(x, target_x), e.expand(index, target_i)
-    return e.node("GatherElements", x, index, shape=tuple(target_i), axis=axis)
-
-
-@op("Flip", since=13)
-def flip(e: Emit, x: Value, *, axis: Any) -> Value:
-    for one in axis_list(axis, x.rank):
-        x = e.flip(x, one)
-    return x
-
-
-@op("Tile", since=13)
-def tile(e: Emit, x: Value, *, repeats: Any) -> Value:
     counts = [repeats] if isinstance(repeats, int) else list(repeats)
-    x = e.unsqueeze(x, list(range(len(counts) - x.rank))) if len(counts) > x.rank else x
+    x = e.unsqueeze(x, list(range(len(counts) - x.rank)))
     counts = [1] * (x.rank - len(counts)) + counts
     shape = tuple(dim * count for dim, count in zip(x.dims, counts, strict=True))
     return e.node("Tile", x, e.sizes(counts), shape=shape)
 
 
-@op("Repeat", since=13)
-def repeat(e: Emit, x: Value, *, repeats: Any, axis: int | None) -> Value:
+@op("Repeat", since=13, spec=_as_emitted)
+def repeat(e: Emit, x: Any, *, repeats: Any, axis: int | None) -> Value:
+    x = e.tensor(x)
     if axis is None:
         x, axis = e.reshape(x, (element_count(x.dims),)), 0
     axis = axis % x.rank
+    if isinstance(repeats, list | tuple) and len(repeats) == 1:
+        repeats = repeats[0]
     if isinstance(repeats, int):
         wide = e.unsqueeze(x, [axis + 1])
         target = (*x.dims[: axis + 1], repeats, *x.dims[axis + 1 :])
         return e.reshape(
             e.expand(wide, target), (*x.dims[:axis], x.dims[axis] * repeats, *x.dims[axis + 1 :])
         )
-    if not isinstance(repeats, list | tuple | np.ndarray) or is_symbolic(x.dims[axis]):
-        raise UnsupportedOp("ops.repeat with repeats that are not known when the model is captured")
-    counts = np.broadcast_to(np.asarray(repeats), (int(x.dims[axis]),))
-    index = np.repeat(np.arange(int(x.dims[axis])), counts).astype(np.int64)
-    shape = (*x.dims[:axis], len(index), *x.dims[axis + 1 :])
-    return e.node("Gather", x, index, shape=shape, axis=axis)
+    places = _repeated_places(e, e.tensor(repeats, "int64"), x.dims[axis])
+    shape = (*x.dims[:axis], places.dims[0], *x.dims[axis + 1 :])
+    return e.node("Gather", x, places, shape=shape, axis=axis)
 
 
-_PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-
-
-def _pad_spec(operation: Any, x: Any, constant_values: Any = None) -> Any:
-    width = operation.pad_width
-    pairs = _pad_pairs(width, len(x.shape))
-    return compat.tensor_spec(
-        [before + dim + after for dim, (before, after) in zip(x.shape, pairs, strict=True)], x.dtype
+def _repeated_places(e: Emit, counts: Value, length: Any) -> Value:
+    """Each place as often as its count says."""
+    if counts.kind == "constant" and counts.array is not None:
+        merge(length, counts.array.size)
+        return e.constant(np.repeat(np.arange(counts.array.size), counts.array).astype(np.int64))
+    counts = e.expand(counts, (length,))
+    ends = e.node("CumSum", counts, e.scalar(0, "int64"), shape=counts.shape)
+    total = e.reduce("ReduceSum", counts, None)
+    steps = e.node(
+        "Range",
+        e.scalar(0, "int64"),
+        total,
+        e.scalar(1, "int64"),
+        dtype="int64",
+        shape=(e.unknown("repeat", counts),),
     )
+    passed = e.binary("LessOrEqual", ends, e.unsqueeze(e.witness(steps), [-1]), dtype="bool")
+    return e.reduce("ReduceSum", e.cast(passed, "int64"), [-1])
 
 
-def _pad_pairs(width: Any, rank: int) -> list[tuple[int, int]]:
+def _pad_pairs(width: Any, rank: int) -> list[tuple[Any, Any]]:
     if isinstance(width, int):
         return [(width, width)] * rank
     pairs = [(pair, pair) if isinstance(pair, int) else tuple(pair) for pair in width]
@@ -279,25 +317,91 @@ def _pad_pairs(width: Any, rank: int) -> list[tuple[int, int]]:
     return [pair * 2 if len(pair) == 1 else pair for pair in pairs]
 
 
-@op("Pad", since=13, spec=_pad_spec)
-def pad(e: Emit, x: Value, constant_values: Any = None, *, pad_width: Any, mode: str) -> Value:
-    onnx_mode = _PAD_MODES.get(mode)
-    if onnx_mode is None or (onnx_mode == "wrap" and e.opset < 19):
-        need = "opset 19 or newer" if onnx_mode else "an ONNX Pad mode of that name, which does not exist"
-        raise UnsupportedOp(f"ops.pad with mode={mode!r} needs {need}")
+@op("Pad", since=13, spec=_as_emitted)
+def pad(e: Emit, x: Any, constant_values: Any = None, *, pad_width: Any, mode: str) -> Value:
+    x = e.tensor(x)
     pairs = _pad_pairs(pad_width, x.rank)
+    if mode == "symmetric" and keras.backend.backend() == "torch":
+        mode = "edge"  # Keras computes it so there
+    onnx_mode = {"constant": "constant", "empty": "constant", "reflect": "reflect", "edge": "edge"}.get(mode)
+    if onnx_mode is None:
+        for axis, (before, after) in enumerate(pairs):
+            x = _padded(e, x, axis, before, after, mode)
+        return x
     if not any(is_symbolic(side) or side for pair in pairs for side in pair):
         return x
     widths = [before for before, _ in pairs] + [after for _, after in pairs]
-    fill = None if constant_values is None else e.reshape(e.tensor(constant_values, x.dtype), ())
-    return e.node("Pad", x, e.sizes(widths), fill, mode=onnx_mode)
+    shape = tuple(before + dim + after for dim, (before, after) in zip(x.dims, pairs, strict=True))
+    wide = e.cast(x, "int32") if x.dtype in ("int16", "uint16") else x
+    fill = None if constant_values is None else e.reshape(e.tensor(constant_values, wide.dtype), ())
+    return e.cast(e.node("Pad", wide, e.sizes(widths), fill, mode=onnx_mode, shape=shape), x.dtype)
+
+
+def _padded(e: Emit, x: Value, axis: int, before: int, after: int, mode: str) -> Value:
+    """One axis padded in a mode that ONNX's Pad lacks, or has only from opset 19 on."""
+    if mode in ("wrap", "circular"):
+        sides = _part(e, x, axis, -before, None, 1, before), _part(e, x, axis, 0, after, 1, after)
+    elif mode == "symmetric":
+        end = -after - 1
+        sides = _part(e, x, axis, before - 1, None, -1, before), _part(e, x, axis, -1, end, -1, after)
+    elif mode in ("minimum", "maximum", "mean"):
+        found = e.reduce(
+            {"minimum": "ReduceMin", "maximum": "ReduceMax"}.get(mode, "ReduceMean"), x, [axis], True
+        )
+        sides = _repeated(e, found, axis, before), _repeated(e, found, axis, after)
+    else:
+        raise UnsupportedOp(f"ops.pad with mode={mode!r}: ONNX's Pad has no such mode")
+    parts = [part for part, width in ((sides[0], before), (x, 1), (sides[1], after)) if width]
+    return e.concat(parts, axis) if len(parts) > 1 else x
+
+
+def _part(e: Emit, x: Value, axis: int, start: Any, stop: Any, step: int, size: int) -> Value:
+    part = e.slice(x, axis, start, stop, step)
+    part.shape = tuple(size if i == axis else dim for i, dim in enumerate(x.dims))
+    return part
+
+
+def _repeated(e: Emit, x: Value, axis: int, size: int) -> Value:
+    return e.expand(x, tuple(size if i == axis else dim for i, dim in enumerate(x.dims)))
+
+
+def _triangle(e: Emit, x: Any, k: int, upper: int) -> Value:
+    x = e.tensor(x)
+    wide = e.widened(x, "float32", "float16", "float64", "int32", "int64", "bool")
+    return e.cast(e.node("Trilu", wide, e.scalar(k, "int64"), shape=x.shape, upper=upper), x.dtype)
 
 
 @op("Tril", since=14)
-def tril(e: Emit, x: Value, *, k: int) -> Value:
-    return e.node("Trilu", x, e.scalar(k, "int64"), shape=x.shape, upper=0)
+def tril(e: Emit, x: Any, *, k: int) -> Value:
+    return _triangle(e, x, k, 0)
 
 
 @op("Triu", since=14)
-def triu(e: Emit, x: Value, *, k: int) -> Value:
-    return e.node("Trilu", x, e.scalar(k, "int64"), shape=x.shape, upper=1)
+def triu(e: Emit, x: Any, *, k: int) -> Value:
+    return _triangle(e, x, k, 1)
+
+
+# Patterns
+
+
+def _groups(side: str) -> list[list[str]]:
+    """One side of an einops pattern: a list of axis names for each axis."""
+    return [re.findall(r"\w+", group) for group in re.findall(r"\w+|\(.*?\)", side)]
+
+
+@op("Rearrange", since=14, spec=_as_emitted)
+def rearrange(e: Emit, x: Value, pattern: str, **axes_lengths: int) -> Value:
+    """Split, reordered and merged axes: Reshape, Transpose, Reshape."""
+    left, right = (_groups(side) for side in pattern.split("->"))
+    lengths: dict[str, Any] = dict(axes_lengths)
+    for group, dim in zip(left, x.dims, strict=True):
+        open_names = [name for name in group if name not in lengths]
+        if len(open_names) > 1:
+            raise ValueError(f"the sizes of {open_names} in {pattern!r} cannot be told apart")
+        if open_names:
+            known = math.prod(lengths[name] for name in group if name in lengths)
+            lengths[open_names[0]] = dim // known
+    names = [name for group in left for name in group]
+    order = [names.index(name) for group in right for name in group]
+    parts = e.transpose(e.reshape(x, [lengths[name] for name in names]), order)
+    return e.reshape(parts, [math.prod(lengths[name] for name in group) for group in right])

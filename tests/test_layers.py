@@ -57,7 +57,12 @@ def reference(model: Any, case: table.LayerCase, arrays: list[np.ndarray]) -> li
         outputs = case.call(layer, *arrays)
     else:
         outputs = model([keras.ops.convert_to_tensor(array) for array in arrays], training=False)
-    return [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(outputs)]
+    return [_decoded(keras.ops.convert_to_numpy(leaf)) for leaf in keras.tree.flatten(outputs)]
+
+
+def _decoded(array: np.ndarray) -> np.ndarray:
+    """Strings as ONNX Runtime gives them; TensorFlow gives bytes."""
+    return np.vectorize(bytes.decode, otypes="O")(array) if array.dtype == object else array
 
 
 def session_of(graph: Any) -> onnxruntime.InferenceSession:

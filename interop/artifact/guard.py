@@ -32,7 +32,7 @@ MAX_EXPANDED_BYTES = 1 << 30
 MAX_DEPTH = 64
 """Functions that call functions, and graphs within graphs, one inside the other."""
 
-_STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+_STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _FUNCTION_DOMAIN = "interop"
 _STRING = 8
 _KEYS = frozenset({"location", "offset", "length"})

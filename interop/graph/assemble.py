@@ -25,6 +25,9 @@ from interop.graph.typecodes import onnx_type_code
 
 FUNCTION_DOMAIN = "interop.layers"
 
+# Operators of other standard domains, in the version that every supported opset of ONNX knows.
+DOMAIN_VERSIONS = {"ai.onnx.ml": 3}
+
 Contents = Callable[[Value], Any]  # variable -> ir tensor (external or in memory)
 
 
@@ -102,11 +105,26 @@ def data_type(dtype: str) -> Any:
     return ir.DataType(onnx_type_code(dtype))
 
 
+def _tensor(array: np.ndarray[Any, Any]) -> Any:
+    """The contents of a constant; strings are encoded as ONNX wants them."""
+    if array.dtype.kind != "U":
+        return ir.Tensor(array)
+    encoded = np.asarray([text.encode() for text in array.ravel().tolist()], object)
+    return ir.StringTensor(encoded.reshape(array.shape), shape=ir.Shape(array.shape))
+
+
+def _opset_imports(opset: int, nodes: Iterable[Any], *, functions: bool) -> dict[str, int]:
+    """Versions of the domains in use."""
+    used = {node.domain for node in nodes}
+    imports = {"": opset} | {domain: v for domain, v in DOMAIN_VERSIONS.items() if domain in used}
+    return imports | ({FUNCTION_DOMAIN: 1} if functions else {})
+
+
 def _attributes(attributes: dict[str, Any]) -> list[Any]:
     made = []
     for name, value in attributes.items():
         if isinstance(value, np.ndarray):
-            made.append(ir.AttrTensor(name, ir.Tensor(value)))
+            made.append(ir.AttrTensor(name, _tensor(value)))
         elif isinstance(value, bool):
             made.append(ir.AttrInt64(name, int(value)))
         elif isinstance(value, int):
@@ -162,7 +180,7 @@ class _Writer:
         key = _constant_key(value.array)
         made = self._constants.get(key)
         if made is None:
-            node = ir.Node("", "Constant", [], [ir.AttrTensor("value", ir.Tensor(value.array))])
+            node = ir.Node("", "Constant", [], [ir.AttrTensor("value", _tensor(value.array))])
             made = node.outputs[0]
             made.name = self._names.unique(value.name or "constant")
             made.type = _type(value.dtype)
@@ -289,7 +307,7 @@ class _Functions:
             [writer.values[value] for value in inputs],
             [writer.values[value] for value in outputs],
             nodes=writer.nodes,
-            opset_imports={"": self._opset, FUNCTION_DOMAIN: 1},
+            opset_imports=_opset_imports(self._opset, writer.nodes, functions=True),
         )
         return ir.Function(FUNCTION_DOMAIN, name, graph=graph, attributes=[])
 
@@ -327,9 +345,8 @@ def _finish(recording: Recording, writer: _Writer, functions: list[Any], content
         made = writer.values[value]
         made.const_value = contents(value)
         initializers.append(made)
-    opset_imports = {"": recording.opset}
-    if functions:
-        opset_imports[FUNCTION_DOMAIN] = 1
+    everywhere = [*writer.nodes, *(node for function in functions for node in function)]
+    opset_imports = _opset_imports(recording.opset, everywhere, functions=bool(functions))
     graph = ir.Graph(
         [writer.values[value] for value in recording.inputs],
         outputs,

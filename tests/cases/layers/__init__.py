@@ -86,7 +86,7 @@ class LayerCase:
     build: Callable[[], Any]
     inputs: tuple[Input, ...] = (Input(("b", "t", 4)),)
     variant: str = ""
-    call: Callable[..., Any] = lambda layer, *tensors: layer(*tensors)  # noqa: E731
+    call: Callable[..., Any] = lambda layer, *tensors: layer(*tensors)
     rtol: float = 1e-4
     atol: float = 1e-5
     opset: int | None = None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-from cases.layers import LayerCase, Input, x
+from cases.layers import LayerCase, x
 from keras import layers, ops
 
 TOKENS = (x("b", "t", dtype="int32", low=0, high=9),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases.layers import LayerCase, mask, x
+from cases.layers import LayerCase, x
 from keras import layers
 
 THREE = (x("b", "t", 4), x("b", "t", 4), x("b", "t", 4))

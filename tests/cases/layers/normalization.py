@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from cases.layers import LayerCase, mask, x
 from keras import layers
 

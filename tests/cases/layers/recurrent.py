@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from cases.layers import LayerCase, mask, x
 from keras import layers, ops
 

@@ -82,6 +82,21 @@ from interop.capture.keras.compat.facts import (
     loaded_keras_class as loaded_keras_class,
 )
 from interop.capture.keras.compat.facts import (
+    lookup_default as lookup_default,
+)
+from interop.capture.keras.compat.facts import (
+    lookup_depth as lookup_depth,
+)
+from interop.capture.keras.compat.facts import (
+    lookup_first_unknown as lookup_first_unknown,
+)
+from interop.capture.keras.compat.facts import (
+    lookup_table as lookup_table,
+)
+from interop.capture.keras.compat.facts import (
+    lookup_weights as lookup_weights,
+)
+from interop.capture.keras.compat.facts import (
     map_structure as map_structure,
 )
 from interop.capture.keras.compat.facts import (
@@ -122,6 +137,9 @@ from interop.capture.keras.compat.facts import (
 )
 from interop.capture.keras.compat.facts import (
     tensor_spec as tensor_spec,
+)
+from interop.capture.keras.compat.facts import (
+    text_settings as text_settings,
 )
 from interop.capture.keras.compat.facts import (
     to_numpy as to_numpy,

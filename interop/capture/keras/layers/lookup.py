@@ -1,0 +1,93 @@
+"""Vocabularies and hashes: IntegerLookup, StringLookup, TextVectorization, Hashing, HashedCrossing.
+
+Tables become ``ai.onnx.ml`` LabelEncoder nodes. Two things differ from Keras: a graph cannot raise, so an
+unknown key of a layer without a bucket for unknown keys gives -1 (nothing, when encoded), and encoded outputs
+have the dtype that Keras declares, floats, where its eager layers give integers.
+Source: https://onnx.ai/onnx/operators/onnx_aionnxml_LabelEncoder.html.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from interop.capture.keras import compat
+from interop.capture.keras.emit import Emit
+from interop.capture.keras.ops.creation import counting
+from interop.capture.keras.registry import layer as layer_emitter
+from interop.errors import UnsupportedOp
+from interop.graph.record import Value
+
+
+def text(value: str | list[str]) -> Value:
+    """A constant of strings."""
+    array = np.asarray(value, np.str_)
+    return Value("constant", "string", array.shape, array=array)
+
+
+def encoder(e: Emit, x: Value, table: dict[Any, Any], default: Any) -> Value:
+    """``table[x]``, or the default."""
+    keys, values = list(table), list(table.values())
+    to_text = isinstance(default, str) or any(isinstance(value, str) for value in values)
+    given = {
+        "keys_strings" if x.dtype == "string" else "keys_int64s": keys,
+        "values_strings" if to_text else "values_int64s": values,
+        "default_string" if to_text else "default_int64": default,
+    }
+    dtype = "string" if to_text else "int64"
+    return e.node("LabelEncoder", x, domain="ai.onnx.ml", dtype=dtype, shape=x.shape, **given)
+
+
+def indices(e: Emit, layer: Any, x: Value) -> Value:
+    """The place of each token in the vocabulary; the token at each place when the layer is inverted."""
+    x = x if x.dtype == "string" else e.cast(x, "int64")
+    default = compat.lookup_default(layer)
+    found = encoder(e, x, compat.lookup_table(layer), default)
+    if layer.invert or layer.num_oov_indices <= 1:
+        return found
+    if x.dtype == "string" or layer.oov_method == "farmhash":
+        raise UnsupportedOp(
+            f"layer {layer.name!r} spreads unknown tokens over {layer.num_oov_indices} buckets by their hash, and ONNX "
+            "has no operator that hashes. Use num_oov_indices=1."
+        )
+    bucket = e.binary("Mod", x, e.scalar(layer.num_oov_indices, "int64"))
+    bucket = e.binary("Add", bucket, e.scalar(compat.lookup_first_unknown(layer), "int64"))
+    unknown = e.binary("Equal", found, e.scalar(default, "int64"), dtype="bool")
+    return e.node("Where", unknown, bucket, found, dtype="int64", shape=x.shape)
+
+
+def encoded(e: Emit, layer: Any, found: Value) -> Value:
+    """Places as the layer's output: as they are, or one_hot, multi_hot, count or tf_idf."""
+    mode = layer.output_mode
+    if mode == "int":
+        return found
+    depth, dtype = compat.lookup_depth(layer), "float32"
+    found = e.reshape(found, (1,)) if found.rank == 0 else found
+    if mode == "one_hot" and found.rank > 1 and found.dims[-1] == 1:
+        found = e.squeeze(found, [-1])
+    hit = e.binary("Equal", e.unsqueeze(found, [found.rank]), counting(e, depth), dtype="bool")
+    ones = e.cast(hit, dtype)
+    if mode == "one_hot":
+        return ones
+    # Keras reduces axis 1 of whatever rank.
+    axis = 1 if found.rank > 1 else 0
+    reduced = e.reduce("ReduceMax" if mode == "multi_hot" else "ReduceSum", ones, [axis])
+    if mode != "tf_idf":
+        return reduced
+    return e.binary("Mul", reduced, e.constant(compat.lookup_weights(layer), dtype))
+
+
+@layer_emitter("IntegerLookup", "StringLookup", since=13)
+def lookup(e: Emit, layer: Any, inputs: Value) -> Value:
+    if layer.sparse:
+        raise UnsupportedOp(f"layer {layer.name!r} gives sparse tensors, which ONNX has no operators for")
+    return encoded(e, layer, indices(e, layer, inputs))
+
+
+@layer_emitter("Hashing", "HashedCrossing", since=13)
+def hashing(e: Emit, layer: Any, inputs: Any) -> Value:
+    raise UnsupportedOp(
+        f"layer {layer.name!r}: {type(layer).__name__} hashes with FarmHash or SipHash, and ONNX has no operator that "
+        "hashes. Use IntegerLookup or StringLookup, or hash before the graph."
+    )

@@ -11,12 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interop.errors import RebuildError, WeightsError
+from interop.errors import ArtifactError, RebuildError, WeightsError
 
 if TYPE_CHECKING:
     from interop.formats import TensorMapping
     from interop.runtime.session import GraphModel, Provider
     from interop.status import LoadStatus
+
+_NO_LAYERS = {
+    ".onnx": "a plain graph holds no layers. It opens with interop.load_graph(path)",
+    ".keras": "a Keras file opens with keras.saving.load_model(path), and becomes an artifact with interop.convert",
+    ".h5": "a Keras file opens with keras.saving.load_model(path), and becomes an artifact with interop.convert",
+}
 
 
 def load_model(
@@ -54,6 +60,8 @@ def load_model(
         RebuildError: Keras could not make the objects.
         WeightsError: stored tensors and variables do not match.
     """
+    if (advice := _NO_LAYERS.get(Path(path).suffix)) is not None and Path(path).is_file():
+        raise ArtifactError(f"{os.fspath(path)} is no artifact: {advice}")
     if inline:
         raise RebuildError(
             "load_model(inline=True) is not supported yet. The same layers load with inline=False; a graph "

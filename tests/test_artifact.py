@@ -319,9 +319,33 @@ def test_a_source_must_be_what_it_announced(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_current_folder_is_not_replaced_under_our_feet(tmp_path, monkeypatch):
+    (tmp_path / "m").mkdir()
+    monkeypatch.chdir(tmp_path / "m")
+    for path in (".", "", tmp_path / "m"):
+        with pytest.raises(FileExistsError, match="it is the current folder"):
+            artifacts.save(Path(path))
+    artifacts.save(Path("inside"))
+    monkeypatch.chdir(tmp_path)
+    assert [p.name for p in (tmp_path / "m").iterdir()] == ["inside"]
+
+
+@pytest.mark.parametrize("name", ["модель ☃ space", "модель ☃ space.interop", "weird;'\"%s{}\n.interop"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_odd_paths(tmp_path, monkeypatch, name, relative):
+    monkeypatch.chdir(tmp_path)
+    path = name if relative else f"{tmp_path}/./{name}/"
+    artifacts.save(path)
+    artifacts.save(path)
+    np.testing.assert_allclose(load_graph(path)(X), artifacts.expected(X), rtol=1e-5, atol=1e-6)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="no artifact here"):
         load_graph(tmp_path / "m")
+    with pytest.raises(FileNotFoundError, match="no graph here"):
+        load_graph(tmp_path / "m.onnx")
     (tmp_path / "m").mkdir()
     with pytest.raises(ArtifactError, match=r"has no config\.json; it holds none of its files"):
         load_graph(tmp_path / "m")

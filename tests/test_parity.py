@@ -116,7 +116,11 @@ class TestSamples:
         assert {case.sizes["time"] for case in cases} == {6}
 
     @pytest.mark.parametrize(
-        ("sizes", "message"), [({"depth": [1]}, "'batch', 'height'"), ({"time": []}, "positive")]
+        ("sizes", "message"),
+        [
+            ({"depth": [1]}, "'batch', 'height'"),
+            *(({"time": wrong}, "positive") for wrong in ([], [0], ["4"], 4, "4")),
+        ],
     )
     def test_bad_sizes(self, sizes, message):
         with pytest.raises(ParityError, match=message):

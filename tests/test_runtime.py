@@ -14,7 +14,7 @@ from cases import artifacts
 from onnx import TensorProto, helper
 
 from interop.artifact.signature import TensorSpec
-from interop.errors import ArtifactError, SignatureError
+from interop.errors import ArtifactError, InteropError, SignatureError
 from interop.formats.dtypes import BY_NAME, numpy_dtype
 from interop.loading import load_graph
 from interop.runtime.inputs import as_array
@@ -235,8 +235,11 @@ def test_predict_refuses_what_it_cannot_put_together(tmp_path, two):
         load_graph(fixed).predict(np.ones((6, 2)))
     with pytest.raises(SignatureError, match="differ in their number of samples: 'image' has 3, 'ids' has 2"):
         load_graph(two).predict([np.ones((3, 2)), np.ones((2, 2), int)])
-    with pytest.raises(SignatureError, match="batch_size is 0"):
-        load_graph(fixed).predict(np.ones((4, 2)), batch_size=0)
+    for size in (0, "2", None):
+        with pytest.raises(SignatureError, match=f"batch_size is {size!r}; expected an integer"):
+            load_graph(fixed).predict(np.ones((4, 2)), batch_size=size)
+    with pytest.raises(SignatureError, match="input 'x' cannot be an array"):
+        load_graph(total).predict([[1, 2], [3]])
 
 
 def test_a_graph_that_fails_says_on_what(tmp_path):
@@ -259,6 +262,35 @@ def test_what_is_no_graph(tmp_path, data, message):
     (tmp_path / "x.onnx").write_bytes(data)
     with pytest.raises(ArtifactError, match=message):
         load_graph(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("m.keras", "A Keras file becomes a graph with interop.convert"),
+        ("m.weights.h5", "weights alone have no graph"),
+        ("m.safetensors", "It holds tensors and no graph"),
+    ],
+)
+def test_files_of_other_kinds_are_told_where_they_open(tmp_path, name, message):
+    (tmp_path / name).write_bytes(b"PK\x03\x04 not a graph")
+    with pytest.raises(ArtifactError, match=message):
+        load_graph(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("providers", "message"),
+    [
+        ("CPUExecutionProvider", r"pass \['CPUExecutionProvider'\]"),
+        (
+            ["NoSuchProvider"],
+            "'NoSuchProvider' is no provider of ONNX Runtime; it knows .*CPUExecutionProvider",
+        ),
+    ],
+)
+def test_providers_are_checked(saved, providers, message):
+    with pytest.raises(InteropError, match=message):
+        load_graph(saved / artifacts.ZIP, providers=providers)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])

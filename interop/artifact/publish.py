@@ -125,6 +125,7 @@ def stage(path: Path, *, overwrite: bool) -> Iterator[Staging]:
         )
     if replaces:
         check_replaceable(target)
+        _check_not_here(target)
     _remove_abandoned(target)
     staging = _create(target, replaces)
     try:
@@ -141,6 +142,17 @@ def check_replaceable(target: Path) -> None:
         _check_zip(target)
     else:
         _check_folder(target, target)
+
+
+def _check_not_here(target: Path) -> None:
+    """A folder is replaced as a whole: a process inside would be left in one that is gone."""
+    with suppress(FileNotFoundError):  # this process is in a folder that is gone already
+        if os.path.samestat(os.stat(target), os.stat(os.curdir)):
+            raise FileExistsError(
+                errno.EEXIST,
+                "it is the current folder, which a save replaces as a whole; save from outside of it",
+                str(target),
+            )
 
 
 def rename_exchange(a: Path, b: Path) -> None:

@@ -81,7 +81,7 @@ def make_cases(inputs: Sequence[TensorSpec], sizes: Mapping[str, Sequence[int]] 
             raise ParityError(
                 f"sizes names the dimension {name!r}; the named dimensions are {_listed(chosen)}"
             )
-        if not wanted or any(size < 1 for size in wanted):
+        if not _are_sizes(wanted):
             raise ParityError(f"sizes[{name!r}] is {wanted!r}; expected one or more positive sizes")
         chosen[name] = tuple(wanted)
     if not chosen:
@@ -91,6 +91,12 @@ def make_cases(inputs: Sequence[TensorSpec], sizes: Mapping[str, Sequence[int]] 
     if batch and not set(batch) & set(sizes or {}):
         rounds.append({**rounds[0], **dict.fromkeys(batch, 1)})
     return [Case(used, used[batch[0]] if batch else None, seed) for seed, used in enumerate(rounds)]
+
+
+def _are_sizes(wanted: object) -> bool:
+    if not isinstance(wanted, Sequence) or isinstance(wanted, str):
+        return False
+    return len(wanted) > 0 and all(isinstance(size, int | np.integer) and size > 0 for size in wanted)
 
 
 def make_inputs(inputs: Sequence[TensorSpec], case: Case, *, amplitude: float = 1.0) -> dict[str, Array]:

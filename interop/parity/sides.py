@@ -214,6 +214,8 @@ def _layers(model: Any) -> list[Any]:
 def _run_bytes(graph: bytes, folder: Path, names: Sequence[str], feed: dict[str, Array]) -> list[Array]:
     import onnxruntime
 
+    if not names:
+        return []  # a session would take an empty list for "all"
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

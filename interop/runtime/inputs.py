@@ -75,10 +75,7 @@ def as_array(spec: TensorSpec, value: Any) -> NDArray[Any]:
     Raises:
         SignatureError: it is no array, or of a dtype that does not fit.
     """
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as e:
-        raise SignatureError(f"input {spec.name!r} cannot be an array: {e}; expected {spec}") from e
+    array = to_array(spec, value)
     if spec.dtype == "str":
         return array if array.dtype.kind in "OUS" else _refuse(spec, array, "expected strings")
     if array.dtype.name == spec.dtype:
@@ -86,6 +83,18 @@ def as_array(spec: TensorSpec, value: Any) -> NDArray[Any]:
     if array.dtype.kind not in "biufV":
         return _refuse(spec, array, f"expected {spec.dtype}")
     return _cast(spec, array)
+
+
+def to_array(spec: TensorSpec, value: Any) -> NDArray[Any]:
+    """One value as an array of whatever dtype it has.
+
+    Raises:
+        SignatureError: it is ragged, or no array at all.
+    """
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as e:
+        raise SignatureError(f"input {spec.name!r} cannot be an array: {e}; expected {spec}") from e
 
 
 def _cast(spec: TensorSpec, array: NDArray[Any]) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from interop.artifact.signature import Signature, TensorSpec
 from interop.errors import SignatureError
-from interop.runtime.inputs import check
+from interop.runtime.inputs import check, to_array
 
 Run = Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
 Report = Callable[[int, int], None]
@@ -35,9 +35,12 @@ def in_batches(
     Raises:
         SignatureError: inputs that do not fit or differ in samples, or an output without samples.
     """
-    if batch_size < 1:
-        raise SignatureError(f"batch_size is {batch_size}; expected at least 1")
-    arrays = [value if hasattr(value, "__array__") else np.asarray(value) for value in values]
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise SignatureError(f"batch_size is {batch_size!r}; expected an integer of at least 1")
+    arrays = [
+        value if hasattr(value, "__array__") else to_array(spec, value)
+        for spec, value in zip(signature.inputs, values, strict=True)
+    ]
     cut = _cut(signature.inputs)
     if not any(cut):
         raise SignatureError("no input of the graph has an axis of samples; call the graph directly")

@@ -10,6 +10,7 @@ the files first; weights are mapped from where they lie, never copied by us.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,12 @@ Provider = str | tuple[str, dict[str, Any]]
 
 _ATTEMPTS = 5
 _MAX_PLAIN_BYTES = (1 << 31) - 1
+_ADVICE = {
+    ".keras": ". A Keras file becomes a graph with interop.convert(src, dst)",
+    ".h5": ". A Keras file becomes a graph with interop.convert(src, dst); weights alone have no graph",
+    ".safetensors": ". It holds tensors and no graph: interop.load_tensors(path)",
+    ".npz": ". It holds tensors and no graph: interop.load_tensors(path)",
+}
 _REFUSALS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -151,6 +158,8 @@ def open_graph(
 ) -> GraphModel:
     """Open an artifact, or a plain ``.onnx`` file, as a graph; see `interop.load_graph`."""
     path = Path(path)
+    if path.suffix == ".onnx" and not path.exists():
+        raise FileNotFoundError(errno.ENOENT, "no graph here", str(path))
     if path.is_file() and not path.name.endswith(".interop"):
         return _open_plain(path, providers, low_memory)
     for _ in range(_ATTEMPTS):
@@ -176,7 +185,7 @@ def _open_plain(path: Path, providers: Sequence[Provider] | None, low_memory: bo
             skeleton = without_values(data)
         guard.check_plain_graph(parse_model(skeleton), real.parent)
     except InteropError as e:
-        raise type(e)(f"{path}: {e}") from e
+        raise type(e)(f"{path}: {e}{_ADVICE.get(path.suffix, '')}") from e
     finally:
         os.close(descriptor)
     session = _session(path, real, real.parent, providers, low_memory)
@@ -191,6 +200,7 @@ def _session(
     path: Path, model: Path | bytes, folder: Path, providers: Sequence[Provider] | None, low_memory: bool
 ) -> onnxruntime.InferenceSession:
     """Create the session; what ONNX Runtime refuses becomes an ArtifactError."""
+    _check_providers(providers)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it logs as an error it raises as well
     if low_memory:
@@ -208,6 +218,17 @@ def _session(
         )
     except _REFUSALS as e:
         raise ArtifactError(f"{path}: ONNX Runtime refuses the graph: {e}") from e
+
+
+def _check_providers(providers: Sequence[Provider] | None) -> None:
+    """Raise InteropError for a provider that this ONNX Runtime has never heard of (it would only warn)."""
+    if isinstance(providers, str):
+        raise InteropError(f"providers is a list of names. Received: {providers!r}; pass [{providers!r}]")
+    known = onnxruntime.get_all_providers()
+    for provider in providers or ():
+        name = provider if isinstance(provider, str) else provider[0]
+        if name not in known:
+            raise InteropError(f"{name!r} is no provider of ONNX Runtime; it knows {', '.join(known)}")
 
 
 def _run_through_values(

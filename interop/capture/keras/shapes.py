@@ -141,7 +141,7 @@ def slice_bounds(key: slice, length: Any) -> tuple[Any, Any, int, Any]:
         return start, (None if step < 0 and stop < 0 else stop), step, count
 
     def clamp(bound: Any) -> Any:
-        if int(bound) < 0 and not is_symbolic(bound):
+        if int(bound) < 0:
             bound = length + bound
         if int(bound) < 0:
             return 0

@@ -240,6 +240,22 @@ def _shape_rules() -> list[tuple[Any, str, Any]]:
     return patches
 
 
+@functools.cache
+def _window_functions() -> list[tuple[Any, str, Any]]:
+    """Public functions that refuse a symbolic length although their backend function is bridged."""
+    patches: list[tuple[Any, str, Any]] = []
+    for name in ("bartlett", "blackman", "hamming", "hanning", "kaiser"):
+        original = getattr(keras.ops, name, None)
+        if original is not None:
+            wrapper = _bridge(name, original, None)
+            patches += [
+                (module, name, wrapper)
+                for path, module in list(sys.modules.items())
+                if path.startswith("keras.") and vars(module).get(name) is original
+            ]
+    return patches
+
+
 def _standardize_shape(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def standardize(shape: Any) -> Any:
         if isinstance(shape, list | tuple) and any(isinstance(dim, SymInt) for dim in shape):
@@ -291,6 +307,7 @@ def _patches() -> list[tuple[Any, str, Any]]:
         (keras_backend, "standardize_shape", _standardize_shape(keras_backend.standardize_shape)),
         *_symbolic_checks(),
         *_shape_rules(),
+        *_window_functions(),
         *_bridges(),
     ]
 
@@ -354,6 +371,16 @@ def in_symbolic_layer(layer: Any) -> Callable[..., Any]:
     if getattr(layer, "quantization_mode", None) is not None:
         return layer.quantized_call
     return layer.call
+
+
+def call_on_values(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """A layer's own computation on recorded values, in the running trace; the result is traced tensors."""
+
+    def wrap(item: Any) -> Any:
+        return Sym(item) if isinstance(item, Value) else item
+
+    wrapped = keras.tree.map_structure(wrap, args), keras.tree.map_structure(wrap, kwargs)
+    return in_symbolic_layer(layer)(*wrapped[0], **wrapped[1])
 
 
 def build_state(layer: Any) -> tuple[bool, Any]:

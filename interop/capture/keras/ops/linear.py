@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from interop.capture.keras import compat
-from interop.capture.keras.emit import Emit
+from interop.capture.keras.emit import Emit, element_count
 from interop.capture.keras.ops.creation import counting
 from interop.capture.keras.ops.elementwise import operands
 from interop.capture.keras.registry import op
@@ -32,22 +32,121 @@ def _matmul_spec(operation: Any, x1: Any, x2: Any) -> Any:
     return compat.tensor_spec(shape, dtype)
 
 
+# Element types that ONNX Runtime multiplies matrices of.
+_MULTIPLIED = ("float32", "float16", "bfloat16", "float64", "int32", "int64", "uint32", "uint64")
+
+
+def _factors(e: Emit, x1: Any, x2: Any) -> tuple[Value, Value]:
+    """Both operands in the result's dtype, or a wider one that has a kernel."""
+    a, b = operands(e, x1, x2, e.spec.dtype)
+    return e.widened(a, *_MULTIPLIED), e.widened(b, *_MULTIPLIED)
+
+
+def _product_spec(operation: Any, x1: Any, x2: Any) -> Any:
+    """NumPy's promotion; the emitter knows the shape."""
+    dtype = compat.result_type(*(getattr(x, "dtype", type(x)) for x in (x1, x2)))
+    return compat.tensor_spec((None,), dtype)
+
+
 @op("Matmul", since=13, spec=_matmul_spec)
 def matmul(e: Emit, x1: Any, x2: Any) -> Value:
-    a, b = operands(e, x1, x2, e.spec.dtype)
-    if a.dtype == "bool":
-        a, b = e.cast(a, "int32"), e.cast(b, "int32")
+    a, b = _factors(e, x1, x2)
     return e.node("MatMul", a, b, dtype=a.dtype, shape=tuple(e.spec.shape))
 
 
-@op("Dot", since=13)
+@op("Dot", since=13, spec=_product_spec)
 def dot(e: Emit, x1: Any, x2: Any) -> Value:
-    a, b = operands(e, x1, x2, e.spec.dtype)
+    a, b = _factors(e, x1, x2)
     if a.rank == 0 or b.rank == 0:
         return e.binary("Mul", a, b)
-    if b.rank <= 2:
-        return e.node("MatMul", a, b, dtype=a.dtype)
-    return _contract(e, a, b, [a.rank - 1], [b.rank - 2])
+    return _contract(e, a, b, [a.rank - 1], [max(b.rank - 2, 0)])
+
+
+@op("Inner", since=13, spec=_product_spec)
+def inner(e: Emit, x1: Any, x2: Any) -> Value:
+    a, b = _factors(e, x1, x2)
+    if a.rank == 0 or b.rank == 0:
+        return e.binary("Mul", a, b)
+    return _contract(e, a, b, [a.rank - 1], [b.rank - 1])
+
+
+@op("Vdot", since=13, spec=_product_spec)
+def vdot(e: Emit, x1: Any, x2: Any) -> Value:
+    a, b = (e.reshape(x, (element_count(x.dims),)) for x in _factors(e, x1, x2))
+    return _contract(e, a, b, [0], [0])
+
+
+@op("Outer", since=13, spec=_product_spec)
+def outer(e: Emit, x1: Any, x2: Any) -> Value:
+    a, b = operands(e, x1, x2, e.spec.dtype)
+    column = e.reshape(a, (element_count(a.dims), 1))
+    return _multiplied(e, column, e.reshape(b, (1, element_count(b.dims))))
+
+
+def _multiplied(e: Emit, a: Value, b: Value) -> Value:
+    return e.binary("And" if a.dtype == "bool" else "Mul", a, b)
+
+
+@op("Kron", since=13, spec=_product_spec)
+def kron(e: Emit, x1: Any, x2: Any) -> Value:
+    a, b = operands(e, x1, x2, e.spec.dtype)
+    rank = max(a.rank, b.rank)
+    a, b = (e.unsqueeze(x, list(range(rank - x.rank))) for x in (a, b))
+    wide = e.unsqueeze(a, list(range(1, 2 * rank, 2)))
+    product = _multiplied(e, wide, e.unsqueeze(b, list(range(0, 2 * rank, 2))))
+    return e.reshape(product, [m * n for m, n in zip(a.dims, b.dims, strict=True)])
+
+
+@op("Cross", since=13, spec=_product_spec)
+def cross(e: Emit, x1: Any, x2: Any, *, axisa: int, axisb: int, axisc: int) -> Value:
+    """Components moved last; vectors of two components lie in the plane."""
+    a, b = operands(e, x1, x2, e.spec.dtype)
+    a, b = (e.transpose(x, _last(x.rank, axis)) for x, axis in ((a, axisa), (b, axisb)))
+    if a.dims[-1] == b.dims[-1] == 2:
+        turned = e.binary("Mul", a, _components(e, b, [1, 0]))
+        parts = e.nodes("Split", turned, [1, 1], outputs=[(a.dtype, (*turned.dims[:-1], 1))] * 2, axis=-1)
+        return e.squeeze(e.binary("Sub", *parts), [-1])
+    a, b = _in_space(e, a), _in_space(e, b)
+    forth = e.binary("Mul", _components(e, a, [1, 2, 0]), _components(e, b, [2, 0, 1]))
+    back = e.binary("Mul", _components(e, a, [2, 0, 1]), _components(e, b, [1, 2, 0]))
+    product = e.binary("Sub", forth, back)
+    perm = list(range(product.rank - 1))
+    perm.insert(axisc % product.rank, product.rank - 1)
+    return e.transpose(product, perm)
+
+
+def _last(rank: int, axis: int) -> list[int]:
+    return [*(i for i in range(rank) if i != axis % rank), axis % rank]
+
+
+def _components(e: Emit, x: Value, order: list[int]) -> Value:
+    return e.node("Gather", x, order, shape=x.shape, axis=x.rank - 1)
+
+
+def _in_space(e: Emit, x: Value) -> Value:
+    if not is_symbolic(x.dims[-1]) and x.dims[-1] == 2:
+        return e.concat([x, e.expand(e.like(0, x), (*x.dims[:-1], 1))], -1)
+    merge(x.dims[-1], 3)
+    return x
+
+
+@op("Vander", since=15)
+def vander(e: Emit, x: Value, *, N: int | None, increasing: bool) -> Value:
+    """Powers of a vector, one column each."""
+    count = x.dims[0] if N is None else N
+    wide = e.widened(x, "float32", "float64", "int32", "int64")
+    powers = counting(e, count)
+    if not increasing:
+        powers = e.binary("Sub", e.reshape(e.size(count - 1), ()), powers)
+    return e.binary("Pow", e.unsqueeze(wide, [1]), e.cast(powers, wide.dtype))
+
+
+@op("CDist", since=13)
+def cdist(e: Emit, x1: Any, x2: Any) -> Value:
+    """Distances by differences, not by products, which would lose near points."""
+    a, b = operands(e, x1, x2, e.spec.dtype)
+    apart = e.binary("Sub", e.unsqueeze(a, [-2]), e.unsqueeze(b, [-3]))
+    return e.unary("Sqrt", e.reduce("ReduceSum", e.binary("Mul", apart, apart), [-1]))
 
 
 def _contract(e: Emit, a: Value, b: Value, axes_a: list[int], axes_b: list[int]) -> Value:
@@ -55,7 +154,7 @@ def _contract(e: Emit, a: Value, b: Value, axes_a: list[int], axes_b: list[int])
     free_a = [i for i in range(a.rank) if i not in axes_a]
     free_b = [i for i in range(b.rank) if i not in axes_b]
     rows, columns = [a.dims[i] for i in free_a], [b.dims[i] for i in free_b]
-    inner = math.prod(b.dims[i] for i in axes_b)
+    inner = math.prod(merge(a.dims[i], b.dims[j]) for i, j in zip(axes_a, axes_b, strict=True))
     left = e.transpose(a, [*free_a, *axes_a])
     # Leading axes can stay: MatMul broadcasts over them, and no size needs to be computed.
     left = e.reshape(left, (*rows, inner)) if len(axes_a) != 1 else left
@@ -67,9 +166,9 @@ def _contract(e: Emit, a: Value, b: Value, axes_a: list[int], axes_b: list[int])
     return e.reshape(product, (*rows, *columns))
 
 
-@op("Tensordot", since=13)
+@op("Tensordot", since=13, spec=_product_spec)
 def tensordot(e: Emit, x1: Any, x2: Any, *, axes: Any) -> Value:
-    a, b = operands(e, x1, x2, e.spec.dtype)
+    a, b = _factors(e, x1, x2)
     if isinstance(axes, int):
         axes_a, axes_b = list(range(a.rank - axes, a.rank)), list(range(axes))
     else:
@@ -111,10 +210,11 @@ def _einsum_spec(operation: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @op("Einsum", since=13, spec=_einsum_spec)
-def einsum(e: Emit, *args: Value, subscripts: str) -> Value:
+def einsum(e: Emit, *args: Any, subscripts: str) -> Value:
     """A two-operand contraction without batch letters as MatMul; the rest as ONNX Einsum."""
-    operation_terms, output = _parse(subscripts, [x.rank for x in args])
-    values = [e.cast(x, e.spec.dtype) for x in args]
+    values = [e.tensor(x, e.spec.dtype) for x in args]
+    values = [e.widened(x, "float32", "float16", "bfloat16", "float64", "int32", "int64") for x in values]
+    operation_terms, output = _parse(subscripts, [x.rank for x in values])
     if len(values) == 2:
         left, right = operation_terms
         shared = [letter for letter in right if letter in left and letter not in output]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from interop.capture.keras.emit import Emit
+from interop.capture.keras.emit import Emit, axis_list
+from interop.capture.keras.ops.creation import counting
+from interop.capture.keras.ops.elementwise import choose
 from interop.capture.keras.registry import op
 from interop.graph.record import Value
 
@@ -121,10 +123,15 @@ def gelu_decomposed(e: Emit, x: Value, *, approximate: bool) -> Value:
 
 
 def _softmax(e: Emit, op_type: str, x: Value, axis: Any) -> Value:
-    if axis is None:
-        flat = e.reshape(x, (math.prod(x.dims),))
-        return e.reshape(e.unary(op_type, flat, axis=-1), x.dims)
-    return e.unary(op_type, x, axis=int(axis))
+    if isinstance(axis, int):
+        return e.unary(op_type, x, axis=axis)
+    axes = axis_list(axis, x.rank)
+    kept = [place for place in range(x.rank) if place not in axes]
+    order = kept + axes
+    moved = e.transpose(x, order)
+    flat = e.reshape(moved, (*(x.dims[place] for place in kept), math.prod(x.dims[place] for place in axes)))
+    result = e.reshape(e.unary(op_type, flat, axis=-1), moved.dims)
+    return e.transpose(result, [order.index(place) for place in range(x.rank)])
 
 
 @op("Softmax", since=13)
@@ -145,3 +152,64 @@ def glu(e: Emit, x: Value, *, axis: int) -> Value:
     value, gate = e.slice(x, axis, 0, half), e.slice(x, axis, half, None)
     value.shape = gate.shape = shape
     return e.binary("Mul", value, e.unary("Sigmoid", gate))
+
+
+@op("SparseSigmoid", since=6)
+def sparse_sigmoid(e: Emit, x: Value) -> Value:
+    """Linear from 0 at -1 to 1 at 1."""
+    return e.unary("HardSigmoid", x, alpha=0.5, beta=0.5)
+
+
+@op("SparsePlus", since=16)
+def sparse_plus(e: Emit, x: Value) -> Value:
+    """0 up to -1, then (x + 1)² / 4, and x itself from 1 on."""
+    one = e.like(1, x)
+    root = e.unary("Relu", e.binary("Add", x, one))
+    bow = e.binary("Mul", e.binary("Mul", root, root), e.like(0.25, x))
+    return choose(e, e.binary("Less", x, one, dtype="bool"), bow, x)
+
+
+@op("Squareplus", since=14)
+def squareplus(e: Emit, x: Value, *, b: Any) -> Value:
+    root = e.unary("Sqrt", e.binary("Add", e.binary("Mul", x, x), e.tensor(b, x.dtype)))
+    return e.binary("Mul", e.binary("Add", x, root), e.like(0.5, x))
+
+
+@op("TanhShrink", since=14)
+def tanh_shrink(e: Emit, x: Value) -> Value:
+    return e.binary("Sub", x, e.unary("Tanh", x))
+
+
+@op("SoftShrink", since=9)
+def soft_shrink(e: Emit, x: Value, *, threshold: float) -> Value:
+    return e.unary("Shrink", x, lambd=float(threshold), bias=float(threshold))
+
+
+@op("HardShrink", since=9)
+def hard_shrink(e: Emit, x: Value, *, threshold: float) -> Value:
+    return e.unary("Shrink", x, lambd=float(threshold), bias=0.0)
+
+
+@op("Threshold", since=16)
+def threshold_(e: Emit, x: Value, *, threshold: float, default_value: float) -> Value:
+    above = e.binary("Greater", x, e.like(threshold, x), dtype="bool")
+    return choose(e, above, x, e.like(default_value, x))
+
+
+@op("Sparsemax", since=16)
+def sparsemax(e: Emit, x: Value, *, axis: int) -> Value:
+    """As Keras computes it, which sums the cumulative sums of the support, not its last one."""
+    axis = axis % x.rank
+    length = e.size(x.dims[axis])
+    outputs = [(x.dtype, x.dims), ("int64", x.dims)]
+    ranked, _ = e.nodes("TopK", x, length, outputs=outputs, axis=axis)
+    total = e.node("CumSum", ranked, e.scalar(axis, "int64"), shape=x.dims)
+    one = e.like(1, x)
+    ranks = e.cast(e.binary("Add", counting(e, x.dims[axis]), e.scalar(1, "int64")), x.dtype)
+    ranks = e.reshape(ranks, (x.dims[axis],) + (1,) * (x.rank - 1 - axis))
+    surplus = e.binary("Div", e.binary("Sub", total, one), ranks)
+    support = e.cast(e.binary("Greater", ranked, surplus, dtype="bool"), x.dtype)
+    supported = e.reduce("ReduceSum", e.binary("Mul", total, support), [axis], keepdims=True)
+    count = e.reduce("ReduceSum", support, [axis], keepdims=True)
+    level = e.binary("Div", e.binary("Sub", supported, one), count)
+    return e.unary("Relu", e.binary("Sub", x, level))

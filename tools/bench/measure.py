@@ -125,7 +125,6 @@ def child(
     *arguments: object,
     python: Path | str = sys.executable,
     backend: str | None = None,
-    path: Sequence[Path] = (),
 ) -> Sample:
     """Run a script of this folder in a fresh process and return what it reported.
 
@@ -134,7 +133,6 @@ def child(
         *arguments: its command line.
         python: the interpreter, which chooses the environment.
         backend: the Keras backend.
-        path: folders to import from beside the script's.
 
     Returns:
         The report, with ``process_seconds`` (start to end) and ``started`` (monotonic clock) added;
@@ -148,8 +146,8 @@ def child(
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     if backend is not None:
         environment["KERAS_BACKEND"] = backend
-    if path:
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
+    if python == sys.executable:
+        environment["PYTHONPATH"] = str(REPOSITORY)  # what is measured is this checkout
     with tempfile.TemporaryDirectory() as folder:
         environment["INTEROP_BENCH_REPORT"] = str(Path(folder, "report.json"))
         started = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 from cases.layers import LayerCase, mask, x
 from keras import layers, ops
 
@@ -13,12 +14,16 @@ NATIVE = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
 CELLS = {"LSTM": layers.LSTMCell, "GRU": layers.GRUCell, "SimpleRNN": layers.SimpleRNNCell}
 
 
+@keras.saving.register_keras_serializable("rows")
 class Leaky(layers.Layer):
     """A cell of one's own: one state that leaks, and an output of another size."""
 
     def __init__(self, units: int, **options: Any) -> None:
         super().__init__(**options)
         self.units, self.state_size, self.output_size = units, units, 2 * units
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
 
     def build(self, shape: Any) -> None:
         self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")

@@ -20,8 +20,11 @@ class Weighted(layers.Layer):
     """A layer that takes a mask and reads sizes."""
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
-        weight = ops.ones(ops.shape(inputs)[:2]) if mask is None else ops.cast(mask, "float32")
+        weight = ops.ones_like(inputs[:, :, 0]) if mask is None else ops.cast(mask, "float32")
         return ops.sum(inputs * weight[:, :, None], axis=1) / ops.cast(ops.shape(inputs)[1], "float32")
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (shape[0], *shape[2:])
 
 
 def _lstm(rank: int, **options: Any) -> Any:

@@ -49,6 +49,9 @@ from interop.capture.keras.compat.facts import (
     config_keeps_layer_names as config_keeps_layer_names,
 )
 from interop.capture.keras.compat.facts import (
+    current_value as current_value,
+)
+from interop.capture.keras.compat.facts import (
     dtype_name as dtype_name,
 )
 from interop.capture.keras.compat.facts import (
@@ -136,6 +139,9 @@ from interop.capture.keras.compat.facts import (
     sublayers as sublayers,
 )
 from interop.capture.keras.compat.facts import (
+    takes_mask as takes_mask,
+)
+from interop.capture.keras.compat.facts import (
     tensor_spec as tensor_spec,
 )
 from interop.capture.keras.compat.facts import (
@@ -143,6 +149,9 @@ from interop.capture.keras.compat.facts import (
 )
 from interop.capture.keras.compat.facts import (
     to_numpy as to_numpy,
+)
+from interop.capture.keras.compat.facts import (
+    treats_examples_alone as treats_examples_alone,
 )
 from interop.capture.keras.compat.tracing import (
     Hooks as Hooks,
@@ -158,6 +167,12 @@ from interop.capture.keras.compat.tracing import (
 )
 from interop.capture.keras.compat.tracing import (
     build_state as build_state,
+)
+from interop.capture.keras.compat.tracing import (
+    call_body as call_body,
+)
+from interop.capture.keras.compat.tracing import (
+    call_code as call_code,
 )
 from interop.capture.keras.compat.tracing import (
     in_symbolic_layer as in_symbolic_layer,

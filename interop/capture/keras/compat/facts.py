@@ -303,3 +303,42 @@ def text_settings(layer: Any) -> tuple[Any, Any, tuple[int, ...] | None, Any, in
     """TextVectorization's standardize, split, ngrams, lookup layer and output_sequence_length."""
     length = layer._output_sequence_length
     return layer._standardize, layer._split, layer._ngrams, layer._lookup_layer, length
+
+
+def current_value(variable: Any) -> np.ndarray[Any, Any]:
+    """A variable's value now, whatever a trace would answer for it."""
+    return to_numpy(variable._value)
+
+
+def takes_mask(layer: Any) -> bool:
+    """Whether a layer's ``call`` has a mask argument."""
+    return bool(layer._call_has_mask_arg)
+
+
+# Layers of Keras that read across examples (decibels are relative to the loudest value of the batch), or run
+# the user's code.
+_ACROSS_EXAMPLES = {"MelSpectrogram", "CutMix", "MixUp", "Lambda"}
+
+
+def treats_examples_alone(layer: Any) -> bool:
+    """Whether a layer surely computes each example of a batch by itself.
+
+    Only Keras' own layers are known to, with an axis other than the batch's, and models made of nothing else.
+    """
+    if isinstance(layer, keras.Model):
+        inner = layer if isinstance(layer, Functional) else vars(layer).get("_functional")
+        inner = inner or vars(layer).get("_modules", {}).get("_functional")
+        steps = (
+            inner._operations
+            if inner is not None and isinstance(layer, keras.Sequential | Functional)
+            else [None]
+        )
+        return all(isinstance(step, keras.Layer) and treats_examples_alone(step) for step in steps)
+    if not is_keras_class(type(layer)) or type(layer).__name__ in _ACROSS_EXAMPLES:
+        return False
+    axis = getattr(layer, "axis", None)
+    if 0 in (axis if isinstance(axis, list | tuple) else [axis]) or getattr(layer, "stateful", False):
+        return False
+    functions = (getattr(layer, name, None) for name in ("activation", "recurrent_activation"))
+    known = all(f is None or getattr(f, "__module__", "").startswith("keras.src.") for f in functions)
+    return known and all(treats_examples_alone(child) for child in sublayers(layer))

@@ -373,14 +373,19 @@ def in_symbolic_layer(layer: Any) -> Callable[..., Any]:
     return layer.call
 
 
-def call_on_values(layer: Any, *args: Any, **kwargs: Any) -> Any:
-    """A layer's own computation on recorded values, in the running trace; the result is traced tensors."""
+def call_code(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """A layer's own code on recorded values, in the running trace; the result is traced tensors."""
+    return in_symbolic_layer(layer)(*_traced(args), **_traced(kwargs))
 
-    def wrap(item: Any) -> Any:
-        return Sym(item) if isinstance(item, Value) else item
 
-    wrapped = keras.tree.map_structure(wrap, args), keras.tree.map_structure(wrap, kwargs)
-    return in_symbolic_layer(layer)(*wrapped[0], **wrapped[1])
+def call_body(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a layer computes from recorded values, by its emitter where it has one; no function of its own."""
+    assert _State.hooks is not None
+    return _State.hooks.layer_body(layer, _traced(args), _traced(kwargs))
+
+
+def _traced(structure: Any) -> Any:
+    return keras.tree.map_structure(lambda item: Sym(item) if isinstance(item, Value) else item, structure)
 
 
 def build_state(layer: Any) -> tuple[bool, Any]:

@@ -5,6 +5,8 @@ output. ONNX's ``sequence_lens`` only knows padding at the end. So the valid ste
 packed to the front (a stable TopK), the native node runs on the packed rows, and every position takes
 the output of the last valid step at or before it (CumSum).
 
+A stateful layer starts every call from the state it had when it was captured, as a graph keeps none.
+
 Weights keep Keras' layout and gate order; Split and Concat put the gates in ONNX's order:
 LSTM i, f, c, o -> i, o, f, c; GRU z, r, h is the same in both.
 Source: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html, onnx__RNN.html.
@@ -21,7 +23,6 @@ from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit
 from interop.capture.keras.ops.creation import counting, filled
 from interop.capture.keras.registry import layer as layer_emitter
-from interop.errors import UnsupportedOp
 from interop.graph.record import Value
 
 # Keras activation -> ONNX activation with its alpha and beta.
@@ -133,13 +134,7 @@ def _activations(cell: Any, names: list[str]) -> dict[str, Any]:
     chosen = []
     for name in names:
         function = getattr(cell, name)
-        known = _ACTIVATIONS.get(compat.activation_name(function))
-        if known is None:
-            raise UnsupportedOp(
-                f"{type(cell).__name__} {cell.name!r} has {name}={compat.activation_name(function)!r}, which the "
-                f"native ONNX node does not have. It has: {', '.join(sorted(_ACTIVATIONS))}."
-            )
-        chosen.append(known)
+        chosen.append(_ACTIVATIONS[compat.activation_name(function)])
     attributes: dict[str, Any] = {"activations": [name for name, _, _ in chosen]}
     alphas = [alpha for _, alpha, _ in chosen if alpha is not None]
     betas = [beta for _, _, beta in chosen if beta is not None]
@@ -197,15 +192,16 @@ def _native(e: Emit, cell: Any, x: Value, initial: list[Value], lengths: Value |
 
 
 def _cells(layer: Any) -> list[Any]:
+    """A layer's cells in order."""
     cell = layer.cell
-    cells = list(cell.cells) if type(cell).__name__ == "StackedRNNCells" else [cell]
-    for one in cells:
-        if type(one).__name__ not in _CELLS or not compat.is_keras_class(type(one)):
-            raise UnsupportedOp(
-                f"layer {layer.name!r}: the RNN cell {type(one).__name__} has no native ONNX node. Use LSTMCell, "
-                "GRUCell or SimpleRNNCell."
-            )
-    return cells
+    return list(cell.cells) if type(cell).__name__ == "StackedRNNCells" else [cell]
+
+
+def _has_native_node(cell: Any) -> bool:
+    kind = _CELLS.get(type(cell).__name__) if compat.is_keras_class(type(cell)) else None
+    return kind is not None and all(
+        compat.activation_name(getattr(cell, name)) in _ACTIVATIONS for name in kind.activation_names
+    )
 
 
 def _nested_states(cells: list[Any], initial: Any) -> list[list[Value]]:
@@ -219,13 +215,16 @@ def _nested_states(cells: list[Any], initial: Any) -> list[list[Value]]:
 def recurrent(
     e: Emit, layer: Any, sequences: Value, initial_state: Any = None, mask: Any = None, training: Any = None
 ) -> Any:
-    """A recurrent layer at inference: outputs, last output and states as Keras returns them."""
-    if layer.stateful:
-        raise UnsupportedOp(
-            f"layer {layer.name!r} is stateful: a graph keeps no state between calls. Build it with stateful=False "
-            "and pass initial_state."
-        )
+    """A recurrent layer at inference: outputs, last output and states as Keras returns them.
+
+    Cells without a native node, and standard cells with activations that the node lacks, go through Keras' own
+    loop (``loop.py``).
+    """
+    if initial_state is None and layer.stateful:
+        initial_state = compat.map_structure(lambda v: e.constant(compat.current_value(v)), layer.states)
     cells = _cells(layer)
+    if not all(_has_native_node(cell) for cell in cells):
+        return compat.call_code(layer, sequences, initial_state=initial_state, mask=mask, training=training)
     initial = [[] for _ in cells] if initial_state is None else _nested_states(cells, initial_state)
     mask = mask[0] if isinstance(mask, list | tuple) else mask
     packing = None

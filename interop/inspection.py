@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from interop.artifact.bundle import Bundle, open_bundle
+from interop.artifact.files import CONFIG
 from interop.artifact.schema import parse_model
 from interop.artifact.signature import TensorSpec
 from interop.errors import ArtifactError, FormatError
@@ -214,11 +215,13 @@ def _artifact(bundle: Bundle) -> Summary:
         "compiled": "yes" if model.get("compile") else "no",
         "optimizer state": "yes" if bundle.optimizer is not None else "no",
     }
-    on_disk = bundle.path.stat().st_size if bundle.form == "zip" else sum(file.size_bytes for file in files)
+    parts = (
+        [bundle.path] if bundle.form == "zip" else [bundle.path / name for name in (CONFIG, *config["files"])]
+    )
     return Summary(
         path=bundle.path,
         kind=f"artifact ({bundle.form})",
-        size_bytes=on_disk,
+        size_bytes=sum(part.stat().st_size for part in parts),
         parameters=sum(tensor.elements for tensor in weights.values()),
         trainable=sum(tensor.elements for name, tensor in weights.items() if name in trainable),
         facts=facts,
@@ -244,7 +247,7 @@ def _layers(
             class_name=layer.get("registered_name") or layer["class"],
             parameters=sum(tensor.elements for tensor in own),
             dtypes=tuple(dict.fromkeys(tensor.dtype for tensor in own)),
-            trainable=bool(layer["trainable"]),
+            trainable=bool(layer.get("trainable", True)),
             calls=len(layer["calls"]),
         )
 
@@ -272,6 +275,8 @@ def _onnx(path: Path) -> Summary:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError) as e:
         raise ArtifactError(f"{path} is not an ONNX model: {e}") from e
+    if not model.HasField("graph"):
+        raise ArtifactError(f"{path} is not an ONNX model: it holds no graph")
     graph = model.graph
     tensors = tuple(
         _onnx_tensor(tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in graph.initializer

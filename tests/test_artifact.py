@@ -240,6 +240,12 @@ CONFIGS: dict[str, tuple[dict[str, object], type[Exception], str]] = {
     "no weights": ({"files": {}}, ArtifactError, "records no model.onnx"),
     "variables": ({"variables": [{"key": 3}]}, ArtifactError, "lists the variable"),
     "variable missing": ({"variables": []}, ArtifactError, "but config.json has not"),
+    "model": ({"model": {"name": "m"}}, ArtifactError, "has the model's object None; expected dict"),
+    "layer": (
+        {"model": {"name": "m", "object": {}, "layers": [{"path": "a"}]}},
+        ArtifactError,
+        "lists the layer",
+    ),
     "signature": ({"signature": {"inputs": []}}, ArtifactError, "the signature's outputs are None"),
 }
 

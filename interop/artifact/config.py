@@ -118,7 +118,32 @@ def _check_structure(config: dict[str, Any]) -> None:
         if variable["key"] in seen:
             raise ArtifactError(f"config.json lists the variable {variable['key']!r} twice")
         seen.add(variable["key"])
+    _check_model(config["model"])
     Signature.from_json(config["signature"])
+
+
+def _check_model(model: dict[str, Any]) -> None:
+    """Raise ArtifactError unless the model has a name, an object, and layers that say what they consist of."""
+    kinds: dict[str, type] = {"name": str, "object": dict, "layers": list}
+    for key, kind in kinds.items():
+        if type(model.get(key)) is not kind:
+            raise ArtifactError(
+                f"config.json has the model's {key} {model.get(key)!r:.80}; expected {kind.__name__}"
+            )
+    for layer in model["layers"]:
+        if (
+            not isinstance(layer, dict)
+            or not isinstance(layer.get("path"), str)
+            or not isinstance(layer.get("class"), str)
+            or not all(_are_names(layer.get(key)) for key in ("functions", "calls", "variables"))
+        ):
+            raise ArtifactError(
+                f"config.json lists the layer {layer!r:.80}; expected path, class, functions, calls, variables"
+            )
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

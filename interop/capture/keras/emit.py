@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from interop.capture.keras.symint import Poly, SymInt, is_symbolic, same
-from interop.graph.record import Dims, Recorder, Scope, Value
+from interop.graph.record import Body, Dims, Recorder, Scope, Value
 from interop.graph.typecodes import onnx_type_code
 
 # A constant with more elements than this is stored once with the weights instead of inside the graph.
@@ -76,15 +76,16 @@ class Emit:
         *inputs: Any,
         outputs: Sequence[tuple[str | None, Dims | None]],
         domain: str = "",
+        bodies: Mapping[str, Body] | None = None,
         **attributes: Any,
     ) -> tuple[Value, ...]:
-        """One node with several outputs, given as (dtype, shape) pairs."""
+        """One node with several outputs, given as (dtype, shape) pairs; loops and branches have bodies."""
         values = [self._operand(x) for x in inputs]
         while values and values[-1] is None:
             values.pop()
         first = next((v.dtype for v in values if v is not None), "float32")
         made = {name: value for name, value in attributes.items() if value is not None}
-        return self.recorder.node(op_type, values, [(d or first, s) for d, s in outputs], made, domain)
+        return self.recorder.node(op_type, values, [(d or first, s) for d, s in outputs], made, domain, bodies)
 
     def _operand(self, x: Any) -> Value | None:
         if x is None or isinstance(x, Value):
@@ -187,16 +188,17 @@ class Emit:
         key = (label, cause)
         if key not in self._unknown:
             number = sum(known == label for known, _ in self._unknown)
-            self._unknown[key] = SymInt.symbol(f"{label}_{number}", next(_UNKNOWN_SIZES))
+            self._unknown[key] = SymInt.unknown(f"{label}_{number}", next(_UNKNOWN_SIZES))
         return self._unknown[key]
 
     def witness(self, x: Value) -> Value:
         """Note ``x``, the first value with a dimension from ``unknown``: later sizes are read off it."""
-        self.recorder.root.witnesses.append(x)
+        self.recorder.scope.region.witnesses.append(x)
         return x
 
     def _compute(self, dim: SymInt) -> Value:
-        if dim.name is not None:
+        term, coefficient = dim.poly[0]
+        if len(dim.poly) == coefficient == len(term) == 1 and term[0][0] in ("s", "u"):
             raise ValueError(f"no tensor at hand has the dimension {dim}")
         return self._polynomial(dim.poly)
 
@@ -214,7 +216,7 @@ class Emit:
         return total if total is not None else self.constant(np.asarray([0], np.int64))
 
     def _atom(self, atom: tuple[Any, ...]) -> Value:
-        if atom[0] == "s":
+        if atom[0] in ("s", "u"):
             return self.size(SymInt(1, (((atom,), 1),)))
         left, right = self._polynomial(atom[1]), self._polynomial(atom[2])
         return self._integer("Div" if atom[0] == "//" else "Mod", left, right)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from interop.capture.keras.symint import SymInt, floor_divide, is_symbolic, same
+from interop.capture.keras.symint import SymInt, floor_divide, is_symbolic, is_unknown, same
 
 Dims = tuple[Any, ...]
 
@@ -32,6 +32,8 @@ def merge(a: Any, b: Any) -> Any:
         return b
     if not is_symbolic(b) and b == 1:
         return a
+    if is_unknown(a) or is_unknown(b):
+        return b if is_unknown(a) else a
     if (is_symbolic(a) and (a.name or not is_symbolic(b))) or (is_symbolic(b) and b.name):
         raise Unify(a, b)
     raise ValueError(f"dimensions {a} and {b} cannot be broadcast together")

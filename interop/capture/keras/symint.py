@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
-Atom = tuple[Any, ...]  # ("s", name) | ("//", Poly, Poly) | ("%", Poly, Poly)
+Atom = tuple[Any, ...]  # ("s", name) | ("u", name) | ("//", Poly, Poly) | ("%", Poly, Poly)
 Monomial = tuple[Atom, ...]  # sorted; repeated atoms are powers
 Poly = tuple[tuple[Monomial, int], ...]  # sorted, no zero coefficients
 
@@ -89,6 +89,11 @@ class SymInt(int):
     def symbol(cls, name: str, hint: int) -> SymInt:
         """A fresh named dimension with the given hint."""
         return cls(hint, (((("s", name),), 1),))
+
+    @classmethod
+    def unknown(cls, name: str, hint: int) -> SymInt:
+        """A size that depends on values; whether it equals another one shows at run time only."""
+        return cls(hint, (((("u", name),), 1),))
 
     @property
     def name(self) -> str | None:
@@ -233,6 +238,11 @@ def same(a: int | None, b: int | None) -> bool:
     return int(a) == int(b)
 
 
+def is_unknown(value: Any) -> bool:
+    """Whether a dimension depends on values."""
+    return isinstance(value, SymInt) and any(atom[0] == "u" for term, _ in value.poly for atom in term)
+
+
 def is_symbolic(value: Any) -> TypeGuard[SymInt]:
     """Whether ``value`` is a dimension that is not a plain number."""
     return isinstance(value, SymInt)
@@ -252,7 +262,7 @@ def _render_poly(poly: Poly) -> str:
 
 
 def _render_atom(atom: Atom) -> str:
-    if atom[0] == "s":
+    if atom[0] in ("s", "u"):
         return str(atom[1])
     left, right = _render_poly(atom[1]), _render_poly(atom[2])
     left = f"({left})" if " " in left else left

@@ -10,6 +10,7 @@ import numpy as np
 
 from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit, numpy_dtype
+from interop.capture.keras.ops.indexing import nonzero
 from interop.capture.keras.registry import op
 from interop.capture.keras.shapes import broadcast_shapes
 from interop.graph.record import Value
@@ -420,8 +421,16 @@ def nan_to_num(e: Emit, x: Value, *, nan: Any, posinf: Any, neginf: Any) -> Valu
     return result if low is None and high is None else e.node("Clip", result, low, high, shape=x.shape)
 
 
-@op("Where", since=16)
-def where(e: Emit, condition: Any, x1: Any = None, x2: Any = None) -> Value:
+def _where_spec(operation: Any, condition: Any, x1: Any = None, x2: Any = None) -> Any:
+    if x1 is None and x2 is None:
+        return tuple(compat.tensor_spec((None,), "int32") for _ in condition.shape)
+    return operation.compute_output_spec(condition, x1, x2)
+
+
+@op("Where", since=16, spec=_where_spec)
+def where(e: Emit, condition: Any, x1: Any = None, x2: Any = None) -> Value | tuple[Value, ...]:
+    if x1 is None and x2 is None:
+        return nonzero(e, condition)
     a, b = operands(e, x1, x2, e.spec.dtype)
     return choose(e, e.tensor(condition, "bool"), e.widened(a, *_SELECTABLE), e.widened(b, *_SELECTABLE))
 

@@ -1,0 +1,94 @@
+"""Images: colours, borders, filters, resampling and warps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from cases.ops import Input, OpCase, x
+from keras import ops
+
+
+def row(name: str, variant: str, inputs: Any, *others: Any, case: Any = None, **options: Any) -> OpCase:
+    """``keras.ops.image.<name>`` on traced inputs, constants and keyword options; ``case`` is for the row."""
+    function: Callable[..., Any] = getattr(ops.image, name)
+    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+
+    def call(*traced: Any) -> Any:
+        return function(*traced, *others, **options)
+
+    return OpCase(name, call, arguments, variant, **(case or {}))
+
+
+def unit(*shape: int | str) -> Input:
+    """Values in [0, 1], with some equal channels."""
+
+    def make(rng: np.random.Generator, dims: tuple[int, ...]) -> Any:
+        return np.round(rng.uniform(0, 1, dims), 1)
+
+    return x(*shape, make=make)
+
+
+def pixels(*shape: int | str) -> Input:
+    """Bytes."""
+    return x(*shape, dtype="uint8", low=0, high=255)
+
+
+LAST, FIRST, ONE = unit("b", "h", "w", 3), unit("b", 3, "h", "w"), unit("h", "w", 3)
+CF = {"data_format": "channels_first"}
+# Eagerly, Keras reads no data_format as channels_first where it blurs on jax and torch.
+CL = {"data_format": "channels_last"}
+
+COLOURS = [
+    row("rgb_to_grayscale", "", LAST),
+    row("rgb_to_grayscale", "first", FIRST, **CF),
+    row("rgb_to_grayscale", "one", ONE),
+    row("rgb_to_grayscale", "bytes", pixels("b", "h", "w", 3)),
+    row("rgb_to_grayscale", "gray", unit("b", "h", "w", 1)),
+    row("rgb_to_hsv", "", LAST),
+    row("rgb_to_hsv", "first", FIRST, **CF),
+    row("rgb_to_hsv", "one", ONE),
+    row("hsv_to_rgb", "", LAST),
+    row("hsv_to_rgb", "first", FIRST, **CF),
+    row("hsv_to_rgb", "wide", x("b", "h", "w", 3, low=-1.0)),
+]
+BORDERS = [
+    row("pad_images", "", LAST, 2, 1, 3, 0),
+    row("pad_images", "target", LAST, top_padding=2, left_padding=1, target_height=20, target_width=19),
+    row(
+        "pad_images",
+        "first",
+        unit(3, "h", "w"),
+        bottom_padding=2,
+        right_padding=1,
+        target_height=20,
+        target_width=19,
+        **CF,
+    ),
+    row("crop_images", "", LAST, 2, 1, 3, 0),
+    row("crop_images", "target", LAST, top_cropping=2, left_cropping=1, target_height=8, target_width=7),
+    row("crop_images", "end", LAST, bottom_cropping=2, right_cropping=1, target_height=8, target_width=7),
+    row("crop_images", "first", unit(3, "h", "w"), 1, 2, 3, 4, **CF),
+]
+FILTERS = [
+    row("gaussian_blur", "", LAST, **CL),
+    row("gaussian_blur", "first", FIRST, (5, 5), (2.0, 0.5), **CF),
+    row("gaussian_blur", "one", ONE, (7, 7), (1.5, 1.5), **CL),
+    row("sobel_edges", "", LAST),
+    row("sobel_edges", "first", FIRST, **CF),
+    row("ssim", "", (LAST, LAST), filter_size=5),
+    row("ssim", "first", (FIRST, FIRST), max_val=2.0, filter_size=4, filter_sigma=1.0, k1=0.02, **CF),
+    row("ssim", "one", (unit(13, 12, 3), unit(13, 12, 3)), case={"constant": True}),
+    row("extract_patches", "", LAST, 4),
+    row("extract_patches", "overlapping", LAST, (3, 2), strides=(2, 1), dilation_rate=1),
+    row("extract_patches", "same", LAST, (3, 4), strides=(2, 3), padding="same"),
+    row("extract_patches", "dilated", LAST, 3, strides=1, dilation_rate=2),
+    row("extract_patches", "first", FIRST, 3, padding="same", case={"backends": ("jax", "torch")}, **CF),
+    row("extract_patches", "one", ONE, 3),
+    row("extract_patches_3d", "", unit("b", 5, "t", 7, 2), 2),
+    row("extract_patches_3d", "same", unit("b", 5, "t", 7, 2), (2, 3, 2), strides=(1, 2, 3), padding="same"),
+    row("extract_patches_3d", "one", unit(5, "t", 7, 2), 2, strides=1),
+]
+
+CASES = [*COLOURS, *BORDERS, *FILTERS]

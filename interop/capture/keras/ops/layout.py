@@ -13,6 +13,7 @@ import numpy as np
 
 from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit, axis_list, element_count
+from interop.capture.keras.ops.sorting import ordered
 from interop.capture.keras.registry import op
 from interop.capture.keras.shapes import merge
 from interop.capture.keras.symint import is_symbolic, same
@@ -339,20 +340,47 @@ def pad(e: Emit, x: Any, constant_values: Any = None, *, pad_width: Any, mode: s
 
 def _padded(e: Emit, x: Value, axis: int, before: int, after: int, mode: str) -> Value:
     """One axis padded in a mode that ONNX's Pad lacks, or has only from opset 19 on."""
+    if not before and not after:
+        return x
     if mode in ("wrap", "circular"):
         sides = _part(e, x, axis, -before, None, 1, before), _part(e, x, axis, 0, after, 1, after)
     elif mode == "symmetric":
         end = -after - 1
         sides = _part(e, x, axis, before - 1, None, -1, before), _part(e, x, axis, -1, end, -1, after)
-    elif mode in ("minimum", "maximum", "mean"):
-        found = e.reduce(
-            {"minimum": "ReduceMin", "maximum": "ReduceMax"}.get(mode, "ReduceMean"), x, [axis], True
+    elif mode == "linear_ramp":
+        edges = _part(e, x, axis, 0, 1, 1, 1), _part(e, x, axis, -1, None, 1, 1)
+        sides = (
+            _ramp(e, edges[0], axis, np.arange(before) / max(before, 1)),
+            _ramp(e, edges[1], axis, np.arange(after)[::-1] / max(after, 1)),
         )
+    elif mode in ("minimum", "maximum", "mean", "median"):
+        found = _statistic(e, x, axis, mode)
         sides = _repeated(e, found, axis, before), _repeated(e, found, axis, after)
     else:
-        raise UnsupportedOp(f"ops.pad with mode={mode!r}: ONNX's Pad has no such mode")
+        raise UnsupportedOp(f"ops.pad has no mode {mode!r}")
     parts = [part for part, width in ((sides[0], before), (x, 1), (sides[1], after)) if width]
-    return e.concat(parts, axis) if len(parts) > 1 else x
+    return e.concat(parts, axis)
+
+
+def _ramp(e: Emit, edge: Value, axis: int, fractions: np.ndarray[Any, Any]) -> Value:
+    """The edge faded out to zero."""
+    exact = edge.dtype if edge.dtype.startswith(("float", "bfloat")) else "float32"
+    factors = fractions.reshape([-1 if i == axis else 1 for i in range(edge.rank)])
+    ramp = e.binary("Mul", e.cast(edge, exact), e.constant(factors, exact))
+    return e.cast(ramp if exact == edge.dtype else e.unary("Floor", ramp), edge.dtype)
+
+
+def _statistic(e: Emit, x: Value, axis: int, mode: str) -> Value:
+    if mode in ("minimum", "maximum"):
+        return e.reduce("ReduceMin" if mode == "minimum" else "ReduceMax", x, [axis], True)
+    exact = x if x.dtype.startswith(("float", "bfloat")) else e.cast(x, "float32")
+    if mode == "median":
+        length = x.dims[axis]
+        exact, _ = ordered(e, exact, axis)
+        middle = [_part(e, exact, axis, i, i + 1, 1, 1) for i in ((length - 1) // 2, length // 2)]
+        exact = e.concat(middle, axis)
+    mean = e.reduce("ReduceMean", exact, [axis], True)
+    return e.cast(mean if mean.dtype == x.dtype else e.unary("Round", mean), x.dtype)
 
 
 def _part(e: Emit, x: Value, axis: int, start: Any, stop: Any, step: int, size: int) -> Value:

@@ -8,10 +8,13 @@ Invariants of the functions form:
 - A function's inputs are its data in order of first use, then its variables in order of first use;
   values that layers deeper or further along need are passed by lowest common ancestor.
 - No constant is external and no variable is inline: a variable is an initializer of the main graph.
+- The body of a loop or branch is a graph inside its node, in both forms, and uses outer values by name; for
+  the function around it they are inputs like any other. Names are unique across a graph and its bodies.
 """
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from interop.graph.opsets import IR_VERSIONS
-from interop.graph.record import Node, Recording, Scope, Value
+from interop.graph.record import Body, Node, Recording, Scope, Value
 from interop.graph.typecodes import onnx_type_code
 
 FUNCTION_DOMAIN = "interop.layers"
@@ -69,10 +72,13 @@ def _interfaces(recording: Recording) -> dict[Scope, _Interface]:
                 assert outside.parent is not None
                 outside = outside.parent
 
-    for node in recording.root.nodes():
+    for node in recording.root.all_nodes():
         for value in node.inputs:
             if value is not None:
                 use(value, node.scope)
+        for body in node.bodies.values():
+            for value in body.outputs:
+                use(value, body.scope)
     for _, value in recording.outputs:
         use(value, root)
     # An output found through a deeper consumer must leave every scope on its way up: done above,
@@ -113,10 +119,9 @@ def _tensor(array: np.ndarray[Any, Any]) -> Any:
     return ir.StringTensor(encoded.reshape(array.shape), shape=ir.Shape(array.shape))
 
 
-def _opset_imports(opset: int, nodes: Iterable[Any], *, functions: bool) -> dict[str, int]:
+def _opset_imports(opset: int, domains: set[str], *, functions: bool) -> dict[str, int]:
     """Versions of the domains in use."""
-    used = {node.domain for node in nodes}
-    imports = {"": opset} | {domain: v for domain, v in DOMAIN_VERSIONS.items() if domain in used}
+    imports = {"": opset} | {domain: v for domain, v in DOMAIN_VERSIONS.items() if domain in domains}
     return imports | ({FUNCTION_DOMAIN: 1} if functions else {})
 
 
@@ -154,14 +159,28 @@ def attribute_key(value: Any) -> Any:
 
 
 class _Writer:
-    """Writes the nodes of one graph or function body."""
+    """Writes the nodes of one graph or function body, or of the body of a loop or branch inside ``outer``.
 
-    def __init__(self, names: _Names, label: Callable[[Node], str]) -> None:
-        self.values: dict[Value, Any] = {}
+    Attributes:
+        values: what each recorded value became, outer values included.
+        nodes: the nodes written.
+        domains: operator domains used so far, in bodies too.
+    """
+
+    def __init__(
+        self,
+        names: _Names,
+        label: Callable[[Node], str],
+        write: Callable[[Scope, _Writer], None],
+        outer: _Writer | None = None,
+    ) -> None:
+        self.values: Any = ChainMap({}, outer.values) if outer else {}
         self.nodes: list[Any] = []
-        self._constants: dict[tuple[Any, ...], Any] = {}
+        self.domains: set[str] = outer.domains if outer else set()
+        self._constants: Any = ChainMap({}, outer._constants) if outer else {}
         self._names = names
         self._label = label
+        self._write = write
 
     def bind(self, value: Value, name: str, *, shape: Any = None) -> Any:
         made = ir.Value(name=self._names.unique(name), type=_type(value.dtype), shape=shape)
@@ -191,11 +210,15 @@ class _Writer:
 
     def node(self, node: Node) -> None:
         label = self._names.unique(self._label(node))
+        self.domains.add(node.domain)
+        bodies = [
+            ir.AttrGraph(name, self._body(body, f"{label}.{name}")) for name, body in node.bodies.items()
+        ]
         made = ir.Node(
             node.domain,
             node.op_type,
             [self.use(value) for value in node.inputs],
-            _attributes(node.attributes),
+            [*_attributes(node.attributes), *bodies],
             num_outputs=len(node.outputs),
             name=label,
         )
@@ -204,6 +227,27 @@ class _Writer:
             output.type = _type(value.dtype)
             self.values[value] = output
         self.nodes.append(made)
+
+    def _body(self, body: Body, label: str) -> Any:
+        inner = _Writer(self._names, self._label, self._write, self)
+        # Runtimes want the rank; sizes differ between the calls of one function.
+        inputs = [
+            inner.bind(value, f"{label}.input", shape=ir.Shape([None] * value.rank)) for value in body.inputs
+        ]
+        self._write(body.scope, inner)
+        inside = {output for node in inner.nodes for output in node.outputs}
+        outputs = []
+        for value in body.outputs:
+            made = inner.use(value)
+            if value.kind == "constant" or made not in inside:  # outer values, inputs, and one value twice
+                node = ir.Node("", "Identity", [made])
+                node.name = self._names.unique(f"{label}.identity")
+                made = node.outputs[0]
+                made.name, made.type = node.name, _type(value.dtype)
+                inner.nodes.append(node)
+            inside.discard(made)
+            outputs.append(made)
+        return ir.Graph(inputs, outputs, nodes=inner.nodes, name=self._names.unique(label))
 
     def call(self, name: str, function: str, inputs: list[Value], outputs: list[Value]) -> None:
         made = ir.Node(
@@ -229,13 +273,14 @@ class _Functions:
         self._by_body: dict[Any, str] = {}
         self._opset = recording.opset
         self.functions: list[Any] = []
+        self.domains: set[str] = set()
         self.layers: dict[str, LayerCalls] = {}
         self.signature: dict[Scope, tuple[str, list[Value], list[Value]]] = {}
 
     def define(self, root: Scope) -> None:
         """Define the function of every scope below ``root``, callees first."""
         for scope in reversed(list(root.walk())):
-            if scope is not root and self._interfaces[scope].outputs:
+            if scope is not root and not scope.is_body and self._interfaces[scope].outputs:
                 self._define(scope)
         for scope in root.walk():
             if scope in self.signature:
@@ -264,6 +309,8 @@ class _Functions:
                     used.update(dict.fromkeys(self.signature[item][1]))
             else:
                 used.update(dict.fromkeys(value for value in item.inputs if value is not None))
+                for body in item.bodies.values():
+                    used.update(self._interfaces[body.scope].inputs)
         outside = self._interfaces[scope].inputs
         # A value can pass through only to leave again (a layer that returns its captured input).
         ordered = [value for value in used if value in outside]
@@ -282,32 +329,43 @@ class _Functions:
                 return _constant_key(value.array)
             return index[value]
 
-        steps: list[Any] = []
-        for item in scope.items:
-            if isinstance(item, Scope):
-                if item not in self.signature:
-                    continue
-                function, taken, given = self.signature[item]
-                steps.append((function, tuple(name(value) for value in taken)))
-            else:
-                given = list(item.outputs)
-                attributes = tuple(sorted((k, attribute_key(v)) for k, v in item.attributes.items()))
-                taken_names = tuple(name(value) for value in item.inputs)
-                steps.append((item.domain, item.op_type, taken_names, len(given), attributes))
-            for value in given:
+        def steps(scope: Scope) -> tuple[Any, ...]:
+            made: list[Any] = []
+            for item in scope.items:
+                if isinstance(item, Scope):
+                    if item not in self.signature:
+                        continue
+                    function, taken, given = self.signature[item]
+                    made.append((function, tuple(name(value) for value in taken)))
+                else:
+                    given = list(item.outputs)
+                    attributes = tuple(sorted((k, attribute_key(v)) for k, v in item.attributes.items()))
+                    taken_names = tuple(name(value) for value in item.inputs)
+                    bodies = tuple((key, inside(body)) for key, body in item.bodies.items())
+                    made.append((item.domain, item.op_type, taken_names, len(given), attributes, bodies))
+                for value in given:
+                    index[value] = len(index)
+            return tuple(made)
+
+        def inside(body: Body) -> tuple[Any, ...]:
+            for value in body.inputs:
                 index[value] = len(index)
-        return scope.label, len(inputs), tuple(steps), tuple(index[value] for value in outputs)
+            given = tuple((value.dtype, value.rank) for value in body.inputs)
+            return given, steps(body.scope), tuple(name(value) for value in body.outputs)
+
+        return scope.label, len(inputs), steps(scope), tuple(index[value] for value in outputs)
 
     def _build(self, scope: Scope, name: str, inputs: list[Value], outputs: list[Value]) -> Any:
-        writer = _Writer(_Names(), lambda node: node.op_type.lower())
+        writer = _Writer(_Names(), lambda node: node.op_type.lower(), self.write)
         for value in inputs:
             writer.bind(value, value.name.rsplit("/", 1)[-1] if value.kind == "variable" else "input")
         self.write(scope, writer)
+        self.domains |= writer.domains
         graph = ir.Graph(
             [writer.values[value] for value in inputs],
             [writer.values[value] for value in outputs],
             nodes=writer.nodes,
-            opset_imports=_opset_imports(self._opset, writer.nodes, functions=True),
+            opset_imports=_opset_imports(self._opset, writer.domains, functions=True),
         )
         return ir.Function(FUNCTION_DOMAIN, name, graph=graph, attributes=[])
 
@@ -326,7 +384,7 @@ def _shape(value: Value) -> Any:
 
 
 def _finish(recording: Recording, writer: _Writer, functions: list[Any], contents: Contents) -> Any:
-    """Outputs, initializers and metadata around the written nodes."""
+    """Outputs, initializers and metadata around the written nodes; ``writer`` knows every domain in use."""
     outputs = []
     renamed: set[Value] = set()
     for name, value in recording.outputs:
@@ -345,8 +403,7 @@ def _finish(recording: Recording, writer: _Writer, functions: list[Any], content
         made = writer.values[value]
         made.const_value = contents(value)
         initializers.append(made)
-    everywhere = [*writer.nodes, *(node for function in functions for node in function)]
-    opset_imports = _opset_imports(recording.opset, everywhere, functions=bool(functions))
+    opset_imports = _opset_imports(recording.opset, writer.domains, functions=bool(functions))
     graph = ir.Graph(
         [writer.values[value] for value in recording.inputs],
         outputs,
@@ -379,7 +436,8 @@ def assemble(recording: Recording, contents: Contents) -> tuple[Any, dict[str, L
     """
     functions = _Functions(recording)
     functions.define(recording.root)
-    writer = _Writer(_Names(_reserved(recording)), lambda node: node.op_type.lower())
+    writer = _Writer(_Names(_reserved(recording)), lambda node: node.op_type.lower(), functions.write)
+    writer.domains |= functions.domains
     _bind_root(recording, writer)
     functions.write(recording.root, writer)
     return _finish(recording, writer, functions.functions, contents), functions.layers
@@ -390,11 +448,16 @@ def assemble_flat(recording: Recording, contents: Contents) -> Any:
     writer = _Writer(
         _Names(_reserved(recording)),
         lambda node: f"{node.scope.path}/{node.op_type.lower()}" if node.scope.path else node.op_type.lower(),
+        _write_flat,
     )
     _bind_root(recording, writer)
-    for node in recording.root.nodes():
-        writer.node(node)
+    _write_flat(recording.root, writer)
     return _finish(recording, writer, [], contents)
+
+
+def _write_flat(scope: Scope, writer: _Writer) -> None:
+    for node in scope.nodes():
+        writer.node(node)
 
 
 def _reserved(recording: Recording) -> set[str]:

@@ -4,16 +4,21 @@ Invariants:
 - Nodes are appended in execution order, so every input of a node was recorded before it.
 - A constant belongs to no scope: it is written where it is used.
 - Graph inputs and variables belong to the root scope.
+- The body of a loop or branch is a scope of its own, kept on its node. It may use any value from outside
+  as it is; nothing outside may use a value made inside but through the node's outputs.
 - Nothing here is ONNX protobuf; ``assemble`` turns a recording into a model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+
+from interop.errors import CaptureError
 
 Kind = Literal["input", "variable", "constant", "result"]
 Dims = tuple[Any, ...]  # int or a symbolic int
@@ -77,16 +82,33 @@ class Node:
     outputs: tuple[Value, ...]
     attributes: dict[str, Any]
     scope: Scope
+    bodies: dict[str, Body] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Body:
+    """A graph attribute of a node: the body of a loop, or one branch.
+
+    Attributes:
+        scope: the nodes.
+        inputs: what the node gives the body each time it runs.
+        outputs: what the body gives the node; they may be inputs, or values from outside.
+    """
+
+    scope: Scope
+    inputs: tuple[Value, ...] = ()
+    outputs: tuple[Value, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
 class Scope:
-    """One call of one layer; the root scope is the graph itself.
+    """One call of one layer, or the body of a loop or branch; the root scope is the graph itself.
 
     Attributes:
-        path: the layer's object path ("" for the root).
+        path: the layer's object path ("" for the root); a body has that of the scope around it.
         label: the layer's class name, from which the function gets its name.
         call: how many calls of this layer came before.
+        is_body: whether this is the body of a loop or branch.
         witnesses: values known to be at hand here (the call's own inputs), where sizes are read from.
     """
 
@@ -95,6 +117,7 @@ class Scope:
     parent: Scope | None
     call: int = 0
     depth: int = 0
+    is_body: bool = False
     items: list[Node | Scope] = field(default_factory=list)
     witnesses: list[Value] = field(default_factory=list)
     results: list[Value] = field(default_factory=list)
@@ -104,16 +127,30 @@ class Scope:
         """The name of this call's node: ``<object path>#<n>``."""
         return f"{self.path}#{self.call}"
 
+    @property
+    def region(self) -> Scope:
+        """The innermost body around this scope, or the root: what its values can be used in."""
+        scope = self
+        while not scope.is_body and scope.parent is not None:
+            scope = scope.parent
+        return scope
+
     def walk(self) -> Iterator[Scope]:
-        """This scope and every scope below it, in execution order."""
+        """This scope and every scope below it, bodies included, in execution order."""
         stack = [self]
         while stack:
             scope = stack.pop()
             yield scope
-            stack.extend(item for item in reversed(scope.items) if isinstance(item, Scope))
+            below: list[Scope] = []
+            for item in scope.items:
+                if isinstance(item, Scope):
+                    below.append(item)
+                else:
+                    below += [body.scope for body in item.bodies.values()]
+            stack.extend(reversed(below))
 
     def nodes(self) -> Iterator[Node]:
-        """Every node in execution order."""
+        """Every node in execution order, those in bodies left out."""
         stack: list[Node | Scope] = [self]
         while stack:
             item = stack.pop()
@@ -121,6 +158,13 @@ class Scope:
                 stack.extend(reversed(item.items))
             else:
                 yield item
+
+    def all_nodes(self) -> Iterator[Node]:
+        """Every node in execution order, those in bodies before the node that holds the body."""
+        for node in self.nodes():
+            for body in node.bodies.values():
+                yield from body.scope.all_nodes()
+            yield node
 
 
 @dataclass(slots=True)
@@ -151,6 +195,22 @@ class Recorder:
         self.inputs: list[Value] = []
         self.variables: dict[str, Value] = {}
         self._calls: dict[str, int] = {}
+
+    @contextmanager
+    def body(self, inputs: Sequence[tuple[str, Dims]]) -> Iterator[Body]:
+        """Record the body of a loop or branch; ``inputs`` are the (dtype, shape) pairs it is given.
+
+        Set the ``outputs`` of what this yields, and pass it on to ``node``.
+        """
+        outer = self.scope
+        scope = Scope(outer.path, outer.label, outer, depth=outer.depth + 1, is_body=True)
+        made = tuple(Value("result", dtype, shape, scope=scope) for dtype, shape in inputs)
+        scope.witnesses.extend(made)
+        self.scope = scope
+        try:
+            yield Body(scope, made)
+        finally:
+            self.scope = outer
 
     def open(self, path: str, label: str) -> Scope:
         """Enter a layer call."""
@@ -187,11 +247,42 @@ class Recorder:
         outputs: Sequence[tuple[str, Dims | None]],
         attributes: dict[str, Any],
         domain: str = "",
+        bodies: Mapping[str, Body] | None = None,
     ) -> tuple[Value, ...]:
-        """Append a node; ``outputs`` are (dtype, shape) pairs."""
+        """Append a node; ``outputs`` are (dtype, shape) pairs.
+
+        Raises:
+            CaptureError: an input was made in the body of a loop or branch that is over.
+        """
+        for value in inputs:
+            if value is not None:
+                self.check_in_reach(value)
+        for body in (bodies or {}).values():
+            for value in body.outputs:
+                self.check_in_reach(value, body.scope)
         results = tuple(Value("result", dtype, shape, scope=self.scope) for dtype, shape in outputs)
-        self.scope.items.append(Node(op_type, domain, tuple(inputs), results, attributes, self.scope))
+        node = Node(op_type, domain, tuple(inputs), results, attributes, self.scope, dict(bodies or {}))
+        self.scope.items.append(node)
         return results
 
+    def check_in_reach(self, value: Value, scope: Scope | None = None) -> None:
+        """Refuse a value of a body that does not enclose ``scope`` (by default the current one)."""
+        region = value.scope.region if value.scope is not None else self.root
+        here: Scope | None = (scope or self.scope).region
+        while here is not None and here is not region:
+            here = here.parent.region if here.parent is not None else None
+        if here is None:
+            raise CaptureError(
+                f"a tensor made inside the body of a loop or branch is used outside of it (in "
+                f"{(scope or self.scope).path or 'the model'!r}). Return it from the body instead."
+            )
+
     def finish(self, outputs: list[tuple[str, Value]]) -> Recording:
+        """The recording, with its outputs.
+
+        Raises:
+            CaptureError: an output was made in the body of a loop or branch.
+        """
+        for _, value in outputs:
+            self.check_in_reach(value, self.root)
         return Recording(self.opset, self.root, self.inputs, outputs, self.variables)

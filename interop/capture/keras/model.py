@@ -287,7 +287,7 @@ def _fingerprint(recording: Recording) -> Iterator[tuple[str, str, Any]]:
             return value.name
         return index.setdefault(value, len(index))
 
-    for node in recording.root.nodes():
+    for node in recording.root.all_nodes():
         yield node.scope.path, f"its {node.op_type}", _node_key(node, name)
     for _, value in recording.outputs:
         yield "", "an output", (name(value), value.dtype, tuple(key(dim) for dim in value.shape or ()))
@@ -295,14 +295,22 @@ def _fingerprint(recording: Recording) -> Iterator[tuple[str, str, Any]]:
 
 def _node_key(node: Node, name: Callable[[Value | None], Any]) -> Any:
     attributes = tuple(sorted((k, attribute_key(v)) for k, v in node.attributes.items()))
-    shapes = tuple(None if v.shape is None else tuple(key(dim) for dim in v.shape) for v in node.outputs)
+    bodies = tuple(
+        (k, _named(body.inputs, name), tuple(name(v) for v in body.outputs))
+        for k, body in node.bodies.items()
+    )
     return (
         node.op_type,
         tuple(name(v) for v in node.inputs),
-        tuple(name(v) for v in node.outputs),
+        _named(node.outputs, name),
         attributes,
-        shapes,
+        bodies,
     )
+
+
+def _named(values: tuple[Value, ...], name: Callable[[Value | None], Any]) -> tuple[Any, ...]:
+    shapes = [None if v.shape is None else tuple(key(dim) for dim in v.shape) for v in values]
+    return tuple((name(v), shape) for v, shape in zip(values, shapes, strict=True))
 
 
 def _compare(a: TraceResult, b: TraceResult) -> None:

@@ -216,7 +216,9 @@ class Trace:
         return structure
 
     def _results(self, result: Any, spec: Any) -> Any:
-        """Values as traced tensors with the dtype and shape Keras infers."""
+        """Values as traced tensors with the dtype and shape Keras infers, where it does."""
+        if spec is None:
+            return compat.map_structure(_to_sym, result)
         if isinstance(result, list | tuple):
             return type(spec)(self._results(item, part) for item, part in zip(result, spec, strict=True))
         if not isinstance(result, Value):
@@ -262,7 +264,7 @@ class Trace:
             value: value.name for value in self.recorder.inputs if value.dtype.startswith(("float", "bf"))
         }
         uses: dict[str, list[bool]] = {}
-        for node in self.recorder.root.nodes():
+        for node in self.recorder.root.all_nodes():
             for value in node.inputs:
                 if value in floats:
                     integer = node.op_type == "Cast" and node.outputs[0].dtype.startswith("int")

@@ -192,3 +192,9 @@ from interop.capture.keras.compat.tracing import (
 from interop.capture.keras.compat.tracing import (
     tracing as tracing,
 )
+from interop.capture.keras.compat.tracing import (
+    value_of as value_of,
+)
+from interop.capture.keras.compat.tracing import (
+    variable_updates as variable_updates,
+)

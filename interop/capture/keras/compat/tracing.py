@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import keras
 from keras.src import backend as keras_backend
 from keras.src.backend.common import keras_tensor as keras_tensor_module
+from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.layers import layer as layer_module
 from keras.src.ops import operation_utils
 from keras.src.ops.operation import Operation
@@ -187,7 +188,7 @@ def _bridges() -> list[tuple[Any, str, Any]]:
             if attribute.startswith("_") or attribute in _PLAIN or not mine or isinstance(function, type):
                 continue
             if callable(function):
-                wrapper = _bridge(attribute, function, public.get(attribute))
+                wrapper = _bridge(attribute, function, public.get(attribute), family == "random")
                 wrapped[id(function)] = wrapper
                 patches.append((module, attribute, wrapper))
     for namespace in (keras_backend, package):
@@ -203,10 +204,25 @@ def _public_ops(family: str) -> dict[str, Any]:
     return vars(importlib.import_module(f"keras.src.ops.{family}"))
 
 
+# Operations that run functions of the user's, which may use traced tensors whatever the arguments are.
+_RUN_FUNCTIONS = {
+    "AssociativeScan": "associative_scan",
+    "Cond": "cond",
+    "ForiLoop": "fori_loop",
+    "Map": "map",
+    "Scan": "scan",
+    "Switch": "switch",
+    "VectorizedMap": "vectorized_map",
+    "WhileLoop": "while_loop",
+}
+
+
 def _bridge(name: str, original: Callable[..., Any], public: Any) -> Callable[..., Any]:
+    runs_functions = set(_RUN_FUNCTIONS.values())
+
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _State.hooks is not None and mentions(args, kwargs):
+        if _State.hooks is not None and (name in runs_functions or mentions(args, kwargs)):
             return _State.hooks.function(name, args, kwargs, public)
         return original(*args, **kwargs)
 
@@ -272,7 +288,9 @@ def _no_node(*args: Any, **kwargs: Any) -> None:
 def _operation_hook(original: Callable[..., Any]) -> Callable[..., Any]:
     def symbolic_call(self: Any, *args: Any, **kwargs: Any) -> Any:
         # A symbolic size may be all there is, as in broadcast_to(constant, shape(x)): an attribute.
-        if _State.hooks is not None and (mentions(args, kwargs) or mentions(vars(self).values())):
+        if _State.hooks is not None and (
+            type(self).__name__ in _RUN_FUNCTIONS or mentions(args, kwargs) or mentions(vars(self).values())
+        ):
             return _State.hooks.operation(self, args, kwargs)
         return original(self, *args, **kwargs)
 
@@ -396,3 +414,14 @@ def build_state(layer: Any) -> tuple[bool, Any]:
 def restore_build_state(layer: Any, state: tuple[bool, Any]) -> None:
     """Undo an implicit build that happened while tracing."""
     layer.built, layer._build_shapes_dict = state
+
+
+def value_of(x: Any) -> Any:
+    """A variable's value in the running trace; anything else as it is."""
+    return x.value if isinstance(x, Variable) else x
+
+
+def variable_updates() -> dict[int, int]:
+    """Which variables have been assigned in the running trace, and to what: identities of both."""
+    scope = get_stateless_scope()
+    return {key: id(value) for key, value in scope.state_mapping.items()}

@@ -40,7 +40,7 @@ def built(case: table.LayerCase) -> Any:
     layer, example = case.build(), arrays_of(case, 0)
     if case.model:
         model = Around(layer, case.call)
-        model([keras.ops.convert_to_tensor(array) for array in example])
+        model([keras.ops.convert_to_tensor(array) for array in example], training=False)
     else:
         batch_shapes = [tuple(None if isinstance(d, str) else d for d in x.shape) for x in case.inputs]
         inputs = [
@@ -88,6 +88,9 @@ def signature_of(case: table.LayerCase) -> Any:
     return [{"shape": x.shape, "dtype": x.dtype, "name": f"x{i}"} for i, x in enumerate(case.inputs)]
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Layer .* was passed an input with a mask attached"
+)  # Keras' own layers do so
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_layer(case: table.LayerCase) -> None:
     model = built(case)

@@ -19,9 +19,13 @@ __all__ = ["ABSENT", "SIZES", "Input", "LayerCase", "all_cases", "mask", "words"
 
 _RAW = "it runs code of one framework, which only that framework's own exporter can read"
 
+_HASH = "ONNX has no operator that hashes (FarmHash, SipHash); capturing it is an error that says so"
+
 #: Public names in ``keras.layers`` without a row -> why they need none.
 ABSENT: dict[str, str] = {
     "InputSpec": "it describes inputs; it is not a layer",
+    "Hashing": _HASH,
+    "HashedCrossing": _HASH,
     "FlaxLayer": _RAW,
     "JaxLayer": _RAW,
     "TFSMLayer": _RAW,
@@ -91,7 +95,7 @@ class LayerCase:
     atol: float = 1e-5
     opset: int | None = None
     holds: tuple[str, ...] = ()
-    lacks: tuple[str, ...] = ("Loop", "Scan", "If")
+    lacks: tuple[str, ...] = ("Loop", "Scan", "If", "RandomUniformLike", "RandomNormalLike")
     varies: bool = True
     random: bool = True
     model: bool = False

@@ -80,7 +80,9 @@ CASES = [
     ),
     LayerCase(
         "Lambda",
-        lambda: layers.Lambda(lambda a, mask: a * ops.cast(mask, "float32")[:, :, None]),
+        lambda: layers.Lambda(
+            lambda a, mask: a * ops.cast(mask, "float32")[:, :, None], output_shape=lambda shape: shape
+        ),
         variant="mask",
         call=lambda layer, a: layer(layers.Masking()(a)),
     ),

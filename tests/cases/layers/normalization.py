@@ -44,7 +44,6 @@ CASES = [
         "GroupNormalization", lambda: layers.GroupNormalization(2, center=False, scale=False), variant="bare"
     ),
     LayerCase("RMSNormalization", layers.RMSNormalization),
-    LayerCase("RMSNormalization", lambda: layers.RMSNormalization(axis=1), (x("b", 4, "t"),), "axis"),
     LayerCase("UnitNormalization", layers.UnitNormalization),
     LayerCase("UnitNormalization", lambda: layers.UnitNormalization(axis=1), variant="axis"),
     LayerCase("UnitNormalization", lambda: layers.UnitNormalization(axis=[1, 2]), variant="axes"),

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from cases.layers import LayerCase, mask, x
 from keras import layers
 
-SERIES, IMAGE, VOLUME = (x("b", "t", 3),), (x("b", "h", "w", 3),), (x("b", "t", "h", "w", 2),)
+
+def _spread(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Examples whose largest values differ."""
+    return rng.uniform(-1, 1, shape) * rng.uniform(1, 4, (shape[0], *[1] * (len(shape) - 1)))
+
+
+def _inputs(*shape: int | str) -> tuple[Any, ...]:
+    return (x(*shape, make=_spread),)
+
+
+SERIES, IMAGE, VOLUME = _inputs("b", "t", 3), _inputs("b", "h", "w", 3), _inputs("b", "t", "h", "w", 2)
 INPUTS = {1: SERIES, 2: IMAGE, 3: VOLUME}
-FIRST = {1: (x("b", 3, "t"),), 2: (x("b", 3, "h", "w"),), 3: (x("b", 2, "t", "h", "w"),)}
+FIRST = {1: _inputs("b", 3, "t"), 2: _inputs("b", 3, "h", "w"), 3: _inputs("b", 2, "t", "h", "w")}
 # An adaptive pool of a dynamic size has windows that depend on it; Keras computes them when the layer is traced.
-FIXED = {1: (x("b", 7, 3),), 2: (x("b", 7, 10, 3),), 3: (x("b", 4, 7, 5, 2),)}
-# PyTorch and TensorFlow on a CPU pool channels_first themselves; no row leaves one out.
+FIXED = {1: _inputs("b", 7, 3), 2: _inputs("b", 7, 10, 3), 3: _inputs("b", 4, 7, 5, 2)}
 
 
 def _pool(name: str, rank: int, variant: str, inputs: Any = None, **options: Any) -> LayerCase:

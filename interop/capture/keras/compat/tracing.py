@@ -217,12 +217,13 @@ _RUN_FUNCTIONS = {
 }
 
 
-def _bridge(name: str, original: Callable[..., Any], public: Any) -> Callable[..., Any]:
-    runs_functions = set(_RUN_FUNCTIONS.values())
+def _bridge(name: str, original: Callable[..., Any], public: Any, draws: bool) -> Callable[..., Any]:
+    """``draws``: random numbers are never drawn while tracing, or they would be constants of the graph."""
+    always = draws or name in _RUN_FUNCTIONS.values()
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _State.hooks is not None and (name in runs_functions or mentions(args, kwargs)):
+        if _State.hooks is not None and (always or mentions(args, kwargs)):
             return _State.hooks.function(name, args, kwargs, public)
         return original(*args, **kwargs)
 
@@ -263,7 +264,7 @@ def _window_functions() -> list[tuple[Any, str, Any]]:
     for name in ("bartlett", "blackman", "hamming", "hanning", "kaiser"):
         original = getattr(keras.ops, name, None)
         if original is not None:
-            wrapper = _bridge(name, original, None)
+            wrapper = _bridge(name, original, None, False)
             patches += [
                 (module, name, wrapper)
                 for path, module in list(sys.modules.items())

@@ -21,7 +21,8 @@ import numpy as np
 
 from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit
-from interop.capture.keras.ops.creation import counting, filled
+from interop.capture.keras.layers.masking import Packing, choose, pack, rows
+from interop.capture.keras.ops.creation import filled
 from interop.capture.keras.registry import layer as layer_emitter
 from interop.graph.record import Value
 
@@ -36,57 +37,6 @@ _ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "softplus": ("Softplus", None, None),
     "elu": ("Elu", 1.0, None),
 }
-
-
-@dataclass(frozen=True)
-class _Packing:
-    """Where valid steps went: rows packed to the front.
-
-    Attributes:
-        order: (batch, time) int64, the step that stands at each packed place.
-        place: (batch, time) int64, the packed place of the last valid step at or before each step.
-        started: (batch, time) bool, whether there is such a step.
-        lengths: (batch,) int32, at least 1, as runtimes refuse rows of length 0.
-        any_valid: (batch, 1) bool.
-        mask: (batch, time) bool, the mask itself.
-    """
-
-    order: Value
-    place: Value
-    started: Value
-    lengths: Value
-    any_valid: Value
-    mask: Value
-
-
-def _pack(e: Emit, mask: Value) -> _Packing:
-    batch, time = mask.dims
-    valid = e.cast(mask, "int64")
-    steps = counting(e, time)
-    total = e.reshape(e.size(time), ())
-    # Valid step t scores time - t > 0, a masked one -t <= 0: all different, so the order is stable.
-    score = e.binary("Sub", e.binary("Mul", valid, total), steps)
-    _, order = e.nodes(
-        "TopK", score, e.size(time), outputs=[("int64", mask.dims), ("int64", mask.dims)], axis=1
-    )
-    count = e.node("CumSum", valid, e.scalar(1, "int64"), shape=mask.dims)
-    one = e.scalar(1, "int64")
-    place = e.binary("Max", e.binary("Sub", count, one), e.scalar(0, "int64"))
-    length = e.reduce("ReduceSum", valid, [1], keepdims=True)
-    lengths = e.cast(e.reshape(e.binary("Max", length, one), (batch,)), "int32")
-    started = e.binary("Greater", count, e.scalar(0, "int64"), dtype="bool")
-    any_valid = e.binary("Greater", length, e.scalar(0, "int64"), dtype="bool")
-    return _Packing(order, place, started, lengths, any_valid, mask)
-
-
-def _rows(e: Emit, x: Value, index: Value) -> Value:
-    """``x[b, index[b, t]]`` for (batch, time, ...) values."""
-    where = e.unsqueeze(index, [2])
-    return e.node("GatherND", x, where, shape=(*index.dims, *x.dims[2:]), batch_dims=1)
-
-
-def _choose(e: Emit, condition: Value, x: Value, other: Value) -> Value:
-    return e.node("Where", condition, x, other, dtype=x.dtype, shape=x.shape)
 
 
 @dataclass(frozen=True)
@@ -234,8 +184,8 @@ def recurrent(
         mask = e.cast(mask, "bool")
         if layer.go_backwards:
             x, mask = e.flip(x, 1), e.flip(mask, 1)
-        packing = _pack(e, mask)
-        x = _rows(e, x, packing.order)
+        packing = pack(e, mask)
+        x = rows(e, x, packing.order)
     states: list[list[Value]] = []
     for cell, start in zip(cells, initial, strict=True):
         run = _native(e, cell, x, start, packing.lengths if packing else None, reverse)
@@ -250,7 +200,7 @@ def _collect(
     outputs: Value,
     states: list[list[Value]],
     initial: list[list[Value]],
-    packing: _Packing | None,
+    packing: Packing | None,
     reverse: bool,
 ) -> Any:
     """What the layer returns, with masked steps as Keras defines them."""
@@ -261,9 +211,9 @@ def _collect(
     results: list[Value] = []
     if layer.return_sequences:
         if packing is not None:
-            spread = _rows(e, outputs, packing.place)
+            spread = rows(e, outputs, packing.place)
             visible = packing.mask if layer.zero_output_for_mask else packing.started
-            outputs = _choose(e, e.unsqueeze(visible, [2]), spread, e.like(0, spread))
+            outputs = choose(e, visible, spread, e.like(0, spread))
         elif reverse:
             outputs = e.flip(outputs, 1)
         results.append(outputs)
@@ -272,7 +222,7 @@ def _collect(
         if layer.zero_output_for_mask:
             visible = e.slice(packing.mask, 1, -1, None)
             visible.shape = packing.any_valid.shape
-        results.append(_choose(e, visible, last, e.like(0, last)))
+        results.append(choose(e, visible, last, e.like(0, last)))
     else:
         results.append(last)
     if not layer.return_state:
@@ -282,10 +232,10 @@ def _collect(
     return (e.cast(results[0], dtype), *flat)
 
 
-def _held(e: Emit, states: list[Value], initial: list[Value], packing: _Packing) -> list[Value]:
+def _held(e: Emit, states: list[Value], initial: list[Value], packing: Packing) -> list[Value]:
     """Final states; a row without any valid step keeps its initial state."""
     starts = initial or [filled(e, state.dims, 0, state.dtype) for state in states]
     return [
-        _choose(e, packing.any_valid, state, e.cast(start, state.dtype))
+        choose(e, packing.any_valid, state, e.cast(start, state.dtype))
         for state, start in zip(states, starts, strict=True)
     ]

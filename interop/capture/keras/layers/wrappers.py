@@ -18,10 +18,10 @@ def time_distributed(e: Emit, layer: Any, inputs: Value, training: Any = None, m
     given = {"mask": mask} if mask is not None and compat.takes_mask(inner) else {}
     if not compat.treats_examples_alone(inner):
 
-        def step(x: Any, masks: Any) -> Any:
-            return compat.call_body(inner, x, **({"mask": masks} if given else {}))
+        def step(x: Any, *masks: Any) -> Any:
+            return compat.call_body(inner, x, **dict(zip(given, masks, strict=True)))
 
-        return steps(e, step, inputs, given.get("mask"))
+        return steps(e, step, inputs, *given.values())
     batch, time = inputs.dims[:2]
     merged = {key: e.reshape(value, (batch * time, *value.dims[2:])) for key, value in given.items()}
     result = compat.call_body(inner, e.reshape(inputs, (batch * time, *inputs.dims[2:])), **merged)

@@ -48,7 +48,7 @@ class TraceResult:
 
 
 #: Operations whose arguments may be sizes; any other takes them as tensors.
-_TAKES_SIZES = frozenset({"Arange", "GetItem", "Slice", "SliceUpdate"})
+_TAKES_SIZES = frozenset({"Arange", "GetItem", "ScaleAndTranslate", "Slice", "SliceUpdate"})
 
 
 @cache

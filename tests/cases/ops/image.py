@@ -91,4 +91,77 @@ FILTERS = [
     row("extract_patches_3d", "one", unit(5, "t", 7, 2), 2, strides=1),
 ]
 
-CASES = [*COLOURS, *BORDERS, *FILTERS]
+# torch has neither lanczos nor area; area is TensorFlow's alone.
+NOT_TORCH = {"backends": ("jax", "tensorflow")}
+SIZES = {"up": (25, 23), "down": (5, 4), "mixed": (7, 31)}
+RESIZE = (
+    [
+        row("resize", f"{interpolation}_{name}", LAST, size, interpolation=interpolation)
+        for interpolation in ("nearest", "bilinear", "bicubic")
+        for name, size in SIZES.items()
+    ]
+    + [
+        row(
+            "resize",
+            f"{interpolation}_{name}_smooth",
+            LAST,
+            size,
+            interpolation=interpolation,
+            antialias=True,
+            case=case,
+        )
+        for interpolation, case in (("bilinear", None), ("bicubic", None), ("lanczos3", NOT_TORCH))
+        for name, size in SIZES.items()
+    ]
+    + [
+        row("resize", "lanczos3", LAST, (7, 31), interpolation="lanczos3", case=NOT_TORCH),
+        row("resize", "lanczos5", LAST, (25, 6), interpolation="lanczos5", case=NOT_TORCH),
+        row("resize", "area", LAST, (25, 6), interpolation="area", case={"backends": ("tensorflow",)}),
+        row("resize", "static_smooth", unit("b", 13, 9, 3), (5, 20), interpolation="bicubic", antialias=True),
+        row("resize", "first", FIRST, (7, 20), **CF),
+        row("resize", "first_smooth", FIRST, (7, 20), antialias=True, **CF),
+        row("resize", "one", ONE, (7, 20)),
+        row("resize", "one_first", unit(3, "h", "w"), (7, 20), interpolation="bicubic", **CF),
+        row("resize", "opset17", LAST, (7, 20), case={"opset": 17}),
+        # Weights of quarters only: sums are exact, and so is what is a tie.
+        row("resize", "bytes", pixels("b", 12, 10, 3), (6, 20)),
+        row("resize", "bytes_nearest", pixels("b", "h", "w", 3), (7, 20), interpolation="nearest"),
+        row("resize", "bytes_bicubic", pixels("b", 12, 10, 3), (24, 5), interpolation="bicubic"),
+        row("resize", "crop", LAST, (7, 11), crop_to_aspect_ratio=True),
+        row("resize", "crop_wide", LAST, (5, 20), crop_to_aspect_ratio=True, interpolation="nearest"),
+        row("resize", "crop_smooth", LAST, (4, 7), crop_to_aspect_ratio=True, antialias=True),
+        row("resize", "crop_static", unit("b", 13, 9, 3), (7, 11), crop_to_aspect_ratio=True),
+        row("resize", "pad", LAST, (7, 11), pad_to_aspect_ratio=True, fill_value=0.5),
+        row("resize", "pad_tall", LAST, (21, 6), pad_to_aspect_ratio=True),
+        row("resize", "pad_smooth", LAST, (4, 7), pad_to_aspect_ratio=True, antialias=True),
+        row("resize", "pad_static", unit("b", 13, 9, 3), (7, 11), pad_to_aspect_ratio=True),
+        row("resize", "pad_one_first", unit(3, "h", "w"), (7, 11), pad_to_aspect_ratio=True, **CF),
+    ]
+)
+SHIFTED = [
+    OpCase(
+        "scale_and_translate",
+        lambda a, method=method, smooth=smooth: ops.image.scale_and_translate(
+            a,
+            (ops.shape(a)[0], 9, 14, 3),
+            np.float32([0.6, 1.7]),
+            np.float32([1.3, -0.8]),
+            (1, 2),
+            method,
+            smooth,
+        ),
+        (LAST,),
+        f"{method}_{smooth}",
+    )
+    for method in ("linear", "cubic", "lanczos3", "lanczos5")
+    for smooth in (True, False)
+] + [
+    OpCase(
+        "scale_and_translate",
+        lambda a, s, t: ops.image.scale_and_translate(a, (20, 8), s + 2.5, t, (0, -1), "bilinear"),
+        (unit("h", "w"), x(2), x(2)),
+        "traced",
+    ),
+]
+
+CASES = [*COLOURS, *BORDERS, *FILTERS, *RESIZE, *SHIFTED]

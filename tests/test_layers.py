@@ -40,7 +40,7 @@ def built(case: table.LayerCase) -> Any:
     layer, example = case.build(), arrays_of(case, 0)
     if case.model:
         model = Around(layer, case.call)
-        model([keras.ops.convert_to_tensor(array) for array in example], training=False)
+        model.built = layer.built = True
     else:
         batch_shapes = [tuple(None if isinstance(d, str) else d for d in x.shape) for x in case.inputs]
         inputs = [

@@ -80,7 +80,7 @@ class LayerCase:
         lacks: operators it must not have.
         varies: whether outputs differ from example to example; a row that says False says why.
         random: whether to draw the weights anew; not where they are tables that mean something.
-        model: a subclassed model around the layer, where a Functional one cannot be made.
+        model: a subclassed model around a layer without weights, where a Functional one cannot be made.
         direct: compare with the layer called on arrays: backends other than TensorFlow have no strings.
         dtypes: dtypes of the outputs where an eager backend departs from what Keras declares.
         backends: the backends whose own eager layer works on these inputs, and why not the others.

@@ -29,7 +29,13 @@ CASES = [
     LayerCase(
         "LayerNormalization", lambda: layers.LayerNormalization(axis=[-2, -1]), (x("b", "t", 3, 4),), "axes"
     ),
-    LayerCase("LayerNormalization", lambda: layers.LayerNormalization(axis=1), (x("b", 4, "t"),), "axis"),
+    LayerCase(
+        "LayerNormalization",
+        lambda: layers.LayerNormalization(axis=1),
+        (x("b", 4, "t"),),
+        "axis",
+        backends=("jax", "tensorflow"),  # PyTorch's eager layer takes the last axes only
+    ),
     LayerCase(
         "LayerNormalization", lambda: layers.LayerNormalization(center=False, scale=False), variant="bare"
     ),

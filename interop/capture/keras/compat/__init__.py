@@ -70,6 +70,9 @@ from interop.capture.keras.compat.facts import (
     is_keras_class as is_keras_class,
 )
 from interop.capture.keras.compat.facts import (
+    is_ragged as is_ragged,
+)
+from interop.capture.keras.compat.facts import (
     is_sequential as is_sequential,
 )
 from interop.capture.keras.compat.facts import (

@@ -305,6 +305,11 @@ def text_settings(layer: Any) -> tuple[Any, Any, tuple[int, ...] | None, Any, in
     return layer._standardize, layer._split, layer._ngrams, layer._lookup_layer, length
 
 
+def is_ragged(layer: Any) -> bool:
+    """Whether a TextVectorization gives ragged tensors."""
+    return bool(layer._ragged)
+
+
 def current_value(variable: Any) -> np.ndarray[Any, Any]:
     """A variable's value now, whatever a trace would answer for it."""
     return to_numpy(variable._value)

@@ -1,0 +1,93 @@
+"""Odd values in ``get_config``: they come back as they were, or saving says which one JSON cannot hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import interop
+from interop.errors import CaptureError, InteropError
+
+
+@keras.saving.register_keras_serializable(package="odd")
+class Odd(keras.layers.Layer):
+    """Keeps one value in its config."""
+
+    def __init__(self, value: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.value = value
+
+    def call(self, x: Any) -> Any:
+        return x * 2.0
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"value": self.value}
+
+
+def saved(value: Any, path: Any) -> Any:
+    x = keras.Input((3,), name="x")
+    interop.save_model(keras.Model(x, Odd(value, name="odd")(x)), path)
+    return interop.load_model(path).get_layer("odd").value
+
+
+KEPT = {
+    "infinity": math.inf,
+    "minus infinity": -math.inf,
+    "in a list": [1.5, math.inf],
+    "nested": {"a": {"b": [None, True, -(2**70), "ü\n", ""]}},
+    "tiny": 5e-324,
+    "long integer": 2**200,
+    "float": 0.1,
+    "a name of ours": {"class_name": "x"},
+    "tuple": (1, (2, "a")),
+    "numpy array": np.arange(3),
+    "bytes": b"\x00a",
+    "numpy float": np.float32(0.5),
+    "numpy integer": np.int64(7),
+    "numpy bool": np.bool_(True),
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_what_comes_back(what, tmp_path):
+    """As from a ``.keras`` file: a default ``from_config`` gets what Keras makes of the value in JSON."""
+    value = KEPT[what]
+    x = keras.Input((3,), name="x")
+    keras.Model(x, Odd(value, name="odd")(x)).save(tmp_path / "m.keras")
+    expected = keras.saving.load_model(tmp_path / "m.keras").get_layer("odd").value
+    found = saved(value, tmp_path / "m")
+    assert (type(found), found) == (type(expected), expected)
+    if type(value) in (int, float, list, dict):
+        assert found == value
+
+
+def test_not_a_number(tmp_path):
+    assert math.isnan(saved(float("nan"), tmp_path / "m"))
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, 1j, b"\xff"])
+def test_what_json_lacks_is_named(value, tmp_path):
+    with pytest.raises(CaptureError, match=r"the config of .*get_config\(\)"):
+        saved(value, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_that_claims_too_much(tmp_path):
+    """A stored class whose constructor does not take its config is an error that says so."""
+
+    @keras.saving.register_keras_serializable(package="odd")
+    class Refusing(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return x + 1.0
+
+        def get_config(self) -> dict[str, Any]:
+            return super().get_config() | {"unknown": 3}
+
+    x = keras.Input((3,), name="x")
+    interop.save_model(keras.Model(x, Refusing(name="refusing")(x)), tmp_path / "m")
+    with pytest.raises(InteropError, match=r"could not be made from its config[\s\S]*load_graph"):
+        interop.load_model(tmp_path / "m")

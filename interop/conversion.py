@@ -1,7 +1,7 @@
 """A model file in one form becomes one in another: ``convert``.
 
-Enters: the path of a Keras file or an artifact. Leaves: an artifact, an ``.onnx`` or a ``.keras`` file, and
-a ``Conversion`` that says whether it still computes the same.
+Enters: the path of a model's file or an artifact, or what makes a model. Leaves: an artifact, an ``.onnx``
+or a ``.keras`` file, and a ``Conversion`` that says whether it still computes the same.
 
 Invariants: the destination appears complete or not at all; what can be done without Keras (an artifact
 to ``.onnx`` or to its other form) is done without.
@@ -9,7 +9,10 @@ to ``.onnx`` or to its other form) is done without.
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +24,19 @@ from typing import Any, Literal
 from interop.artifact.bundle import ArraySource, Bundle, open_bundle, write_bundle
 from interop.artifact.files import is_zip
 from interop.backend import choose_backend
+from interop.capture.dispatch import capture_any, framework_of, is_tensorflow_path, runnable
+from interop.capture.records import Capture
 from interop.errors import InteropError
 from interop.formats import TensorMapping
 from interop.graph.passes import folded, inlined
-from interop.parity import ParityReport
+from interop.parity import ParityReport, ParityRow
 from interop.parity import verify as compare
+from interop.parity.sides import ForeignSide
 from interop.status import ExportSummary
 
-Kind = Literal["artifact", "onnx", "keras"]
+Kind = Literal["artifact", "onnx", "keras", "tensorflow"]
+
+_FACTORY = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
 
 #: Weights up to this size go into the ``.onnx`` file, larger ones beside it: protobuf ends at 2 GiB.
 EMBED_BYTES = 1 << 30
@@ -91,10 +99,13 @@ def convert(
     ======================  =============================================================
     ``.keras``, ``.h5``     artifact, ``.onnx``, ``.keras``
     artifact                ``.keras``, ``.onnx``, artifact (directory to zip and back)
+    SavedModel, ``.tflite`` artifact, ``.onnx``
+    ``package.module:name`` artifact, ``.onnx``; ``.keras`` if it makes a Keras model
     ======================  =============================================================
 
     Args:
-        src: the file, or an artifact in either form.
+        src: the file, or an artifact in either form. ``package.module:name`` is imported and called: it returns
+            a model of any framework, or a pair of a model and its ``input_signature``.
         dst: a path ending in ``.onnx``, ``.keras`` or ``.interop``; any other path is a directory.
         opset: ONNX opset, 17 to 23, where a graph is made.
         include_optimizer: keep the optimizer's state in an artifact.
@@ -111,26 +122,30 @@ def convert(
         FileNotFoundError: nothing is at `src`.
         FileExistsError: something is at `dst` and `overwrite` is false, or it holds foreign files.
     """
+    factory = _FACTORY.fullmatch(os.fspath(src))
     src, dst = Path(src), Path(dst)
     say = progress or (lambda what: None)
-    if not src.exists():
+    if not src.exists() and not factory:
         raise FileNotFoundError(f"{src} does not exist")
     if dst.exists() and not overwrite:
         raise FileExistsError(f"{dst} exists already and overwrite is off")
-    if dst.exists() and dst.samefile(src):
+    if dst.exists() and src.exists() and dst.samefile(src):
         raise InteropError(f"{src} and {dst} are the same file; choose another destination")
-    source_kind, target_kind = _kind(src), _kind(dst)
+    source_kind = "factory" if factory and not src.exists() else _kind(src)
     started = time.perf_counter()
-    if source_kind == "keras":
-        reference: Any = _convert_keras(src, dst, target_kind, opset, include_optimizer, say)
-    elif source_kind == "artifact":
-        reference = src
-        _convert_artifact(src, dst, target_kind, opset, include_optimizer, say)
-    else:
+    reference: Any = src
+    if source_kind == "artifact":
+        _convert_artifact(src, dst, opset, include_optimizer, say)
+    elif source_kind == "onnx":
         raise InteropError(
-            f"{src} is a plain ONNX graph: there is no way from it to {target_kind}. It opens as it is with "
+            f"{src} is a plain ONNX graph: there is no way from it to {_kind(dst)}. It opens as it is with "
             "interop.load_graph; convert the model it was made from"
         )
+    else:
+        say(f"loading {src}")
+        model, signature = _call(factory) if source_kind == "factory" and factory else (_opened(src), None)
+        say(f"writing {dst}")
+        reference = _convert_model(model, signature, dst, opset, include_optimizer)
     seconds = time.perf_counter() - started
     parity = None
     if verify:
@@ -142,33 +157,63 @@ def convert(
 def _kind(path: Path) -> Kind:
     if path.suffix in (".keras", ".h5"):
         return "keras"
+    if is_tensorflow_path(path):
+        return "tensorflow"
     return "onnx" if path.suffix == ".onnx" else "artifact"
 
 
-def _convert_keras(
-    src: Path, dst: Path, kind: Kind, opset: int | None, include_optimizer: bool, say: Callable[[str], None]
-) -> Any:
-    """Convert a Keras file; returns the loaded model."""
+def _call(factory: re.Match[str]) -> tuple[Any, Any]:
+    """The model that ``package.module:factory`` makes, and its input signature if it returns a pair."""
+    module, name = factory.groups()
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InteropError(
+            f"{module}:{name} was not found: {error}. It names a module that Python can import from here, and a "
+            "function in it that takes no arguments and returns a model, or a model and its input_signature"
+        ) from error
+    made = found()
+    return made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+
+
+def _opened(src: Path) -> Any:
+    """The model a framework's file holds; a path that TensorFlow opens stays one."""
+    if _kind(src) == "tensorflow":
+        return src
     choose_backend()
-    say(f"loading {src}")
     import keras
 
-    model = keras.saving.load_model(src)
-    say(f"writing {dst}")
-    if kind == "keras":
-        _write_keras(model, dst)
-    elif kind == "onnx":
-        export_onnx(model, dst, opset=opset, verify=False)
-    else:
+    return keras.saving.load_model(src)
+
+
+def _convert_model(model: Any, signature: Any, dst: Path, opset: int | None, include_optimizer: bool) -> Any:
+    """Write a live model; returns what to compare the result with."""
+    kind = _kind(dst)
+    if kind == "onnx":
+        with _staged(dst) as folder:
+            captured = _export(model, folder / dst.name, signature, opset).signature
+    elif kind == "artifact":
         from interop.saving import save_model
 
-        save_model(model, dst, opset=opset, include_optimizer=include_optimizer)
-    return model
+        save_model(model, dst, input_signature=signature, opset=opset, include_optimizer=include_optimizer)
+        captured = None
+    elif framework_of(model) == "keras":
+        _write_keras(model, dst)
+        captured = None
+    else:
+        raise InteropError(
+            f"{model!r:.80} is no Keras model, so there is no {dst.suffix} of it; choose .interop or .onnx"
+        )
+    foreign = runnable(model)
+    return model if foreign is None else ForeignSide(foreign, captured)
 
 
 def _convert_artifact(
-    src: Path, dst: Path, kind: Kind, opset: int | None, include_optimizer: bool, say: Callable[[str], None]
+    src: Path, dst: Path, opset: int | None, include_optimizer: bool, say: Callable[[str], None]
 ) -> None:
+    kind = _kind(dst)
     if kind == "keras":
         from interop.loading import load_model
 
@@ -237,19 +282,24 @@ def export_onnx(
     fallback: Literal["layer", "error"] = "layer",
     verify: bool = True,
 ) -> ExportSummary:
-    """Write a Keras model as one plain ``.onnx`` file, for any ONNX runtime.
+    """Write a model of any framework as one plain ``.onnx`` file, for any ONNX runtime.
 
     Args:
-        model: a built Keras model.
+        model: a built Keras model, or the path of a ``.keras`` or ``.h5`` file; a PyTorch module or
+            ``torch.export`` program; a ``tf.function``, a concrete function, a loaded SavedModel, or the path of one
+            or of a ``.tflite`` file; a JAX function, ``functools.partial(function, params)``, or a Flax module
+            (linen: bound to its variables).
         path: where; weights over 1 GiB go beside it, into ``<path>.data``.
-        input_signature: shapes or specs in the structure of the model's first argument; default: its own.
+        input_signature: shapes, specs or example arrays in the structure of the model's first argument; default:
+            its own. PyTorch modules and JAX functions have none of their own and need it.
         opset: ONNX opset, 17 to 23; default 20.
         dtype: only None, the model's own dtypes, in this version.
         flat: True inlines the layers and folds weights into the layout the operators take; False keeps one local
             function per layer and the weights as they are.
         fallback: what to do with a layer that has no ONNX form of its own; this version has no other
             exporter to fall back on, so both mean an error that names the layer.
-        verify: compare the file with the model on inputs made from the signature.
+        verify: compare the file with the model on inputs made from the signature. An output that does not vary
+            over them is told in the summary's ``warnings``.
 
     Returns:
         What was written.
@@ -265,17 +315,21 @@ def export_onnx(
         )
     if fallback not in ("layer", "error"):
         raise InteropError(f"fallback is 'layer' or 'error'. Received: fallback={fallback!r}")
-    from interop.capture.keras import capture
-
     started = time.perf_counter()
     path = Path(path)
-    captured = capture(model, input_signature=input_signature, opset=opset)
-    graph = folded(captured.flat()) if flat else captured.with_functions()
+    if isinstance(model, str | os.PathLike):
+        model = _opened(Path(model)) if _kind(Path(model)) == "keras" else model
     with _staged(path) as folder:
-        _save_graph(graph, folder / path.name)
+        captured = _export(model, folder / path.name, input_signature, opset, flat=flat)
         seconds = time.perf_counter() - started
+        warnings: tuple[str, ...] = ()
         if verify:
-            compare(model, folder / path.name).raise_if_failed()
+            foreign = runnable(model)
+            reference = model if foreign is None else ForeignSide(foreign, captured.signature)
+            report = compare(reference, folder / path.name)
+            if report.disagrees:
+                report.raise_if_failed()
+            warnings = tuple(dict.fromkeys(_unproven(row) for row in report.rows if row.verdict == "vacuous"))
     return ExportSummary(
         path=path,
         opset=captured.opset,
@@ -283,8 +337,20 @@ def export_onnx(
         parameters=captured.parameters,
         size_bytes=_size_bytes(path),
         files={path.name: _size_bytes(path)},
+        warnings=warnings,
         seconds=seconds,
     )
+
+
+def _unproven(row: ParityRow) -> str:
+    return f"the comparison proves nothing about output {row.output!r}: it is {row.reason}"
+
+
+def _export(model: Any, path: Path, input_signature: Any, opset: int | None, *, flat: bool = True) -> Capture:
+    """Capture a model and write its graph."""
+    captured = capture_any(model, input_signature=input_signature, opset=opset)
+    _save_graph(folded(captured.flat()) if flat else captured.with_functions(), path)
+    return captured
 
 
 def _save_graph(graph: Any, path: Path) -> None:

@@ -72,6 +72,12 @@ def load_model(
 
     choose_backend()
     with open_bundle(path, verify_digest=verify_digest) as bundle:
+        framework = bundle.config["source"].get("framework", "unknown")
+        if framework != "keras":
+            raise RebuildError(
+                f"{os.fspath(path)} was saved from {framework}: it has a graph and tensors, but no Keras layers. "
+                "Open it with interop.load_graph or interop.load_tensors"
+            )
         from interop.rebuild.from_config import rebuild
 
         optimizer = bundle.optimizer if compile else None

@@ -1,6 +1,7 @@
-"""A Keras model becomes an artifact: ``save_model``.
+"""A model becomes an artifact: ``save_model``.
 
-Enters: a built model. Leaves: the artifact on disk, and an ``ExportSummary``. Invariants: an artifact that
+Enters: a built Keras model, or a model of another framework. Leaves: the artifact on disk,
+and an ``ExportSummary``. Invariants: an artifact that
 stood there before is replaced as a whole or not at all; the same model gives the same bytes.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,14 @@ def save_model(
     include_optimizer: bool = True,
     overwrite: bool = True,
 ) -> ExportSummary:
-    """Save a Keras model as layers, graph and named tensors in one artifact.
+    """Save a model as layers, graph and named tensors in one artifact.
 
     Args:
-        model: a built ``keras.Model``, on any backend.
+        model: a built ``keras.Model``, on any backend. Or a model of another framework, as ``export_onnx``
+            takes it: its artifact opens as a graph and as tensors, and has no layers of its own.
         path: where; one zip file if it ends in ``.interop``, else a folder.
-        input_signature: shapes or specs in the structure of the model's first argument; default: its own.
+        input_signature: shapes, specs or example arrays in the structure of the model's first argument;
+            default: its own.
         opset: ONNX opset of the graph, 17 to 23; default 20.
         include_optimizer: keep the optimizer's state, so that training can go on.
         overwrite: whether an artifact at `path` is replaced.
@@ -59,21 +62,18 @@ def save_model(
         FileExistsError: something exists and `overwrite` is false, or it holds foreign entries.
         OSError: the disk is full or fails; what stood there is intact.
     """
-    import keras
-
     from interop.artifact.bundle import write_bundle
-    from interop.capture.keras import capture, compat, describe, paths
+    from interop.capture.dispatch import capture_any, framework_of
     from interop.version import __version__
 
     started = time.perf_counter()
-    if not isinstance(model, keras.Layer):
-        raise CaptureError(
-            f"save_model takes a Keras model. Received: {model!r:.80}, a {type(model).__name__}"
-        )
-    description = describe.describe(model, include_optimizer=include_optimizer)
+    is_keras = framework_of(model) == "keras"
+    description = _described(model, include_optimizer) if is_keras else _Described(_bare_config(model))
     try:
-        captured = capture(model, input_signature=input_signature, opset=opset)
+        captured = capture_any(model, input_signature=input_signature, opset=opset)
     except CaptureError as error:
+        if not is_keras:
+            raise
         raise type(error)(
             f"{error}\nNothing was written. Without a graph, the model still saves with "
             "model.save('model.keras'), and its weights with model.save_weights('model.weights.h5')."
@@ -91,18 +91,12 @@ def save_model(
         "opset": captured.opset,
         "ir_version": captured.ir_version,
     }
-    optimizer = {}
-    if description.config["optimizer"] is not None:
-        optimizer = {
-            key: _OptimizerSource(v, compat.stored_dtype(v), tuple(int(dim) for dim in v.shape))
-            for key, v in paths.optimizer_variables(model).items()
-        }
     written = write_bundle(
         path,
         config=config,
         graph=captured.serialize,
         weights={record.key: record.source for record in records},
-        optimizer=optimizer or None,
+        optimizer=description.optimizer or None,
         overwrite=overwrite,
     )
     return ExportSummary(
@@ -115,3 +109,31 @@ def save_model(
         warnings=description.warnings,
         seconds=time.perf_counter() - started,
     )
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What goes into the config's ``model`` beside its layers, and the optimizer's variables."""
+
+    config: dict[str, Any]
+    optimizer: dict[str, _OptimizerSource] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def _described(model: Any, include_optimizer: bool) -> _Described:
+    from interop.capture.keras import compat, describe, paths
+
+    description = describe.describe(model, include_optimizer=include_optimizer)
+    optimizer = {}
+    if description.config["optimizer"] is not None:
+        optimizer = {
+            key: _OptimizerSource(v, compat.stored_dtype(v), tuple(int(dim) for dim in v.shape))
+            for key, v in paths.optimizer_variables(model).items()
+        }
+    return _Described(description.config, optimizer, description.warnings)
+
+
+def _bare_config(model: Any) -> dict[str, Any]:
+    """Of a model that has no layers of Keras."""
+    name = getattr(model, "__name__", type(model).__name__)
+    return {"name": str(name), "object": {}, "build": None, "compile": None, "optimizer": None}

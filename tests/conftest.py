@@ -6,6 +6,8 @@ runs beside each other (``tools/test_all.py``) do not take each other's cores, a
 
 import os
 
+import pytest
+
 os.environ.setdefault("KERAS_BACKEND", "jax")
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
@@ -16,3 +18,16 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of a framework's own models run with that framework's backend, once over the three runs."""
+    backend = os.environ["KERAS_BACKEND"]
+    elsewhere = [
+        item
+        for item in items
+        if (mark := item.get_closest_marker("framework")) is not None and backend not in mark.args
+    ]
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]

@@ -11,7 +11,13 @@ from interop.cli import output
 
 
 def convert(
-    src: Annotated[Path, typer.Argument(help="A .keras or .h5 model, or an artifact.")],
+    src: Annotated[
+        str,
+        typer.Argument(
+            help="A .keras or .h5 model, an artifact, a SavedModel directory, a .tflite file, or "
+            "package.module:function, which returns a model (and its input signature)."
+        ),
+    ],
     dst: Annotated[Path, typer.Argument(help="An artifact (.interop, or a directory), .onnx or .keras.")],
     opset: Annotated[int | None, typer.Option(help="ONNX opset, 17 to 23.", show_default="20")] = None,
     optimizer: Annotated[
@@ -40,6 +46,8 @@ def convert(
       interop convert model.interop model.onnx     # a plain ONNX graph; needs no Keras
       interop convert model.interop model.keras    # back to Keras
       interop convert model.interop model/         # unpack; needs no Keras
+      interop convert saved_model/ model.onnx      # TensorFlow
+      interop convert my.nets:resnet model.onnx    # whatever the function returns: PyTorch, JAX, Keras, ...
     """
     from interop.cli.arrays import read_arrays
     from interop.conversion import convert as run

@@ -36,3 +36,11 @@ def onnx_type_code(dtype: str) -> int:
     if dtype not in _CODES:
         raise ValueError(f"ONNX has no element type for dtype {dtype!r}")
     return _CODES[dtype]
+
+
+def dtype_name(code: int) -> str:
+    """The dtype name of a ``TensorProto.DataType`` code."""
+    found = next((name for name, known in _CODES.items() if known == code), None)
+    if found is None:
+        raise ValueError(f"element type {code} has no dtype name")
+    return found

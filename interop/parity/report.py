@@ -104,6 +104,11 @@ class ParityReport:
         return any(row.verdict == "vacuous" for row in self.rows)
 
     @property
+    def disagrees(self) -> bool:
+        """Whether some output differs; what proves nothing does not."""
+        return any(row.verdict == "fail" for row in self.rows)
+
+    @property
     def max_abs(self) -> float | None:
         """The largest absolute difference over all rows; None when nothing could be subtracted."""
         measured = [row.max_abs for row in self.rows if row.max_abs is not None]

@@ -21,6 +21,7 @@ from interop.artifact.bundle import open_bundle
 from interop.artifact.files import is_zip
 from interop.artifact.signature import Signature, Structure, TensorSpec, flatten, pack
 from interop.backend import choose_backend
+from interop.capture.dispatch import Runnable, runnable
 from interop.errors import ParityError
 from interop.parity.exposure import expose
 from interop.parity.keras_calls import recorded_calls, without_gradients
@@ -41,6 +42,10 @@ class Side(Protocol):
         """Float types it is known to compute in."""
 
     @property
+    def adopts(self) -> bool:
+        """Whether it is run by the signature of the other side."""
+
+    @property
     def signature(self) -> Signature | None:
         """The signature it carries, in the structure of the model's own calls; None if it carries none."""
 
@@ -58,6 +63,7 @@ class KerasSide:
     """Layer objects, run eagerly on the backend Keras uses."""
 
     signature: Signature | None = None
+    adopts = True
 
     def __init__(self, model: Any, label: str) -> None:
         self.label = label
@@ -104,9 +110,34 @@ class KerasSide:
         return records
 
 
+class ForeignSide:
+    """A model of a framework other than Keras."""
+
+    computed_in: frozenset[str] = frozenset()
+    adopts = True
+
+    def __init__(self, model: Runnable, signature: Signature | None = None) -> None:
+        """Take a model, with the signature it was captured with if it was."""
+        self.label = model.label
+        self.signature = signature
+        self._model = model
+
+    def derive_signature(self) -> Signature:
+        raise ParityError(
+            f"the inputs of {self.label} are not known. Compare with an artifact, which carries a signature"
+        )
+
+    def run(self, values: Sequence[Array], signature: Signature) -> list[Array]:
+        return self._model.run(signature.input_structure, values)
+
+    def layer_outputs(self, values: Sequence[Array], signature: Signature) -> dict[str, list[Array]]:
+        return {}
+
+
 class GraphSide:
     """A graph on ONNX Runtime."""
 
+    adopts = False
     computed_in: frozenset[str] = frozenset()
 
     def __init__(self, graph: GraphModel) -> None:
@@ -147,15 +178,19 @@ def open_side(model: Any) -> Side:
         ParityError: it is none of them.
         FileNotFoundError: nothing is at the path.
     """
+    if isinstance(model, KerasSide | ForeignSide | GraphSide):
+        return model
     if isinstance(model, GraphModel):
         return GraphSide(model)
+    if (other := runnable(model)) is not None:
+        return ForeignSide(other)
     if isinstance(model, str | os.PathLike):
         return _open_path(Path(model))
     if "keras" in sys.modules and isinstance(model, sys.modules["keras"].Model):
         return KerasSide(model, label=f"Keras model {model.name!r}")
     raise ParityError(
-        f"a {type(model).__name__} cannot be compared; expected a Keras model, a GraphModel, or the path of "
-        "an artifact, an .onnx file or a .keras file"
+        f"a {type(model).__name__} cannot be compared; expected a model of Keras, PyTorch, TensorFlow or "
+        "JAX, a GraphModel, or the path of an artifact, an .onnx file or a .keras file"
     )
 
 

@@ -22,7 +22,7 @@ from interop.parity.departure import first_departure
 from interop.parity.difference import VARIES_ABOVE, difference, relative_std
 from interop.parity.report import Departure, ParityReport, ParityRow, Verdict
 from interop.parity.samples import AMPLITUDES, Case, make_cases, make_inputs
-from interop.parity.sides import KerasSide, Side, open_side
+from interop.parity.sides import ForeignSide, KerasSide, Side, open_side
 from interop.parity.tolerance import Tolerance, tolerance_for
 
 Array = np.ndarray[Any, Any]
@@ -39,8 +39,8 @@ def verify(
 ) -> ParityReport:
     """Compare two models on the same inputs.
 
-    Each of the two may be a Keras model, a ``GraphModel``, or the path of an artifact (opened as a graph,
-    all digests checked), an ``.onnx`` file or a ``.keras`` file. Neither is changed.
+    Each of the two may be a Keras model, a model of another framework, a ``GraphModel``, or the path
+    of an artifact (opened as a graph, all digests checked), an ``.onnx`` file or a ``.keras`` file. Neither is changed.
 
     Args:
         reference: what is taken as right.
@@ -113,13 +113,15 @@ class _Comparison:
                 theirs = self._reference.observe_signature(inputs)
             else:
                 theirs = _derived(self._reference)
-            if not isinstance(self._candidate, KerasSide):
+            if not self._candidate.adopts:
                 return theirs, _derived(self._candidate)
             return theirs, theirs
         if ours is None:
-            ours = theirs if isinstance(self._reference, KerasSide) and theirs else _derived(self._reference)
+            ours = theirs if self._reference.adopts and theirs else None
+        if ours is None:
+            ours = _derived(self._candidate if isinstance(self._reference, ForeignSide) else self._reference)
         if theirs is None:
-            theirs = ours if isinstance(self._candidate, KerasSide) and self._reference.signature else None
+            theirs = ours if self._candidate.adopts and self._reference.signature else None
         return ours, theirs or _derived(self._candidate)
 
     def _inputs(

@@ -18,7 +18,9 @@ def inlined(model: Any) -> Any:
 
 def folded(model: Any) -> Any:
     """The flat model with everything that is computed from weights alone folded into new weights."""
+    from onnx_ir.passes import common
     from onnxscript import optimizer
 
     optimizer.fold_constants(model, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize)
+    common.RemoveUnusedNodesPass()(model)
     return model

@@ -1,0 +1,290 @@
+"""A JAX function or a Flax module becomes a graph, through ``jax2onnx``.
+
+Enters: a function of arrays; ``functools.partial(function, params)``, whose bound arrays are parameters; a bound
+Flax linen module (``module.bind(variables)``); a Flax nnx module. Leaves: a ``ForeignCapture`` whose initializers
+are named by the path of each parameter (``params/dense/kernel``).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from interop.artifact.signature import Structure, pack
+from interop.capture.foreign import ForeignCapture, NamedInput, Parameter, lift_inputs, quiet, structure_of
+from interop.capture.specs import legal_name, named_dims, structured
+from interop.errors import BackendError, CaptureError, UnsupportedOp
+from interop.graph.opsets import check_opset
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A pure function of parameters and inputs.
+
+    Attributes:
+        call: ``call(leaves, *args, **kwargs)`` with the parameters as flat leaves.
+        names: path of each leaf.
+        leaves: the parameters.
+        arguments: names of the inputs, as far as they are known.
+        trainable: whether a parameter is trained, by name.
+    """
+
+    call: Callable[..., Any]
+    names: list[str]
+    leaves: list[Any]
+    arguments: list[str]
+    trainable: Callable[[str], bool] = lambda name: True
+
+
+def capture(model: Any, *, input_signature: Any = None, opset: int | None = None) -> ForeignCapture:
+    """Capture a function or module.
+
+    Args:
+        model: what to capture; see the module's docstring for what counts as its parameters.
+        input_signature: example inputs, shapes or specs of the inputs that are not bound: a tuple or list of
+            positional arguments, a dict of arguments by name, or the only argument.
+        opset: ONNX opset, 17 to 23; default 20.
+
+    Raises:
+        CaptureError: there is no signature, or the exporter failed; its reason is in the message.
+        UnsupportedOp: a primitive has no ONNX form.
+        BackendError: jax2onnx is not installed; names the extra.
+    """
+    import jax
+    import onnx_ir as ir
+
+    opset = check_opset(opset)
+    try:
+        import jax2onnx
+    except ImportError as error:
+        raise BackendError(
+            "JAX functions are exported through jax2onnx, which is not installed: "
+            "pip install 'interop[jax-export]'"
+        ) from error
+    if input_signature is None:
+        raise CaptureError(
+            "a JAX function does not tell its inputs. Pass input_signature, such as input_signature=[(None, 32)]"
+        )
+    function = _function(model)
+    structure, inputs = _inputs(function, input_signature)
+    specs = [jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for leaf in function.leaves]
+    shapes: list[Any] = [
+        jax.ShapeDtypeStruct(_symbolic(inputs, i), np.dtype(spec.dtype)) for i, spec in enumerate(inputs)
+    ]
+    outputs: list[Any] = []
+
+    def flat(*arrays: Any) -> tuple[Any, ...]:
+        count = len(function.leaves)
+        nested = pack(structure, list(arrays[count:]))
+        result = function.call(list(arrays[:count]), *nested["args"], **nested["kwargs"])
+        tree, leaves, names = structure_of(_plain(result))
+        outputs[:] = [tree, names]
+        return tuple(leaves)
+
+    try:
+        with quiet():
+            made = jax2onnx.to_onnx(
+                flat,
+                inputs=[*specs, *shapes],
+                opset=opset,
+                return_mode="ir",
+                input_names=[*function.names, *(f"{spec.name}#given" for spec in inputs)],
+                enable_double_precision=any(spec.dtype in ("float64", "int64") for spec in inputs),
+            )
+    except Exception as error:
+        kind = UnsupportedOp if isinstance(error, NotImplementedError | KeyError) else CaptureError
+        text = f"{type(error).__name__}: {error}"
+        raise kind(f"jax2onnx cannot export the function. It says: {text:.600}") from error
+    if not isinstance(made, ir.Model):
+        made = ir.from_proto(made)
+    contents = {name: np.asarray(leaf) for name, leaf in zip(function.names, function.leaves, strict=True)}
+    lift_inputs(made, contents)
+    return ForeignCapture(
+        made,
+        source={"framework": "jax", "version": jax.__version__},
+        opset=opset,
+        inputs=inputs,
+        input_structure=_outward(structure),
+        output_names=outputs[1],
+        output_structure=outputs[0],
+        parameters=[
+            Parameter(name, functools.partial(np.asarray, array), function.trainable(name))
+            for name, array in contents.items()
+        ],
+    )
+
+
+def run(
+    model: Any, structure: Structure, arrays: Sequence[np.ndarray[Any, Any]]
+) -> list[np.ndarray[Any, Any]]:
+    """The function's outputs, flat, for inputs in the order of ``structure``."""
+    function = _function(model)
+    nested = pack(structure, list(arrays))
+    args, kwargs = _arguments(nested)
+    _, leaves, _ = structure_of(_plain(function.call(function.leaves, *args, **kwargs)))
+    return [np.asarray(leaf) for leaf in leaves]
+
+
+def _function(model: Any) -> _Function:
+    linen, nnx = sys.modules.get("flax.linen"), sys.modules.get("flax.nnx")
+    if linen is not None and isinstance(model, linen.Module):
+        return _linen(model)
+    if nnx is not None and isinstance(model, nnx.Module):
+        return _nnx(model, nnx)
+    if isinstance(model, functools.partial):
+        return _partial(model)
+    return _Function(
+        lambda leaves, *args, **kwargs: model(*args, **kwargs), [], [], _argument_names(model, 0)
+    )
+
+
+def _linen(module: Any) -> _Function:
+    if module.scope is None:
+        raise CaptureError(
+            f"{type(module).__name__} is a Flax module without variables. Pass module.bind(variables)"
+        )
+    unbound, variables = module.unbind()
+    names, leaves, rebuild = _flattened(variables)
+
+    def call(values: list[Any], *args: Any, **kwargs: Any) -> Any:
+        return unbound.apply(rebuild(values), *args, **kwargs)
+
+    arguments = _argument_names(unbound.__call__, 0)
+    return _Function(call, names, leaves, arguments, lambda name: name.startswith("params/"))
+
+
+def _nnx(module: Any, nnx: Any) -> _Function:
+    definition, state = nnx.split(module)
+    names, leaves, rebuild = _flattened(state)
+
+    def call(values: list[Any], *args: Any, **kwargs: Any) -> Any:
+        return nnx.merge(definition, rebuild(values))(*args, **kwargs)
+
+    trained = set(_flattened(nnx.state(module, nnx.Param))[0])
+    return _Function(call, names, leaves, _argument_names(module.__call__, 0), trained.__contains__)
+
+
+def _partial(bound: functools.partial[Any]) -> _Function:
+    names, leaves, rebuild = _flattened((bound.args, bound.keywords))
+    names = [name.split("/", 2)[-1] if name.count("/") > 1 else name.replace("/", "_") for name in names]
+
+    def call(values: list[Any], *args: Any, **kwargs: Any) -> Any:
+        given, keywords = rebuild(values)
+        return bound.func(*given, *args, **{**keywords, **kwargs})
+
+    return _Function(call, _unique(names), leaves, _argument_names(bound.func, len(bound.args)))
+
+
+def _flattened(tree: Any) -> tuple[list[str], list[Any], Callable[[list[Any]], Any]]:
+    """Paths and leaves of the arrays in a tree, and a function that puts others in their place.
+
+    What is no array (a flag, a size) stays as it is.
+    """
+    import jax
+
+    found, definition = jax.tree_util.tree_flatten_with_path(tree)
+    arrays = [i for i, (_, leaf) in enumerate(found) if isinstance(leaf, jax.Array | np.ndarray)]
+    names = [legal_name("/".join(_key(part) for part in found[i][0])) for i in arrays]
+
+    def rebuild(values: list[Any]) -> Any:
+        leaves = [leaf for _, leaf in found]
+        for i, value in zip(arrays, values, strict=True):
+            leaves[i] = value
+        return jax.tree_util.tree_unflatten(definition, leaves)
+
+    names = [name.removesuffix("/value") for name in names]
+    return _unique(names), [found[i][1] for i in arrays], rebuild
+
+
+def _key(part: Any) -> str:
+    for attribute in ("key", "name", "idx"):
+        if hasattr(part, attribute):
+            return str(getattr(part, attribute))
+    return str(part)
+
+
+def _unique(names: list[str]) -> list[str]:
+    made: list[str] = []
+    for index, name in enumerate(names):
+        made.append(f"{name}_{index}" if name in made else name)
+    return made
+
+
+def _argument_names(function: Any, skipped: int) -> list[str]:
+    try:
+        declared = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    positional = [p.name for p in declared if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY)]
+    return positional[skipped:]
+
+
+def _inputs(function: _Function, input_signature: Any) -> tuple[Structure, list[NamedInput]]:
+    """Structure ``{"args": [...], "kwargs": {...}}`` of the inputs, and each input."""
+    nested = structured(input_signature)
+    if isinstance(nested, Mapping) and set(nested) <= set(function.arguments):
+        tree: dict[str, Any] = {"args": [], "kwargs": dict(nested)}
+    else:
+        tree = {"args": list(nested) if isinstance(nested, list | tuple) else [nested], "kwargs": {}}
+    structure, leaves, keys = structure_of(tree)
+    flat = len(leaves) == len(tree["args"])
+    inputs: list[NamedInput] = []
+    for index, (leaf, key) in enumerate(zip(leaves, keys, strict=True)):
+        known = function.arguments[index] if flat and index < len(function.arguments) else f"input_{index}"
+        name = legal_name(leaf.name or key or known)
+        inputs.append(NamedInput(name, leaf.dtype or "float32", named_dims(name, leaf.shape)))
+    return structure, inputs
+
+
+def _symbolic(inputs: Sequence[NamedInput], index: int) -> tuple[Any, ...]:
+    """The shape of an input with jax's symbolic dimensions; those of all inputs share one scope."""
+    import jax
+
+    scope = _scope(tuple(inputs))
+    text = ", ".join(dim if isinstance(dim, str) else str(dim) for dim in inputs[index].shape)
+    return tuple(jax.export.symbolic_shape(f"({text},)" if text else "()", scope=scope))
+
+
+@functools.lru_cache(maxsize=1)
+def _scope(inputs: tuple[NamedInput, ...]) -> Any:
+    from jax import export
+
+    return export.SymbolicScope()
+
+
+def _outward(structure: Structure) -> Structure:
+    """The structure as a caller of the model sees it: positional arguments, unless all are by name."""
+    assert isinstance(structure, dict)
+    parts = structure["dict"]
+    if "dict" in parts.get("kwargs", {}) and parts["kwargs"]["dict"]:
+        return dict(parts["kwargs"])
+    arguments = parts["args"]["list"]
+    return arguments[0] if len(arguments) == 1 else {"tuple": arguments}
+
+
+def _arguments(nested: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(nested, dict):
+        return (), nested
+    return (nested if isinstance(nested, tuple) else (nested,)), {}
+
+
+def _plain(result: Any) -> Any:
+    """An output in plain containers: dataclasses and named tuples as JAX takes them apart."""
+    import jax
+
+    if isinstance(result, Mapping):
+        return {str(key): _plain(item) for key, item in result.items()}
+    if isinstance(result, list | tuple):
+        return (
+            type(result)(_plain(i) for i in result)
+            if type(result) in (list, tuple)
+            else tuple(map(_plain, result))
+        )
+    leaves = jax.tree_util.tree_leaves(result)
+    return result if len(leaves) == 1 and leaves[0] is result else tuple(leaves)

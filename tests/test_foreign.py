@@ -1,0 +1,266 @@
+"""Models of PyTorch, TensorFlow and JAX through the same door, checked against the framework itself."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import interop
+from interop.errors import CaptureError, InteropError, RebuildError, SpecializationError, UnsupportedOp
+
+SHAPES = ((2, 8, 9), (5, 11, 7))
+
+
+def images(size: int, last: bool) -> np.ndarray:
+    batch, height, width = SHAPES[size]
+    shape = (batch, height, width, 3) if last else (batch, 3, height, width)
+    return np.random.default_rng(size).standard_normal(shape).astype("float32")
+
+
+def torch_net() -> Any:
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+            self.norm = torch.nn.BatchNorm2d(8)
+            self.lstm = torch.nn.LSTM(8, 6, batch_first=True, bidirectional=True)
+            self.head = torch.nn.Linear(8, 5)
+            self.drop = torch.nn.Dropout(0.5)
+            self.register_buffer("scale", torch.linspace(0.5, 2, 5))
+
+        def forward(self, x: Any, offset: Any = None) -> Any:
+            hidden = torch.relu(self.norm(self.conv(x)))
+            sequence, _ = self.lstm(hidden.mean(3).transpose(1, 2))
+            logits = self.drop(self.head(hidden.mean((2, 3)))) * self.scale
+            return {"logits": logits if offset is None else logits + offset, "states": (sequence, hidden)}
+
+    return Net()
+
+
+def tensorflow_net() -> Any:
+    import tensorflow as tf
+
+    class Net(tf.Module):
+        def __init__(self) -> None:
+            super().__init__("net")
+            draw = tf.random.Generator.from_seed(0).normal
+            self.kernel = tf.Variable(draw((3, 3, 3, 8)), name="conv/kernel")
+            self.dense = tf.Variable(draw((8, 5)), name="dense/kernel")
+            self.scale = tf.Variable(2.0, name="scale", trainable=False)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, name="image")])
+        def __call__(self, image: Any) -> Any:
+            hidden = tf.nn.relu(tf.nn.conv2d(image, self.kernel, 2, "SAME"))
+            logits = tf.matmul(tf.reduce_mean(hidden, (1, 2)), self.dense) * self.scale
+            return {"logits": logits, "height": tf.shape(hidden)[1] + tf.zeros_like(logits[:, 0], tf.int32)}
+
+    return Net()
+
+
+def jax_function(params: Any, x: Any, y: Any) -> Any:
+    import jax.numpy as jnp
+
+    hidden = jnp.tanh(x @ params["dense"]["kernel"] + params["dense"]["bias"])
+    return {"hidden": hidden, "rest": (jnp.sort(x, axis=-1), y * 2)}
+
+
+def jax_params() -> Any:
+    import jax  # noqa: F401 -- as where a JAX function is defined
+
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.standard_normal((4, 3)), rng.standard_normal(3)
+    return {"dense": {"kernel": kernel.astype("float32"), "bias": bias.astype("float32")}}
+
+
+def linen_net() -> Any:
+    import jax
+    from flax import linen
+
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x: Any) -> Any:
+            x = linen.relu(linen.BatchNorm(use_running_average=True)(linen.Conv(8, (3, 3))(x)))
+            return linen.Dense(5)(x.mean((1, 2)))
+
+    net = Net()
+    return net.bind(net.init(jax.random.key(0), np.ones((1, 8, 9, 3), "float32")))
+
+
+def nnx_net() -> Any:
+    import jax
+    from flax import nnx
+
+    class Net(nnx.Module):
+        def __init__(self, rngs: Any) -> None:
+            self.first = nnx.Linear(4, 6, rngs=rngs)
+            self.norm = nnx.LayerNorm(6, rngs=rngs)
+            self.last = nnx.Linear(6, 2, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            return self.last(jax.nn.gelu(self.norm(self.first(x))))
+
+    return Net(nnx.Rngs(0))
+
+
+def keys(path: Path) -> list[str]:
+    return sorted(tensor.name for tensor in onnx.load(path).graph.initializer)
+
+
+@pytest.mark.framework("torch")
+def test_torch_module(tmp_path: Path) -> None:
+    net = torch_net()
+    assert net.training
+    summary = interop.export_onnx(net, tmp_path / "net.onnx", input_signature=[(None, 3, "height", "width")])
+    assert net.training
+    assert summary.opset == 20
+    graph = interop.load_graph(tmp_path / "net.onnx")
+    assert [(spec.name, spec.shape) for spec in graph.inputs] == [("x", ("batch", 3, "height", "width"))]
+    assert [spec.name for spec in graph.outputs] == ["logits", "output_1", "output_2"]
+    assert interop.verify(net, tmp_path / "net.onnx").passed
+    saved = interop.save_model(net, tmp_path / "net.interop", input_signature=(images(0, last=False),))
+    assert saved.parameters == sum(v.numel() for v in net.state_dict().values() if v.ndim) + 1
+    tensors = interop.load_tensors(tmp_path / "net.interop")
+    assert set(tensors) == set(net.state_dict())
+    np.testing.assert_array_equal(tensors["conv.weight"], net.conv.weight.detach().numpy())
+    net.eval()
+    for size in (0, 1):
+        x = images(size, last=False)[:, :, :8, :9] if size == 0 else np.repeat(images(0, last=False), 3, 0)
+        wanted = net(__import__("torch").as_tensor(x))
+        got = interop.load_graph(tmp_path / "net.interop")(x)
+        np.testing.assert_allclose(got["logits"], wanted["logits"].detach(), atol=1e-5)
+        np.testing.assert_allclose(got["states"][0], wanted["states"][0].detach(), atol=1e-5)
+    with pytest.raises(RebuildError, match="saved from torch"):
+        interop.load_model(tmp_path / "net.interop")
+
+
+@pytest.mark.framework("torch")
+def test_torch_arguments_by_name_and_programs(tmp_path: Path) -> None:
+    import torch
+
+    net = torch_net()
+    example = {"x": images(0, last=False), "offset": np.ones((2, 5), "float32")}
+    interop.export_onnx(net, tmp_path / "named.onnx", input_signature=example)
+    names = [spec.name for spec in interop.load_graph(tmp_path / "named.onnx").inputs]
+    assert names == ["x", "offset"]
+    batch = torch.export.Dim("batch")
+    x = torch.as_tensor(images(0, last=False))
+    with warnings.catch_warnings():  # torch's own, about its LSTM
+        warnings.simplefilter("ignore")
+        program = torch.export.export(net.eval(), (x,), dynamic_shapes=({0: batch},))
+    interop.export_onnx(program, tmp_path / "program.onnx", opset=18)
+    assert interop.verify(net, tmp_path / "program.onnx", sizes=None).passed
+
+
+@pytest.mark.framework("tensorflow")
+def test_tensorflow(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    net = tensorflow_net()
+    interop.export_onnx(net, tmp_path / "net.onnx")
+    assert interop.load_graph(tmp_path / "net.onnx").inputs[0].shape == ("batch", "image_1", "image_2", 3)
+    tf.saved_model.save(net, str(tmp_path / "saved"))
+    conversion = interop.convert(tmp_path / "saved", tmp_path / "saved.interop")
+    assert conversion.parity is not None
+    assert conversion.parity.vacuous, "the height is the same for the whole batch"
+    assert not conversion.parity.disagrees, str(conversion)
+    tensors = interop.load_tensors(tmp_path / "saved.interop")
+    assert set(tensors) == {"conv/kernel", "dense/kernel", "scale"}
+    np.testing.assert_array_equal(tensors["conv/kernel"], net.kernel.numpy())
+    graph = interop.load_graph(tmp_path / "saved.interop")
+    for size in (0, 1):
+        x = images(size, last=True)
+        got, wanted = graph(x), net(tf.constant(x))
+        np.testing.assert_allclose(got["logits"], wanted["logits"], atol=1e-4)
+        np.testing.assert_array_equal(got["height"], wanted["height"])
+    function = tf.function(lambda a, b: tf.matmul(a, b, transpose_b=True))
+    interop.export_onnx(function, tmp_path / "f.onnx", input_signature=[(None, 4), (None, 4)])
+    with pytest.raises(CaptureError, match="input_signature"):
+        interop.export_onnx(function, tmp_path / "f.onnx")
+
+
+@pytest.mark.framework("tensorflow")
+def test_tflite(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    tf.saved_model.save(tensorflow_net(), str(tmp_path / "saved"))
+    content = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved")).convert()
+    (tmp_path / "net.tflite").write_bytes(content)
+    assert interop.export_onnx(tmp_path / "net.tflite", tmp_path / "net.onnx").opset == 20
+
+
+@pytest.mark.framework("jax")
+def test_jax(tmp_path: Path) -> None:
+    bound = functools.partial(jax_function, jax_params())
+    interop.save_model(bound, tmp_path / "f.interop", input_signature=[(None, 4), ("batch", 2)])
+    assert set(interop.load_tensors(tmp_path / "f.interop")) == {"dense/kernel", "dense/bias"}
+    assert interop.verify(bound, tmp_path / "f.interop").passed
+    graph = interop.load_graph(tmp_path / "f.interop")
+    assert [spec.name for spec in graph.inputs] == ["x", "y"]
+    x, y = np.eye(4, dtype="float32"), np.ones((4, 2), "float32")
+    np.testing.assert_allclose(graph(x, y)["hidden"], bound(x, y)["hidden"], atol=1e-6)
+    with pytest.raises(CaptureError, match="input_signature"):
+        interop.export_onnx(bound, tmp_path / "f.onnx")
+
+
+@pytest.mark.framework("jax")
+def test_flax(tmp_path: Path) -> None:
+    interop.export_onnx(linen_net(), tmp_path / "linen.onnx", input_signature=[(None, None, None, 3)])
+    saved = interop.save_model(nnx_net(), tmp_path / "nnx.interop", input_signature=[(None, 4)])
+    assert saved.parameters == 4 * 6 + 6 + 6 + 6 + 6 * 2 + 2
+    assert "first/kernel" in interop.load_tensors(tmp_path / "nnx.interop")
+
+
+@pytest.mark.framework("torch")
+def test_torch_failures_carry_its_reason(tmp_path: Path) -> None:
+    import torch
+
+    class Fixed(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.reshape(2, 12) * 2 if x.shape[0] == 2 else x.sum() * int(x.shape[0])
+
+    path = tmp_path / "out.onnx"
+    with pytest.raises(SpecializationError, match="torch says"):
+        interop.export_onnx(Fixed(), path, input_signature=(np.ones((2, 3, 4), "float32"),))
+    with pytest.raises(CaptureError, match="Pass example inputs"):
+        interop.export_onnx(torch_net(), path)
+    with pytest.raises(CaptureError, match=r"expected a Keras model; a PyTorch module.*Received: 3"):
+        interop.export_onnx(3, path)
+    assert not path.exists()
+
+
+@pytest.mark.framework("tensorflow")
+def test_tensorflow_failures_carry_its_reason(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    function = tf.function(lambda a: tf.raw_ops.Betainc(a=a, b=a, x=a))
+    with pytest.raises(UnsupportedOp, match="Betainc"):
+        interop.export_onnx(function, tmp_path / "out.onnx", input_signature=[(None, 4)])
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.framework("torch")
+def test_factory_on_the_command_line(tmp_path: Path) -> None:
+    code = (
+        "import torch\n"
+        "def net():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh()), [(None, 4)]\n"
+    )
+    (tmp_path / "my_nets.py").write_text(code)
+    command = [sys.executable, "-m", "interop.cli.main", "convert", "my_nets:net", "net.onnx"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert keys(tmp_path / "net.onnx") == ["0.bias", "0.weight"]
+    with pytest.raises(InteropError, match="no_such_module:net was not found"):
+        interop.convert("no_such_module:net", tmp_path / "x.onnx")

@@ -51,6 +51,7 @@ def _pair(backend: str, name: str, rounds: int, seconds: float) -> Iterator[Row]
     )
     ours, theirs = found["ours"], found["theirs"]
     case, samples = f"{backend} {name}", dict(found)
+    extra = _extra_inputs(backend, name) if not measure.error(theirs) else ""
     if failed := measure.error(ours) or measure.error(theirs):
         side = "ours" if measure.error(ours) else "theirs"
         left, right = (_best(measure.series(s, "first")) for s in (ours, theirs))
@@ -76,13 +77,29 @@ def _pair(backend: str, name: str, rounds: int, seconds: float) -> Iterator[Row]
                 measure.series(ours, kind),
                 measure.series(theirs, kind),
                 target,
-                note=f"{len(ours)} rounds",
+                note=f"rounds: {len(ours)}{extra}",
                 samples=samples if kind == "first" else None,
             )
 
 
+def _extra_inputs(backend: str, name: str) -> str:
+    """What is wrong with a peer's export that nothing can run: it asks for inputs that the model does not have."""
+    sample = measure.child("export.py", "inputs", name, exported(backend, name, "theirs"), 0)
+    if "error" in sample:
+        return f"; theirs does not open: {sample['error']}"
+    unknown = ", ".join(sample["inputs"][1:])
+    return f"; theirs cannot run, it asks for {unknown} too" if unknown else ""
+
+
 def _best(values: list[float]) -> float | None:
     return min(values, default=None)
+
+
+def inputs(path: str) -> None:
+    """A child: the inputs that a graph asks for."""
+    import onnxruntime as ort
+
+    measure.report(inputs=[value.name for value in ort.InferenceSession(path).get_inputs()])
 
 
 def main(side: str, name: str, path: str, times: int) -> None:
@@ -105,8 +122,12 @@ def main(side: str, name: str, path: str, times: int) -> None:
             run()
         clocks.append(clock)
     values = {kind: clock.net_seconds for kind, clock in zip(("first", "second"), clocks, strict=False)}
+    values["cpu_seconds"] = clocks[0].cpu_seconds
     measure.report(**values, import_seconds=clocks[0].import_seconds, peak_mb=measure.peak_mb())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    if sys.argv[1] == "inputs":
+        inputs(sys.argv[3])
+    else:
+        main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))

@@ -65,7 +65,9 @@ def main(ours: str, theirs: str, batch: int, runs: int) -> None:
     sessions = {"ours": ort.InferenceSession(ours), "theirs": ort.InferenceSession(theirs)}
     feeds: dict[str, dict[str, Any]] = {}
     for side, session in sessions.items():
-        (spec,) = session.get_inputs()
+        spec, *others = session.get_inputs()
+        if others:  # tf2onnx leaves constants of EfficientNetB0's Normalization behind as inputs
+            raise ValueError(f"{side}: the graph also asks for {', '.join(other.name for other in others)}")
         shape = (batch, *spec.shape[1:])
         feeds[side] = {spec.name: np.random.default_rng(0).random(shape, dtype=np.float32)}
     for _ in range(WARM_UPS):

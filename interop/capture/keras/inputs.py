@@ -89,7 +89,7 @@ def _as_the_model_nests(model: Any, nested: Any) -> Any:
     alone = nested[0] if isinstance(nested, list) and len(nested) == 1 else nested
     own = compat.functional_structure(model)[0] if compat.is_functional(model) else None
     if isinstance(own, list | tuple) and len(own) == 1 and isinstance(alone, _Leaf):
-        return type(own)([alone])
+        return [alone] if isinstance(own, list) else (alone,)
     return alone
 
 

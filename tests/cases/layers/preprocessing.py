@@ -49,6 +49,7 @@ def _row(name: str, variant: str = "", inputs: Any = IMAGE, row: Any = None, **o
 
 DATA = np.random.default_rng(0).normal(2, 3, (50, 4)).astype("float32")
 TABLE = {"random": False}
+BINS = [-1.5, -1.2, -0.9, -0.6, -0.3, 0.0, 0.3, 0.5, 0.8, 1.1, 1.4, 1.7]
 # Integer results of a lookup, and strings, need no spread over the batch to prove something.
 STRINGS = {"direct": True, "varies": False}
 # Keras declares floats for encoded tokens, but its eager layers give the integers of their tables.
@@ -96,7 +97,7 @@ CASES = [
     _row("Discretization", "", (x("b", "t"),), {"varies": False}, bin_boundaries=[-1.0, 0.0, 0.5]),
     LayerCase("Discretization", _adapted(layers.Discretization, DATA, num_bins=4), (x("b", 4),), "adapted"),
     *[
-        _row("Discretization", mode, (x("b", "t"),), bin_boundaries=[-1.0, 0.0, 0.5], output_mode=mode)
+        _row("Discretization", mode, (x("b", "t"),), bin_boundaries=BINS, output_mode=mode)
         for mode in ("one_hot", "multi_hot", "count")
     ],
     _row("CategoryEncoding", "multi_hot", IDS, num_tokens=6),

@@ -57,12 +57,10 @@ def indices(e: Emit, layer: Any, x: Value) -> Value:
     return e.node("Where", unknown, bucket, found, dtype="int64", shape=x.shape)
 
 
-def encoded(e: Emit, layer: Any, found: Value) -> Value:
-    """Places as the layer's output: as they are, or one_hot, multi_hot, count or tf_idf."""
-    mode = layer.output_mode
-    if mode == "int":
-        return found
-    depth, dtype = compat.lookup_depth(layer), "float32"
+def categories(
+    e: Emit, found: Value, mode: str, depth: int, dtype: str, weights: Value | None = None
+) -> Value:
+    """Places from 0 to ``depth`` - 1 as one_hot, multi_hot or count; any other place is left out."""
     found = e.reshape(found, (1,)) if found.rank == 0 else found
     if mode == "one_hot" and found.rank > 1 and found.dims[-1] == 1:
         found = e.squeeze(found, [-1])
@@ -70,12 +68,22 @@ def encoded(e: Emit, layer: Any, found: Value) -> Value:
     ones = e.cast(hit, dtype)
     if mode == "one_hot":
         return ones
+    if weights is not None:
+        ones = e.binary("Mul", ones, e.unsqueeze(e.cast(weights, dtype), [weights.rank]))
     # Keras reduces axis 1 of whatever rank.
-    axis = 1 if found.rank > 1 else 0
-    reduced = e.reduce("ReduceMax" if mode == "multi_hot" else "ReduceSum", ones, [axis])
+    return e.reduce("ReduceMax" if mode == "multi_hot" else "ReduceSum", ones, [1 if found.rank > 1 else 0])
+
+
+def encoded(e: Emit, layer: Any, found: Value) -> Value:
+    """Places as the layer's output: as they are, or one_hot, multi_hot, count or tf_idf."""
+    mode = layer.output_mode
+    if mode == "int":
+        return found
+    depth, dtype = compat.lookup_depth(layer), "float32"
     if mode != "tf_idf":
-        return reduced
-    return e.binary("Mul", reduced, e.constant(compat.lookup_weights(layer), dtype))
+        return categories(e, found, mode, depth, dtype)
+    counts = categories(e, found, "count", depth, dtype)
+    return e.binary("Mul", counts, e.constant(compat.lookup_weights(layer), dtype))
 
 
 @layer_emitter("IntegerLookup", "StringLookup", since=13)
@@ -91,3 +99,26 @@ def hashing(e: Emit, layer: Any, inputs: Any) -> Value:
         f"layer {layer.name!r}: {type(layer).__name__} hashes with FarmHash or SipHash, and ONNX has no operator that "
         "hashes. Use IntegerLookup or StringLookup, or hash before the graph."
     )
+
+
+@layer_emitter("CategoryEncoding", since=13)
+def category_encoding(e: Emit, layer: Any, inputs: Value, count_weights: Any = None) -> Value:
+    """The layer's own code has a way of TensorFlow's that takes no traced tensors."""
+    places = e.cast(inputs, "int64")
+    e.bound(places, layer.num_tokens)
+    dtype = str(layer.compute_dtype)
+    weights = None if count_weights is None else e.tensor(count_weights, dtype)
+    return categories(e, places, layer.output_mode, layer.num_tokens, dtype, weights)
+
+
+@layer_emitter("Discretization", since=13)
+def discretization(e: Emit, layer: Any, inputs: Value) -> Any:
+    """Encoded bins; their numbers alone come out of the layer's own code."""
+    if layer.output_mode == "int" or layer.sparse:
+        return NotImplemented
+    edges = [float(edge) for edge in layer.bin_boundaries]
+    bounds = e.constant(np.asarray(edges), inputs.dtype if inputs.dtype.startswith("float") else "float32")
+    below = e.binary("Less", e.unsqueeze(e.cast(inputs, bounds.dtype), [inputs.rank]), bounds, dtype="bool")
+    passed = e.cast(e.unary("Not", below), "int32")  # not GreaterOrEqual: NaN is in the last bin
+    places = e.cast(e.reduce("ReduceSum", passed, [-1]), "int64")
+    return categories(e, places, layer.output_mode, len(edges) + 1, str(layer.compute_dtype))

@@ -160,8 +160,9 @@ def text_vectorization(e: Emit, layer: Any, inputs: Value) -> Value:
                 f"layer {layer.name!r} makes n-grams without splitting; pass split='whitespace'"
             )
         found = indices(e, vocabulary, x)
-        fits = vocabulary.output_mode != "int" or length is None
-        return encoded(e, vocabulary, found) if fits else _fitted(e, found, length)
+        if vocabulary.output_mode == "int" and length is not None:
+            return _fitted(e, found, length)
+        return encoded(e, vocabulary, found)
     if split != "whitespace" or vocabulary.sparse or compat.is_ragged(layer):
         raise UnsupportedOp(
             f"layer {layer.name!r}: TextVectorization exports with split='whitespace' or None, and dense outputs. ONNX "

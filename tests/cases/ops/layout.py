@@ -132,7 +132,7 @@ CASES = [
     OpCase("tile", lambda a: ops.tile(a[:, :1], (1, ops.shape(a)[1], 1)), variant="dynamic"),
     OpCase("repeat", lambda a: ops.repeat(a, 3, axis=1)),
     OpCase("repeat", lambda a: ops.repeat(a, 2), variant="flat"),
-    OpCase("repeat", lambda a: ops.repeat(a, [0, 2, 1, 3], axis=-1), variant="list"),
+    OpCase("repeat", lambda a: ops.repeat(a, np.array([0, 2, 1, 3]), axis=-1), variant="array"),
     OpCase("repeat", lambda a: ops.repeat(a, ops.shape(a)[1], axis=0), variant="dynamic"),
     # TensorFlow's eager repeat refuses nothing; Keras' own shape rule takes no tensor, ours does.
     OpCase(

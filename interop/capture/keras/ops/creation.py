@@ -112,17 +112,11 @@ def _column(e: Emit, count: Any) -> Value:
 
 
 def _arange_spec(operation: Any, start: Any, stop: Any = None, step: Any = None) -> Any:
-    begin, end, stride = _range(start, stop, step)
     dtype = operation.dtype
     if dtype is None:
-        dtype = compat.result_type(*(getattr(v, "dtype", _number(v)) for v in (begin, end, stride)))
-    if any(hasattr(v, "dtype") for v in (begin, end, stride)):
-        return compat.tensor_spec((None,), dtype)
-    if isinstance(stride, int) and isinstance(begin, int) and isinstance(end, int):
-        count = end - begin if stride == 1 else -((begin - end) // stride)
-    else:
-        count = int(np.ceil((end - begin) / stride))
-    return compat.tensor_spec((count,), dtype)
+        kinds = (getattr(v, "dtype", _number(v)) for v in _range(start, stop, step))
+        dtype = compat.result_type(*kinds)
+    return compat.tensor_spec((None,), dtype)
 
 
 def _number(value: Any) -> type:
@@ -136,14 +130,19 @@ def _range(start: Any, stop: Any, step: Any) -> tuple[Any, Any, Any]:
 
 @op("Arange", since=11, spec=_arange_spec)
 def arange(e: Emit, start: Any, stop: Any = None, step: Any = None) -> Value:
-    begin, end, stride = _range(start, stop, step)
+    parts = begin, end, stride = _range(start, stop, step)
     dtype = e.spec.dtype
-    parts = (begin, end, stride)
     if not any(is_symbolic(v) or isinstance(v, Value) for v in parts):
         return e.constant(np.arange(begin, end, stride), dtype)
-    kind = dtype if dtype in ("int32", "int64", "float32", "float64") else "float32"
+    exact = any(isinstance(v, float) or getattr(v, "dtype", "int").startswith("float") for v in parts)
+    kind = dtype if dtype in ("int32", "int64", "float32", "float64") else "float32" if exact else "int64"
     limits = [e.reshape(e.tensor(v, kind), ()) for v in parts]
-    return e.cast(e.node("Range", *limits, dtype=kind, shape=e.spec.shape), dtype)
+    count: Any
+    if all(isinstance(v, int) for v in parts):
+        count = end - begin if stride == 1 else -((begin - end) // stride)
+        return e.cast(e.node("Range", *limits, dtype=kind, shape=(count,)), dtype)
+    cause = next((v for v in parts if isinstance(v, Value)), limits[1])
+    return e.cast(e.witness(e.node("Range", *limits, dtype=kind, shape=(e.unknown("count", cause),))), dtype)
 
 
 @op("ZerosLike", "EmptyLike", since=13)

@@ -197,6 +197,22 @@ def _parse(subscripts: str, ranks: list[int]) -> tuple[list[str], str]:
     return full, spelt + once
 
 
+def _without_ones(e: Emit, values: list[Value], terms: list[str]) -> tuple[list[Value], list[str]]:
+    """Axes of size 1 that NumPy broadcasts taken out: ONNX's Einsum wants equal sizes."""
+    wide = {
+        letter
+        for term, x in zip(terms, values, strict=True)
+        for letter, dim in zip(term, x.dims, strict=True)
+        if is_symbolic(dim) or dim != 1
+    }
+    squeezed, left = [], []
+    for term, x in zip(terms, values, strict=True):
+        gone = [i for i, dim in enumerate(x.dims) if term[i] in wide and not is_symbolic(dim) and dim == 1]
+        squeezed.append(e.squeeze(x, gone))
+        left.append("".join(letter for i, letter in enumerate(term) if i not in gone))
+    return squeezed, left
+
+
 def _einsum_spec(operation: Any, *args: Any, **kwargs: Any) -> Any:
     terms, output = _parse(operation.subscripts, [len(x.shape) for x in args])
     sizes: dict[str, Any] = {}
@@ -215,6 +231,7 @@ def einsum(e: Emit, *args: Any, subscripts: str) -> Value:
     values = [e.tensor(x, e.spec.dtype) for x in args]
     values = [e.widened(x, "float32", "float16", "bfloat16", "float64", "int32", "int64") for x in values]
     operation_terms, output = _parse(subscripts, [x.rank for x in values])
+    values, operation_terms = _without_ones(e, values, operation_terms)
     if len(values) == 2:
         left, right = operation_terms
         shared = [letter for letter in right if letter in left and letter not in output]

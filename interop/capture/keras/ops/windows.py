@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit
 from interop.capture.keras.ops.creation import counting
 from interop.capture.keras.ops.special import i0
@@ -70,6 +71,7 @@ def bartlett(e: Emit, x: Any) -> Value:
 @function("kaiser", since=16)
 def kaiser(e: Emit, x: Any, beta: Any) -> Value:
     """I0(beta sqrt(1 - r^2)) / I0(beta), r from -1 to 1."""
+    e.spec = compat.tensor_spec((None,), "float32")
     place = e.cast(counting(e, x), "float32")
     scaled = e.binary("Div", e.binary("Mul", place, e.like(2, place)), _gaps(e, x))
     ratio = e.binary("Sub", scaled, e.like(1, place))

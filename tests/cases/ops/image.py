@@ -164,4 +164,80 @@ SHIFTED = [
     ),
 ]
 
-CASES = [*COLOURS, *BORDERS, *FILTERS, *RESIZE, *SHIFTED]
+MODES = ("constant", "nearest", "wrap", "mirror", "reflect")
+# Halves are avoided: backends round them differently where they shift by float errors.
+POINTS = x(2, "n", "t", low=-30.0, high=40.0)
+MAPPED = [
+    row(
+        "map_coordinates",
+        f"{mode}_{order}",
+        (unit("h", "w"), POINTS),
+        order,
+        fill_mode=mode,
+        fill_value=0.3,
+        # TensorFlow's own mirror reads beyond the end.
+        case={"backends": ("jax", "torch")} if mode == "mirror" else None,
+    )
+    for mode in MODES
+    for order in (0, 1)
+] + [
+    row("map_coordinates", "3d", (unit("h", "w", 3), x(3, "n", low=-1.0, high=12.0)), 1, fill_mode="nearest"),
+    row("map_coordinates", "bytes", (pixels("h", "w"), POINTS), 1, fill_mode="wrap"),
+    row(
+        "map_coordinates",
+        "cells",
+        (unit("h", "w"), x(2, "n", "t", dtype="int32", low=-3, high=20)),
+        0,
+        fill_mode="constant",
+        fill_value=7,
+    ),
+]
+TURN = np.float32([[0.8, -0.53, 2.1, 0.47, 0.9, -3.3, 0, 0]])
+
+
+def turned(images: Any, **options: Any) -> Any:
+    """Images under one affine map each: the same for all, and shifted by the row of the batch."""
+    batch = ops.shape(images)[0]
+    shift = ops.cast(ops.arange(batch), "float32")[:, None] * np.float32([[0, 0, 1.3, 0, 0, 0.7, 0, 0]])
+    return ops.image.affine_transform(images, shift + TURN, **options)
+
+
+WARPED = [
+    OpCase(
+        "affine_transform",
+        lambda a, mode=mode, kind=kind: turned(a, fill_mode=mode, interpolation=kind, fill_value=0.25),
+        (LAST,),
+        f"{mode}_{kind}",
+        # TensorFlow has no mirror.
+        backends=("jax", "torch") if mode == "mirror" else ("jax", "tensorflow", "torch"),
+    )
+    for mode in MODES
+    for kind in ("nearest", "bilinear")
+] + [
+    OpCase("affine_transform", lambda a: turned(a, **CF), (FIRST,), "first"),
+    row("affine_transform", "one", (ONE, x(8, make=lambda rng, shape: TURN[0]))),
+]
+
+CORNERS = np.float32([[1, 2], [8, 1], [2, 9], [9, 10]])
+
+
+def corners(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    """Four corners of a box, each a little off."""
+    return CORNERS + rng.uniform(-0.9, 0.9, shape)
+
+
+PERSPECTIVES = [
+    row(
+        "perspective_transform",
+        kind,
+        (LAST, x("b", 4, 2, make=corners), x("b", 4, 2, make=corners)),
+        interpolation=kind,
+        fill_value=0.25,
+    )
+    for kind in ("nearest", "bilinear")
+] + [
+    row("perspective_transform", "first", (FIRST, *[x("b", 4, 2, make=corners)] * 2), **CF),
+    row("perspective_transform", "one", (ONE, *[x(4, 2, make=corners)] * 2)),
+]
+
+CASES = [*COLOURS, *BORDERS, *FILTERS, *RESIZE, *SHIFTED, *MAPPED, *WARPED, *PERSPECTIVES]

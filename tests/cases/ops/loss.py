@@ -10,6 +10,9 @@ from keras import ops
 UNIT: dict[str, Any] = {"low": 0.0, "high": 1.0}
 TARGET, OUTPUT, LOGITS = x("b", "t", 5, **UNIT), x("b", "t", 5, **UNIT), x("b", "t", 5, high=9.0)
 CLASSES = x("b", "t", dtype="int32", low=0, high=4)
+LABELS = x("b", 3, dtype="int32", low=1, high=2)
+STEPS, COUNTS = x("b", dtype="int32", low=5, high=6), x("b", dtype="int32", low=1, high=3)
+
 # Few classes, so that labels repeat.
 SCORES, LENGTHS = x("b", "t", 3), x("b", dtype="int32", low=1, high=6)
 
@@ -53,6 +56,13 @@ CASES = [
         "axis",
         # jax and TensorFlow take the last axis only.
         backends=("torch",),
+    ),
+    OpCase("ctc_loss", ops.ctc_loss, (LABELS, x("b", "t", 4), COUNTS, STEPS)),
+    OpCase(
+        "ctc_loss",
+        lambda y, a, n, m: ops.ctc_loss(y, a * 20, n, m, mask_index=3),
+        (LABELS, x("b", "t", 4), COUNTS, STEPS),
+        "far_apart",
     ),
     OpCase("ctc_decode", ops.ctc_decode, (SCORES, LENGTHS)),
     OpCase("ctc_decode", lambda a, n: ops.ctc_decode(a, n, mask_index=None), (SCORES, LENGTHS), "last"),

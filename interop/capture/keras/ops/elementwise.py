@@ -467,8 +467,11 @@ def saturate_cast(e: Emit, x: Value, *, dtype: str) -> Value:
     for place, limit in enumerate((low, high)):
         if abs(float(bounds[place])) > abs(limit):
             bounds[place] = np.nextafter(bounds[place], kind.type(0))
-    clipped = e.node("Clip", x, *(e.constant(bound) for bound in bounds), shape=x.shape)
-    return cast(e, clipped, dtype=dtype)
+    result = cast(e, e.node("Clip", x, *map(e.constant, bounds), shape=x.shape), dtype=dtype)
+    if float(bounds[1]) == high or is_float(dtype):
+        return result
+    beyond = e.binary("Greater", x, e.constant(bounds[1]), dtype="bool")
+    return choose(e, beyond, e.scalar(high, dtype), result)
 
 
 @op("ConvertToTensor", since=13)

@@ -71,17 +71,131 @@ for name in OPTIMIZERS:
 
 @pytest.fixture(scope="module")
 def saved_elsewhere(tmp_path_factory) -> Path:
-    """Each model after three epochs, and its next two losses, from another backend's process."""
+    """Each model after three epochs, and its next two losses, from a process of each other backend."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    here = keras.backend.backend()
-    other = {"jax": "torch", "torch": "tensorflow", "tensorflow": "jax"}[here]
-    env = {**os.environ, "KERAS_BACKEND": other, "PYTHONPATH": str(Path(__file__).parent)}
-    subprocess.run([sys.executable, "-c", _SAVE, str(folder)], check=True, env=env, capture_output=True)
+    running = {}
+    for other in OTHERS:
+        (folder / other).mkdir()
+        path = f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parent.parent}"
+        env = {**os.environ, "KERAS_BACKEND": other, "PYTHONPATH": path}
+        command = [sys.executable, "-c", _SAVE, str(folder / other)]
+        running[other] = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    for other, process in running.items():
+        errors = process.communicate()[1].decode()
+        assert process.returncode == 0, f"{other}: {errors[-2000:]}"
     return folder
 
 
+OTHERS = [name for name in ("jax", "tensorflow", "torch") if name != keras.backend.backend()]
+
+
+@pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_loss_curve_goes_on_from_another_backend(name, saved_elsewhere):
-    resumed = interop.load_model(saved_elsewhere / f"{name}.interop")
-    expected = np.load(saved_elsewhere / f"{name}.npy")
+def test_the_loss_curve_goes_on_from_another_backend(name, other, saved_elsewhere):
+    resumed = interop.load_model(saved_elsewhere / other / f"{name}.interop")
+    expected = np.load(saved_elsewhere / other / f"{name}.npy")
     np.testing.assert_allclose(epochs(resumed, 2), expected, rtol=2e-4, atol=1e-6)
+
+
+def continues(part: keras.Model, whole: list[float], path: Path, **objects: object) -> keras.Model:
+    """Train three epochs, save, load, train two more: the curve is that of five; returns the loaded model."""
+    assert epochs(part, 3) == whole[:3]
+    interop.save_model(part, path)
+    resumed = interop.load_model(path, custom_objects=objects)
+    assert epochs(resumed, 2) == whole[3:]
+    return resumed
+
+
+SPECIAL = {
+    "gradient accumulation": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
+    "clipped": lambda: keras.optimizers.Adam(0.01, global_clipnorm=0.1),
+    "scaled loss": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.05, momentum=0.9), initial_scale=256.0, dynamic_growth_steps=4
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_optimizers_go_on(name, tmp_path):
+    whole = epochs(model(SPECIAL[name]()), 5)
+    resumed = continues(model(SPECIAL[name]()), whole, tmp_path / "part")
+    if name == "scaled loss":
+        scaled = resumed.optimizer
+        assert (
+            float(keras.ops.convert_to_numpy(scaled.dynamic_scale)) == 256.0 * 2**3
+        )  # 15 steps, doubled each 4
+        assert int(scaled.inner_optimizer.iterations) == 15
+
+
+def test_averaged_weights_are_kept(tmp_path):
+    """Every slot is compared, not the curve: Keras puts the averages into the model at the end of each fit."""
+    part = model(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9))
+    epochs(part, 1)
+    interop.save_model(part, tmp_path / "m")
+    resumed = interop.load_model(tmp_path / "m")
+    assert any("average" in variable.path for variable in resumed.optimizer.variables)
+    for mine, theirs in zip(resumed.optimizer.variables, part.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(theirs))
+    assert np.isfinite(epochs(resumed, 1)).all()
+
+
+def test_mixed_precision_goes_on(tmp_path):
+    """The policy of each layer, float32 variables, and the loss scale that compile chose."""
+
+    def mixed() -> keras.Model:
+        keras.utils.set_random_seed(3)
+        stack = [keras.Input((5,)), keras.layers.Dense(6, "tanh", dtype="mixed_float16", name="half")]
+        made = keras.Sequential([*stack, keras.layers.Dense(1, dtype="float32")])
+        made.compile(
+            keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01), initial_scale=128.0), "mse"
+        )
+        return made
+
+    resumed = continues(mixed(), epochs(mixed(), 5), tmp_path / "m")
+    half = resumed.get_layer("half")
+    assert (half.compute_dtype, half.variable_dtype) == ("float16", "float32")
+
+
+def test_a_rate_assigned_after_compile_stays(tmp_path):
+    def slowed() -> keras.Model:
+        made = model(keras.optimizers.Adam(0.01))
+        made.optimizer.learning_rate = 0.002
+        return made
+
+    resumed = continues(slowed(), epochs(slowed(), 5), tmp_path / "m")
+    assert float(keras.ops.convert_to_numpy(resumed.optimizer.learning_rate)) == pytest.approx(0.002)
+
+
+def test_flags_changed_after_compile_stay(tmp_path):
+    """The optimizer has slots for what was trainable when it was built; the flags are those of now."""
+    part = model(keras.optimizers.Adam(0.01))
+    epochs(part, 1)
+    part.get_layer("first").trainable = False
+    interop.save_model(part, tmp_path / "m")
+    resumed = interop.load_model(tmp_path / "m")
+    assert not resumed.get_layer("first").trainable
+    assert resumed.get_layer("out").trainable
+    for mine, theirs in zip(resumed.optimizer.variables, part.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(theirs))
+
+
+@keras.saving.register_keras_serializable(package="resume")
+class Tracking(keras.Model):
+    """Keeps a running mean of its own."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(1, name="dense")
+        self.seen = keras.metrics.Mean(name="seen")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_a_metric_that_is_an_attribute_keeps_its_state(tmp_path):
+    tracked = Tracking(name="tracking")
+    tracked(X[:2])
+    tracked.seen.update_state([2.0, 4.0])
+    interop.save_model(tracked, tmp_path / "m")
+    again = interop.load_model(tmp_path / "m")
+    assert float(again.seen.result()) == 3.0

@@ -43,6 +43,41 @@ def test_twice_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "a.interop").read_bytes() == (tmp_path / "b.interop").read_bytes()
 
 
+SAVE = """
+import sys
+from test_saving import compiled
+import interop
+model = compiled()
+model.optimizer.build(model.trainable_variables)
+for form in ("m", "m.interop"):
+    interop.save_model(model, f"{sys.argv[1]}/{form}")
+"""
+
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    """Each with its own order of hashes, from another folder, and at another time."""
+    running = []
+    for seed in ("1", "2"):
+        (tmp_path / seed).mkdir()
+        env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", SAVE, str(tmp_path / seed)]
+        running.append(subprocess.Popen(command, env=env, cwd=tmp_path / seed, stderr=subprocess.PIPE))
+    for process in running:
+        assert process.communicate()[1] is not None
+        assert process.returncode == 0
+    a, b = (tmp_path / seed for seed in ("1", "2"))
+    assert (a / "m.interop").read_bytes() == (b / "m.interop").read_bytes()
+    assert contents(a / "m") == contents(b / "m")
+    assert "optimizer.safetensors" in contents(a / "m")
+
+
+def test_what_is_no_model(tmp_path):
+    for wrong in ("model.keras", None, keras.layers.Dense, [compiled()]):
+        with pytest.raises(CaptureError, match="a Keras model"):
+            interop.save_model(wrong, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_process_describes_the_same():
     code = "from test_saving import *; sys.stdout.write(canonical(describe(compiled()).config))"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

@@ -151,9 +151,9 @@ def sampled(do: Terms, size: Any, samples: Term, kernel: Callable[[Terms, Term],
     return do("Where", known, do("Div", weights, do("Where", known, total, np.float32(1))), np.float32(0))
 
 
-def _shares(do: Terms, size: Any, count: int, step: Term) -> Term:
+def _shares(do: Terms, size: Any, count: Any, step: Term) -> Term:
     """Weights (size, count) by how much of a cell lies in each stretch of ``step``."""
-    start = do("Mul", np.arange(count, dtype=np.float32), step)
+    start = do("Mul", do.count(count), step)
     cell = do.column(do.count(size))
     reach = do("Min", do("Add", start, step), do("Add", cell, 1.0))
     overlap = do("Sub", reach, do("Max", start, cell))
@@ -164,12 +164,12 @@ def _repeats_edge(interpolation: str, antialias: bool) -> bool:
     return interpolation == "bicubic" and not antialias and keras.config.backend() == "torch"
 
 
-def _matrix(e: Emit, size: Any, count: int, interpolation: str, antialias: bool, dtype: str) -> Value:
+def _matrix(e: Emit, size: Any, count: Any, interpolation: str, antialias: bool, dtype: str) -> Value:
     do = Terms(e)
-    step = do("Div", do.size(size), np.float32(count))
+    step = do("Div", do.size(size), do.size(count))
     if interpolation == "area":
         return do.value(_shares(do, size, count, step), dtype)
-    samples = do("Sub", do("Mul", np.arange(count, dtype=np.float32) + np.float32(0.5), step), 0.5)
+    samples = do("Sub", do("Mul", do("Add", do.count(count), np.float32(0.5)), step), 0.5)
     width = do("Max", step, 1.0) if antialias else np.float32(1)
     if _repeats_edge(interpolation, antialias):
         border = e.scalar(2 * _BEYOND, "int64")

@@ -56,15 +56,21 @@ def transformer(layers: int, width: int = 16) -> Any:
 
 @contextmanager
 def _drawn_by_numpy() -> Iterator[None]:
-    """Kernels are drawn by NumPy, with variance 2 / fan-in; seeded anew for each model."""
+    """Kernels are drawn by NumPy, seeded anew for each model.
+
+    Their variance is 2 / fan-in: a signal that dies out would be slow, as very small numbers are.
+    """
     import keras
     import numpy as np
 
     rng = np.random.default_rng(0)
 
     def draw(self: Any, shape: Any, dtype: Any = None) -> Any:
-        values = rng.standard_normal(shape, dtype=np.float32)
-        return keras.ops.convert_to_tensor(values * (2 / np.prod(shape[:-1])) ** 0.5, dtype)
+        fan_in = np.prod(
+            shape[:-2] if shape[-1] == 1 else shape[:-1]
+        )  # (height, width, channels, 1): depthwise
+        values = rng.standard_normal(shape, dtype=np.float32) * (2 / fan_in) ** 0.5
+        return keras.ops.convert_to_tensor(values, dtype)
 
     kind = keras.initializers.VarianceScaling
     original = kind.__call__

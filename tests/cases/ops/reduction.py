@@ -179,6 +179,36 @@ CASES = [
     OpCase("nancumsum", lambda a: ops.nancumsum(a, axis=1), (HOLES,)),
     OpCase("nancumsum", ops.nancumsum, (HOLES,), variant="flat"),
     OpCase("nancumsum", lambda a: ops.nancumsum(a, axis=-1), (x("b", "t", dtype="int32"),), variant="int32"),
+    *[
+        OpCase(
+            name,
+            lambda a, name=name, axis=axis: getattr(ops, name)(a, axis=axis),
+            (inputs,),
+            variant=str(axis),
+            holds=("Scan",),
+        )
+        for name, inputs in (("cumprod", x("b", "t", 4)), ("nancumprod", HOLES))
+        for axis in (None, 0, 1, -1)
+    ],
+    OpCase("cumprod", ops.cumprod, (x("t"),), variant="line"),
+    OpCase(
+        "cumprod",
+        lambda a: ops.cumprod(a, axis=1),
+        (x("b", "t", dtype="int32", low=-3, high=3),),
+        variant="int32",
+    ),
+    OpCase(
+        "cumprod",
+        lambda a: ops.cumprod(a, axis=1, dtype="float32"),
+        (x("b", "t", dtype="int32", low=1, high=3),),
+        variant="dtype",
+    ),
+    OpCase(
+        "nancumprod",
+        lambda a: ops.nancumprod(a, axis=1),
+        (x("b", "t", dtype="int32", low=1, high=3),),
+        variant="int32",
+    ),
     OpCase("top_k", lambda a: ops.top_k(a, 2), dtypes=("float32", "int32")),
     OpCase(
         "top_k",

@@ -85,6 +85,19 @@ CASES = [
         variant="step",
         backends=("jax",),
     ),
+    *[
+        OpCase(name, getattr(ops, name), inputs, variant=variant)
+        for name in ("gcd", "lcm")
+        for variant, inputs in (
+            ("", _NEGATIVE),
+            (
+                "large",
+                (x("b", "t", dtype="int32", low=1, high=40000), x("t", dtype="int32", low=1, high=40000)),
+            ),
+            ("zeros", (among(0, 12, -18, dtype="int32"), among(0, 8, shape=("t",), dtype="int32"))),
+            ("uint8", (x("b", "t", dtype="uint8", low=0, high=12), x("b", 1, dtype="uint8", low=1, high=12))),
+        )
+    ],
     *[OpCase(name, getattr(ops, name), _INTEGERS) for name in _BITS.split()],
     *[OpCase(name, getattr(ops, name), _BYTES, variant="uint8") for name in _BITS.split()],
     # TensorFlow has no bits of booleans.

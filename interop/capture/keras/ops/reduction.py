@@ -16,6 +16,7 @@ from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit, axis_list, element_count
 from interop.capture.keras.ops.elementwise import choose, floating, is_float, isnan
 from interop.capture.keras.registry import op
+from interop.capture.keras.subgraphs import scan
 from interop.errors import UnsupportedOp
 from interop.graph.record import Value
 
@@ -289,6 +290,24 @@ def cumsum(e: Emit, x: Value, *, axis: int | None) -> Value:
 @op("Nancumsum", since=16)
 def nancumsum(e: Emit, x: Value, *, axis: int | None) -> Value:
     return cumsum(e, _without_nan(e, x, 0), axis=axis)
+
+
+@op("Cumprod", since=14)
+def cumprod(e: Emit, x: Value, *, axis: int | None) -> Value:
+    """A Scan, as ONNX has no cumulative product before opset 26."""
+    x, place = _cumulated(e, x, axis)
+    rest = (*x.dims[:place], *x.dims[place + 1 :])
+
+    def step(before: list[Value], given: list[Value]) -> tuple[list[Value], list[Value]]:
+        product = e.binary("Mul", before[0], given[0])
+        return [product], [product]
+
+    return scan(e, step, [e.expand(e.like(1, x), rest)], [x], axis=place)[1][0]
+
+
+@op("Nancumprod", since=16)
+def nancumprod(e: Emit, x: Value, *, axis: int | None) -> Value:
+    return cumprod(e, _without_nan(e, x, 1), axis=axis)
 
 
 @op("TopK", since=11)

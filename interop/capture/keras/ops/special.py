@@ -17,6 +17,8 @@ import numpy as np
 from interop.capture.keras.emit import Emit, numpy_dtype
 from interop.capture.keras.ops.elementwise import choose, floating, is_float, isnan, operands
 from interop.capture.keras.registry import op
+from interop.capture.keras.shapes import broadcast_shapes
+from interop.capture.keras.subgraphs import loop
 from interop.errors import UnsupportedOp
 from interop.graph.record import Value
 
@@ -229,6 +231,36 @@ def arctan2(e: Emit, x1: Any, x2: Any) -> Value:
     right = e.unary("Atan", choose(e, diagonal, signs, e.binary("Div", y, x)))
     turn = choose(e, signbit_of(e, y), e.like(-math.pi, y), e.like(math.pi, y))
     return choose(e, signbit_of(e, x), e.binary("Add", right, turn), right)
+
+
+def _divisor(e: Emit, x1: Any, x2: Any) -> tuple[Value, Value, Value]:
+    """The sides without their signs and of one shape, and their greatest common divisor, by Euclid's loop."""
+    a, b = (e.widened(x, "int32", "int64") for x in operands(e, x1, x2, e.spec.dtype))
+    dims = tuple(broadcast_shapes(a.dims, b.dims))
+    a, b = (e.expand(e.unary("Abs", x), dims) for x in (a, b))
+    zero, one = e.like(0, a), e.like(1, a)
+
+    def left(remainder: Value) -> Value:
+        return e.binary("Greater", e.reduce("ReduceMax", remainder, None), zero, dtype="bool")
+
+    def step(number: Value, sides: list[Value]) -> tuple[Value, list[Value], list[Value]]:
+        done = e.binary("Equal", sides[1], zero, dtype="bool")
+        remainder = e.binary("Mod", sides[0], choose(e, done, one, sides[1]))
+        return left(remainder), [choose(e, done, *sides), remainder], []
+
+    return a, b, loop(e, step, [a, b], condition=left(b))[0][0]
+
+
+@op("Gcd", since=18)
+def gcd(e: Emit, x1: Any, x2: Any) -> Value:
+    return _divisor(e, x1, x2)[2]
+
+
+@op("Lcm", since=18)
+def lcm(e: Emit, x1: Any, x2: Any) -> Value:
+    """0 where a side is: only two zeros have the divisor 0."""
+    a, b, divisor = _divisor(e, x1, x2)
+    return e.binary("Mul", e.binary("Div", a, e.binary("Max", divisor, e.like(1, divisor))), b)
 
 
 @op("View", since=14)

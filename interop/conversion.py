@@ -296,8 +296,9 @@ def export_onnx(
         dtype: only None, the model's own dtypes, in this version.
         flat: True inlines the layers and folds weights into the layout the operators take; False keeps one local
             function per layer and the weights as they are.
-        fallback: what to do with a layer that has no ONNX form of its own; this version has no other
-            exporter to fall back on, so both mean an error that names the layer.
+        fallback: what to do with a Keras layer that is written in the backend's own code: ``"layer"`` sends that
+            layer through the backend's exporter (tf2onnx, jax2onnx, torch.onnx) and names it in the summary's
+            ``fallback_layers``; ``"error"`` forbids it.
         verify: compare the file with the model on inputs made from the signature. An output that does not vary
             over them is told in the summary's ``warnings``.
 
@@ -320,7 +321,7 @@ def export_onnx(
     if isinstance(model, str | os.PathLike):
         model = _opened(Path(model)) if _kind(Path(model)) == "keras" else model
     with _staged(path) as folder:
-        captured = _export(model, folder / path.name, input_signature, opset, flat=flat)
+        captured = _export(model, folder / path.name, input_signature, opset, flat=flat, fallback=fallback)
         seconds = time.perf_counter() - started
         warnings: tuple[str, ...] = ()
         if verify:
@@ -338,6 +339,7 @@ def export_onnx(
         size_bytes=_size_bytes(path),
         files={path.name: _size_bytes(path)},
         warnings=warnings,
+        fallback_layers=captured.fallback_layers,
         seconds=seconds,
     )
 
@@ -346,9 +348,17 @@ def _unproven(row: ParityRow) -> str:
     return f"the comparison proves nothing about output {row.output!r}: it is {row.reason}"
 
 
-def _export(model: Any, path: Path, input_signature: Any, opset: int | None, *, flat: bool = True) -> Capture:
+def _export(
+    model: Any,
+    path: Path,
+    input_signature: Any,
+    opset: int | None,
+    *,
+    flat: bool = True,
+    fallback: str = "layer",
+) -> Capture:
     """Capture a model and write its graph."""
-    captured = capture_any(model, input_signature=input_signature, opset=opset)
+    captured = capture_any(model, input_signature=input_signature, opset=opset, fallback=fallback)
     _save_graph(folded(captured.flat()) if flat else captured.with_functions(), path)
     return captured
 

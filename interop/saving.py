@@ -107,6 +107,7 @@ def save_model(
         size_bytes=written.size_bytes,
         files={name: record.size for name, record in written.records.items()},
         warnings=description.warnings,
+        fallback_layers=captured.fallback_layers,
         seconds=time.perf_counter() - started,
     )
 

@@ -159,25 +159,49 @@ def test_a_loop_over_a_dynamic_dimension_is_an_error_naming_the_layer() -> None:
 
 
 class Raw(keras.layers.Layer):
-    def call(self, x: Any) -> Any:
-        backend = keras.backend.backend()
-        if backend == "jax":
-            import jax.numpy
+    """A layer in the code of the running backend."""
 
-            return jax.numpy.tanh(x)
-        if backend == "torch":
+    def build(self, shape: Any) -> None:
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="random_normal", name="scale")
+        self.table = self.add_weight(shape=(shape[-1], 3), initializer="random_normal", name="table")
+
+    def call(self, x: Any) -> Any:
+        scale, table = self.scale.value, self.table.value
+        if keras.backend.backend() == "jax":
+            import jax.numpy as jnp
+
+            return jnp.concatenate([jnp.tanh(x * scale) @ table, x[..., ::2]], axis=-1)
+        if keras.backend.backend() == "torch":
             import torch
 
-            return torch.tanh(x)
-        import tensorflow
+            return torch.cat([torch.tanh(x * scale) @ table, x[..., ::2]], dim=-1)
+        import tensorflow as tf
 
-        return tensorflow.tanh(x)
+        return tf.concat([tf.tanh(x * scale) @ table, x[..., ::2]], axis=-1)
 
 
-def test_raw_framework_code_is_an_error_naming_the_layer() -> None:
+def test_a_layer_in_raw_framework_code_goes_through_the_backends_exporter() -> None:
+    raw = Raw(name="raw")
+    x = keras.Input((None, 4), name="x")
+    hidden = raw(layers.Dense(4)(x))
+    model = keras.Model(x, layers.Dense(2)(ops.concatenate([hidden, raw(layers.Rescaling(2.0)(x))], axis=1)))
+    captured = capture(model)
+    assert captured.fallback_layers == ("raw",)
+    assert {"raw/scale", "raw/table"} <= {record.key for record in captured.variables}
+    for graph in (captured.with_functions(), folded(captured.flat())):
+        for size in (0, 1):
+            inputs = (
+                np.random.default_rng(size).standard_normal((2 + size, 5 + 2 * size, 4)).astype("float32")
+            )
+            (got,), (wanted,) = run(graph, [inputs]), reference(model, inputs)
+            assert relative_std(wanted) > 1e-2
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_raw_framework_code_is_an_error_naming_the_layer_where_it_is_forbidden() -> None:
     model = keras.Sequential([keras.Input((4,)), layers.Dense(2), Raw(name="raw")])
     with pytest.raises(UnsupportedOp, match=r"layer 'raw' calls .* directly.*keras\.ops"):
-        capture(model)
+        capture(model, fallback="error")
 
 
 def test_an_unsupported_operation_names_layer_and_operation() -> None:

@@ -58,8 +58,16 @@ def is_tensorflow_path(path: Path) -> bool:
     return path.suffix == ".tflite" or (path / "saved_model.pb").is_file()
 
 
-def capture_any(model: Any, *, input_signature: Any = None, opset: int | None = None) -> Capture:
+def capture_any(
+    model: Any, *, input_signature: Any = None, opset: int | None = None, fallback: str = "layer"
+) -> Capture:
     """Capture a model of any framework.
+
+    Args:
+        model: what ``framework_of`` knows.
+        input_signature: of its inputs.
+        opset: of the graph.
+        fallback: for Keras, what to do with a layer in the backend's own code: ``"layer"`` or ``"error"``.
 
     Raises:
         CaptureError: it is a model of none of them, or its capture failed.
@@ -69,7 +77,7 @@ def capture_any(model: Any, *, input_signature: Any = None, opset: int | None = 
         case "keras":
             from interop.capture.keras import capture as capture_keras
 
-            return capture_keras(model, **options)
+            return capture_keras(model, **options, fallback=fallback)
         case "torch":
             from interop.capture.torch import capture as capture_torch
 

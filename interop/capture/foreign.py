@@ -59,6 +59,7 @@ class ForeignCapture:
     """
 
     layers: tuple[LayerRecord, ...] = ()
+    fallback_layers: tuple[str, ...] = ()
 
     def __init__(
         self,

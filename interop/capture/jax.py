@@ -56,10 +56,40 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
         UnsupportedOp: a primitive has no ONNX form.
         BackendError: jax2onnx is not installed; names the extra.
     """
+    opset = check_opset(opset)
+    if input_signature is None:
+        raise CaptureError(
+            "a JAX function does not tell its inputs. Pass input_signature, such as input_signature=[(None, 32)]"
+        )
+    function = _function(model)
+    structure, inputs = _inputs(function, input_signature)
+    return _captured(function, structure, inputs, opset)
+
+
+def capture_function(
+    call: Callable[..., Any], inputs: Sequence[NamedInput], variables: Sequence[tuple[str, Any]], opset: int
+) -> ForeignCapture:
+    """Capture ``call(values, *inputs)``, a function of the values of Keras variables and of tensors.
+
+    Args:
+        call: what to capture; returns a tuple of tensors.
+        inputs: specs of the tensors.
+        variables: (key, Keras variable): the names of the initializers.
+        opset: of the result.
+    """
+    trained = {key for key, variable in variables if variable.trainable}
+    names, leaves = [key for key, _ in variables], [variable.value for _, variable in variables]
+    function = _Function(call, names, leaves, [], trained.__contains__)
+    structure = {"dict": {"args": {"list": list(range(len(inputs)))}, "kwargs": {"dict": {}}}}
+    return _captured(function, structure, list(inputs), opset)
+
+
+def _captured(
+    function: _Function, structure: Structure, inputs: list[NamedInput], opset: int
+) -> ForeignCapture:
     import jax
     import onnx_ir as ir
 
-    opset = check_opset(opset)
     try:
         import jax2onnx
     except ImportError as error:
@@ -67,12 +97,6 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
             "JAX functions are exported through jax2onnx, which is not installed: "
             "pip install 'interop[jax-export]'"
         ) from error
-    if input_signature is None:
-        raise CaptureError(
-            "a JAX function does not tell its inputs. Pass input_signature, such as input_signature=[(None, 32)]"
-        )
-    function = _function(model)
-    structure, inputs = _inputs(function, input_signature)
     specs = [jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for leaf in function.leaves]
     shapes: list[Any] = [
         jax.ShapeDtypeStruct(_symbolic(inputs, i), np.dtype(spec.dtype)) for i, spec in enumerate(inputs)

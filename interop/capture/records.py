@@ -87,6 +87,10 @@ class Capture(Protocol):
         """The layer tree; empty where a framework's exporter made the graph."""
 
     @property
+    def fallback_layers(self) -> tuple[str, ...]:
+        """Paths of Keras layers that the backend's own exporter converted."""
+
+    @property
     def parameters(self) -> int:
         """Number of weights, without seeds, metrics and constants."""
 

@@ -8,7 +8,7 @@ Enters: a ``tf.function``, a concrete function, a loaded SavedModel or the path 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,30 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
     if isinstance(model, Path) and model.suffix == ".tflite":
         return _capture_tflite(model, opset)
     return _capture_function(concrete_function(model, input_signature), opset)
+
+
+def capture_function(
+    run: Callable[..., Any], inputs: Sequence[NamedInput], variables: Sequence[tuple[str, Any]], opset: int
+) -> ForeignCapture:
+    """Capture a function of tensors that reads Keras variables.
+
+    Args:
+        run: tensors to a tuple of tensors.
+        inputs: specs of the tensors.
+        variables: (key, Keras variable): the names of the initializers.
+        opset: of the result.
+    """
+    import tensorflow as tf
+
+    _import()
+    specs = [
+        tf.TensorSpec([dim if isinstance(dim, int) else None for dim in spec.shape], spec.dtype)
+        for spec in inputs
+    ]
+    with _reported():
+        function = tf.function(run, autograph=False).get_concrete_function(*specs)
+    names = {id(variable.value.handle): key for key, variable in variables}
+    return _capture_function(function, opset, inputs, names)
 
 
 def run(
@@ -140,10 +164,12 @@ def _import() -> None:
         ) from error
 
 
-def _capture_function(function: Any, opset: int) -> ForeignCapture:
+def _capture_function(
+    function: Any, opset: int, named: Sequence[NamedInput] = (), names_of: Mapping[int, str] | None = None
+) -> ForeignCapture:
     import onnx_ir as ir
 
-    variables = list(_variables(function))
+    variables = list(_variables(function, names_of or {}))
     structure, order, keys = structure_of(_numbered(_call_structure(function)))
     given = [tensor for tensor in function.inputs if tensor.dtype.name != "resource"]
     given = [given[position] for position in order]
@@ -158,6 +184,7 @@ def _capture_function(function: Any, opset: int) -> ForeignCapture:
             raise CaptureError(f"input {name!r} has no rank; pass input_signature with its shape")
         dtype = tensor.dtype.name.replace("half", "float16")
         inputs.append(NamedInput(name, dtype, named_dims(name, tuple(tensor.shape))))
+    inputs = list(named) or inputs
     import tensorflow as tf
 
     return ForeignCapture(
@@ -218,7 +245,7 @@ def _structured_call(function: Any, tensors: Sequence[Any]) -> Any:
     return function(nested)
 
 
-def _variables(function: Any) -> Iterator[_Variable]:
+def _variables(function: Any, names: Mapping[int, str]) -> Iterator[_Variable]:
     """The variables a function reads, each under a name of its own."""
     by_handle = {id(variable.handle): variable for variable in function.variables}
     taken: set[str] = set()
@@ -226,7 +253,7 @@ def _variables(function: Any) -> Iterator[_Variable]:
         variable = by_handle.get(id(outer))
         if variable is None:
             continue
-        name = base = legal_name(variable.name.removesuffix(":0"))
+        name = base = names.get(id(outer)) or legal_name(variable.name.removesuffix(":0"))
         number = 0
         while name in taken:
             number += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,6 +80,90 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
             )
     assert failure is not None
     raise failure
+
+
+def capture_function(
+    run: Callable[..., Any],
+    owner: Any,
+    inputs: Sequence[NamedInput],
+    variables: Sequence[tuple[str, Any]],
+    opset: int,
+) -> ForeignCapture:
+    """Capture a function of tensors that reads Keras variables of a layer.
+
+    Args:
+        run: tensors to a tuple of tensors.
+        owner: the layer, which is a module on this backend.
+        inputs: specs of the tensors.
+        variables: (key, Keras variable): the names of the initializers.
+        opset: of the result.
+    """
+    import torch
+
+    class Caller(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.owner = owner
+
+        def forward(self, *tensors: Any) -> Any:
+            return run(*tensors)
+
+    module = Caller()
+    failure: CaptureError | None = None
+    for sizes in _SIZES:
+        found: dict[str, int] = {}
+        for spec in inputs:
+            for dim in spec.shape:
+                if isinstance(dim, str):
+                    found.setdefault(dim, sizes[len(found) % len(sizes)])
+        examples = tuple(
+            _made_up(
+                tuple(found.get(dim, dim) if isinstance(dim, str) else dim for dim in spec.shape), spec.dtype
+            )
+            for spec in inputs
+        )
+        shapes = tuple({axis: d for axis, d in enumerate(s.shape) if isinstance(d, str)} for s in inputs)
+        try:
+            with evaluating(module):
+                program = _export(module, args=examples, dynamic_shapes=(shapes,))
+            break
+        except SpecializationError:
+            raise
+        except CaptureError as error:
+            failure = failure or error
+    else:
+        assert failure is not None
+        raise failure
+    keys = {variable.value.data_ptr(): key for key, variable in variables}
+    for name, value in list(program.model.graph.initializers.items()):
+        key = (
+            keys.get(value.const_value.raw.data_ptr()) if hasattr(value.const_value.raw, "data_ptr") else None
+        )
+        if key is not None and key != name:
+            program.model.graph.initializers.pop(name)
+            value.name = key
+            program.model.graph.initializers[key] = value
+    count = len(program.model.graph.outputs)
+    return ForeignCapture(
+        program.model,
+        source={"framework": "torch", "version": torch.__version__},
+        opset=opset,
+        inputs=inputs,
+        input_structure={"tuple": list(range(len(inputs)))},
+        output_names=[""] * count,
+        output_structure={"tuple": list(range(count))},
+        parameters=[
+            Parameter(key, functools.partial(to_numpy, variable.value), bool(variable.trainable))
+            for key, variable in variables
+        ],
+    )
+
+
+def _made_up(shape: tuple[Any, ...], dtype: str) -> Any:
+    import torch
+
+    kind = getattr(torch, dtype)
+    return torch.randn(shape, dtype=kind) if kind.is_floating_point else torch.zeros(shape, dtype=kind)
 
 
 class Call:

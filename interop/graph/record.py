@@ -227,6 +227,14 @@ class Recorder:
             raise ValueError("the root scope cannot be closed")
         self.scope = scope.parent
 
+    def discard(self, scope: Scope) -> None:
+        """Forget what was recorded in an open layer call, and the calls in it."""
+        for inner in list(scope.walk()):
+            if inner is not scope and not inner.is_body:
+                self._calls[inner.path] -= 1
+        scope.items.clear()
+        self.scope = scope
+
     def input(self, name: str, dtype: str, shape: Dims) -> Value:
         value = Value("input", dtype, shape, scope=self.root, name=name)
         self.inputs.append(value)

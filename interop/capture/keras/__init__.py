@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     from interop.capture.keras.model import Captured
 
 
-def capture(model: Any, *, input_signature: Any = None, opset: int | None = None) -> Captured:
+def capture(
+    model: Any, *, input_signature: Any = None, opset: int | None = None, fallback: str = "layer"
+) -> Captured:
     """Capture a built Keras model; see ``interop.capture.keras.model.capture``."""
     from interop.capture.keras.model import capture as run
 
-    return run(model, input_signature=input_signature, opset=opset)
+    return run(model, input_signature=input_signature, opset=opset, fallback=fallback)

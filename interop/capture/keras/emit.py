@@ -85,7 +85,9 @@ class Emit:
             values.pop()
         first = next((v.dtype for v in values if v is not None), "float32")
         made = {name: value for name, value in attributes.items() if value is not None}
-        return self.recorder.node(op_type, values, [(d or first, s) for d, s in outputs], made, domain, bodies)
+        return self.recorder.node(
+            op_type, values, [(d or first, s) for d, s in outputs], made, domain, bodies
+        )
 
     def _operand(self, x: Any) -> Value | None:
         if x is None or isinstance(x, Value):
@@ -234,6 +236,11 @@ class Emit:
             found = self.concat([self.size(dim) for dim in dims], 0) if len(dims) > 1 else self.size(dims[0])
             self._sizes[key] = found
         return found
+
+    def forget_sizes(self, scope: Scope) -> None:
+        """Drop the sizes that were computed in a scope whose nodes were discarded."""
+        gone = set(map(id, scope.walk()))
+        self._sizes = {key: value for key, value in self._sizes.items() if id(key[0]) not in gone}
 
     # Layout
 

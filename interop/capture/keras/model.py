@@ -18,6 +18,7 @@ import numpy as np
 
 from interop.artifact.signature import Signature, TensorSpec, pack
 from interop.capture.keras import compat, paths
+from interop.capture.keras.fallback import Fallback
 from interop.capture.keras.inputs import CallPlan, output_names, plan_call
 from interop.capture.keras.shapes import Unify
 from interop.capture.keras.symint import SymInt, key, render
@@ -63,13 +64,20 @@ class Captured:
         opset: opset of the default domain.
         ir_version: ONNX IR version.
         source: framework and version.
+        fallback_layers: paths of layers that the backend's own exporter converted.
         variables: every tensor of the model, sorted by key; those the graph does not use included.
         layers: the layer tree, in the order of object paths.
     """
 
     def __init__(
-        self, model: Any, recording: Recording, signature: Signature, constants: Mapping[str, Any]
+        self,
+        model: Any,
+        recording: Recording,
+        signature: Signature,
+        constants: Mapping[str, Any],
+        fallback_layers: tuple[str, ...] = (),
     ) -> None:
+        self.fallback_layers = fallback_layers
         self.signature = signature
         self.opset = recording.opset
         self.ir_version = IR_VERSIONS[recording.opset]
@@ -163,7 +171,9 @@ def _no_contents(value: Value) -> None:
     """Assemble for structure only."""
 
 
-def capture(model: Any, *, input_signature: Any = None, opset: int | None = None) -> Captured:
+def capture(
+    model: Any, *, input_signature: Any = None, opset: int | None = None, fallback: str = "layer"
+) -> Captured:
     """Capture a built Keras model as a graph.
 
     Args:
@@ -172,6 +182,8 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
             the structure of the model's first argument; by default the model's own. A string as a
             dimension names it; equal names are equal sizes.
         opset: ONNX opset, 17 to 23; default 20.
+        fallback: ``"layer"``: a layer written in the backend's own code goes through the backend's exporter;
+            ``"error"``: it is an error.
 
     Raises:
         UnsupportedOp: an operation has no emitter; names layer and operation.
@@ -187,6 +199,7 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
         )
     plan = plan_call(model, input_signature)
     objects = paths.walk(model)
+    exporters = Fallback(opset, objects.variables) if fallback == "layer" else None
 
     def trace(hints: Callable[[str], Any], dtypes: Mapping[str, str]) -> tuple[Trace, TraceResult]:
         specs = [
@@ -197,13 +210,15 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
             )
             for spec in plan.inputs
         ]
-        run = Trace(opset, objects.layers, objects.variables, model)
+        run = Trace(opset, objects.layers, objects.variables, model, exporters)
         return run, run.run(lambda symbols: _call(model, plan, symbols), specs)
 
     result = _trace_twice(plan, trace)
     names, leaves, structure = output_names(model, result.output)
     recording = prune(_with_outputs(result.recording, names, leaves))
-    return Captured(model, recording, _signature(plan, recording, structure, result), result.constants)
+    signature = _signature(plan, recording, structure, result)
+    exported = tuple(exporters.layers) if exporters is not None else ()
+    return Captured(model, recording, signature, result.constants, exported)
 
 
 def _call(model: Any, plan: CallPlan, symbols: list[Any]) -> Any:

@@ -22,6 +22,7 @@ import keras
 from interop.capture.keras import compat, registry
 from interop.capture.keras.absent import reason
 from interop.capture.keras.emit import Emit
+from interop.capture.keras.fallback import Fallback
 from interop.capture.keras.shapes import Unify
 from interop.capture.keras.symint import forget_comparisons, is_symbolic, last_unequal
 from interop.errors import CaptureError, InteropError, UnsupportedOp
@@ -60,8 +61,14 @@ class Trace:
     """The hooks of one run; see ``compat.Hooks``."""
 
     def __init__(
-        self, opset: int, layer_paths: Mapping[int, str], variable_keys: Mapping[int, str], model: Any
+        self,
+        opset: int,
+        layer_paths: Mapping[int, str],
+        variable_keys: Mapping[int, str],
+        model: Any,
+        fallback: Fallback | None = None,
     ) -> None:
+        self._fallback = fallback
         self.recorder = Recorder(opset)
         self.emit = Emit(self.recorder)
         self.emit.bound = self._bound
@@ -113,10 +120,19 @@ class Trace:
             return self._guarded(run)
         if not layer.built:
             self._touched.setdefault(id(layer), (layer, compat.build_state(layer)))
-        scope = self.recorder.open(self._path(layer), type(layer).__name__)
+        path = self._path(layer)
+        scope = self.recorder.open(path, type(layer).__name__)
         scope.witnesses.extend(_values([args, kwargs]))
         try:
             return self._guarded(run)
+        except Exception as error:
+            if self._fallback is None or isinstance(error, InteropError | Unify) or not _is_raw(error):
+                raise
+            self.emit.forget_sizes(scope)
+            self.recorder.discard(scope)
+            self.failed_at = None
+            self.emit.arguments = _values([args, kwargs])
+            return compat.map_structure(_to_sym, self._fallback.emit(self.emit, layer, path, args, kwargs))
         finally:
             self.recorder.close(scope)
 
@@ -270,6 +286,10 @@ class Trace:
                     integer = node.op_type == "Cast" and node.outputs[0].dtype.startswith("int")
                     uses.setdefault(floats[value], []).append(integer)
         return {name for name, casts in uses.items() if any(casts) and name in self._bounds}
+
+
+def _is_raw(error: BaseException) -> bool:
+    return compat.raw_framework(error) is not None
 
 
 def _keras_spec(operation: Any, *args: Any, **kwargs: Any) -> Any:

@@ -40,6 +40,9 @@ from interop.capture.keras.compat.facts import (
     automatic_name as automatic_name,
 )
 from interop.capture.keras.compat.facts import (
+    backend as backend,
+)
+from interop.capture.keras.compat.facts import (
     class_identity as class_identity,
 )
 from interop.capture.keras.compat.facts import (
@@ -124,6 +127,9 @@ from interop.capture.keras.compat.facts import (
     own_variables as own_variables,
 )
 from interop.capture.keras.compat.facts import (
+    pack_like as pack_like,
+)
+from interop.capture.keras.compat.facts import (
     recorded_shapes as recorded_shapes,
 )
 from interop.capture.keras.compat.facts import (
@@ -154,7 +160,13 @@ from interop.capture.keras.compat.facts import (
     to_numpy as to_numpy,
 )
 from interop.capture.keras.compat.facts import (
+    to_tensor as to_tensor,
+)
+from interop.capture.keras.compat.facts import (
     treats_examples_alone as treats_examples_alone,
+)
+from interop.capture.keras.compat.facts import (
+    with_values as with_values,
 )
 from interop.capture.keras.compat.tracing import (
     Hooks as Hooks,
@@ -192,6 +204,7 @@ from interop.capture.keras.compat.tracing import (
 from interop.capture.keras.compat.tracing import (
     run_symbolic as run_symbolic,
 )
+from interop.capture.keras.compat.tracing import suspended as suspended
 from interop.capture.keras.compat.tracing import (
     tracing as tracing,
 )

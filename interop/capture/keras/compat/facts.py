@@ -347,3 +347,28 @@ def treats_examples_alone(layer: Any) -> bool:
     functions = (getattr(layer, name, None) for name in ("activation", "recurrent_activation"))
     known = all(f is None or getattr(f, "__module__", "").startswith("keras.src.") for f in functions)
     return known and all(treats_examples_alone(child) for child in sublayers(layer))
+
+
+def backend() -> str:
+    """The backend Keras runs on."""
+    return str(keras_backend.backend())
+
+
+def to_tensor(array: Any) -> Any:
+    """An array as a tensor of the backend."""
+    return keras_backend.convert_to_tensor(array)
+
+
+def pack_like(structure: Any, leaves: list[Any]) -> Any:
+    """Leaves in place of those of a structure, in Keras' order."""
+    return keras_tree.pack_sequence_as(structure, leaves)
+
+
+def with_values(function: Callable[..., Any], variables: list[Any]) -> Callable[..., Any]:
+    """``f(values, *inputs)``: the function with other values for some variables; updates are dropped."""
+
+    def call(values: Any, *inputs: Any) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*inputs)
+
+    return call

@@ -18,10 +18,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import keras
 from keras.src import backend as keras_backend
+from keras.src.backend.common import global_state
 from keras.src.backend.common import keras_tensor as keras_tensor_module
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.layers import layer as layer_module
@@ -134,10 +135,11 @@ def mentions(args: Any, kwargs: Any = None) -> bool:
 
 
 class _State:
-    """The running trace; `force` makes the next symbolic check of a public op say yes."""
+    """The running trace; `force` makes the next symbolic check of a public op say yes; what was patched."""
 
     hooks: Hooks | None = None
     force = False
+    originals: ClassVar[list[tuple[Any, str, Any]]] = []
 
 
 def _any_symbolic_tensors(args: Any = None, kwargs: Any = None) -> bool:
@@ -273,6 +275,39 @@ def _window_functions() -> list[tuple[Any, str, Any]]:
     return patches
 
 
+@functools.cache
+def _vectorizers() -> list[tuple[Any, str, Any]]:
+    """``ops.vectorize`` maps by the framework's own transform; traced tensors take ``vectorized_map``."""
+    module = importlib.import_module(f"keras.src.backend.{keras_backend.backend()}.numpy")
+    original = vars(module).get("vectorize_impl")
+    if original is None:
+        return []
+
+    def vectorize_impl(function: Any, transform: Any, **options: Any) -> Any:
+        def mapped(inner: Any, in_axes: Any) -> Any:
+            def call(*args: Any) -> Any:
+                if not mentions(args):
+                    return transform(inner, in_axes)(*args)
+                chosen = tuple(arg for arg, axis in zip(args, in_axes, strict=True) if axis is not None)
+
+                def at_one_place(slices: Any) -> Any:
+                    rest = iter(slices)
+                    return inner(
+                        *(
+                            arg if axis is None else next(rest)
+                            for arg, axis in zip(args, in_axes, strict=True)
+                        )
+                    )
+
+                return keras.ops.vectorized_map(at_one_place, chosen)
+
+            return call
+
+        return original(function, mapped, **options)
+
+    return [(module, "vectorize_impl", vectorize_impl)]
+
+
 def _standardize_shape(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def standardize(shape: Any) -> Any:
         if isinstance(shape, list | tuple) and any(isinstance(dim, SymInt) for dim in shape):
@@ -327,6 +362,7 @@ def _patches() -> list[tuple[Any, str, Any]]:
         *_symbolic_checks(),
         *_shape_rules(),
         *_window_functions(),
+        *_vectorizers(),
         *_bridges(),
     ]
 
@@ -337,19 +373,47 @@ def tracing(hooks: Hooks) -> Iterator[None]:
     with _LOCK:
         if _State.hooks is not None:
             raise RuntimeError("a trace is already running in this thread")
-        undo: list[tuple[Any, str, Any]] = []
-        try:
-            for owner, name, replacement in _patches():
-                undo.append((owner, name, vars(owner)[name]))
-                setattr(owner, name, replacement)
+        with _whole_tracebacks(), _swapped(_patches()):
             _State.hooks = hooks
-            with _whole_tracebacks(), TraceScope(hooks):
-                yield
-        finally:
-            _State.hooks = None
-            _State.force = False
-            for owner, name, original in reversed(undo):
-                setattr(owner, name, original)
+            try:
+                with TraceScope(hooks):
+                    yield
+            finally:
+                _State.hooks = None
+                _State.force = False
+
+
+@contextlib.contextmanager
+def suspended() -> Iterator[None]:
+    """Inside a trace, a block in which Keras is its own again: layers run, variables have their values."""
+    hooks = _State.hooks
+    scope = global_state.get_global_attribute("stateless_scope")
+    originals = [(owner, name, original) for owner, name, original in reversed(_State.originals)]
+    _State.hooks = None
+    global_state.set_global_attribute("stateless_scope", None)
+    try:
+        with _swapped(originals):
+            yield
+    finally:
+        _State.hooks = hooks
+        global_state.set_global_attribute("stateless_scope", scope)
+
+
+@contextlib.contextmanager
+def _swapped(replacements: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Attributes replaced for a block, and put back in reverse order."""
+    undo: list[tuple[Any, str, Any]] = []
+    outer = _State.originals
+    try:
+        for owner, name, replacement in replacements:
+            undo.append((owner, name, vars(owner)[name]))
+            setattr(owner, name, replacement)
+        _State.originals = undo
+        yield
+    finally:
+        _State.originals = outer
+        for owner, name, original in reversed(undo):
+            setattr(owner, name, original)
 
 
 @contextlib.contextmanager

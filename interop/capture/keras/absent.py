@@ -5,6 +5,7 @@ A reason names the ONNX operator that is missing, or says why the function has n
 
 from __future__ import annotations
 
+_COMPLEX = "ONNX operators do not compute with complex tensors"
 _NOT_A_COMPUTATION = "it does not compute a tensor, so it leaves nothing in a graph"
 
 #: Public name in ``keras.ops`` -> reason.
@@ -13,6 +14,7 @@ ABSENT: dict[str, str] = {
     "dtype": _NOT_A_COMPUTATION,
     "is_tensor": _NOT_A_COMPUTATION,
     "jvp": "ONNX has no operator for derivatives of a function",
+    "polar": _COMPLEX,
 }
 
 

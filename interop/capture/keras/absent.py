@@ -15,6 +15,8 @@ ABSENT: dict[str, str] = {
     "is_tensor": _NOT_A_COMPUTATION,
     "jvp": "ONNX has no operator for derivatives of a function",
     "polar": _COMPLEX,
+    "view_as_complex": _COMPLEX,
+    "view_as_real": _COMPLEX,
 }
 
 

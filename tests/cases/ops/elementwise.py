@@ -255,6 +255,19 @@ CASES = [
         variant="bool",
     ),
     OpCase("stop_gradient", lambda a: ops.stop_gradient(a) * 2),
+    *[
+        OpCase(name, lambda a, name=name: getattr(ops, name)(a) + 1)
+        for name in ("copy", "array", "convert_to_tensor")
+    ],
+    *[
+        OpCase(
+            name,
+            lambda a, name=name: getattr(ops, name)(a, dtype="int32"),
+            variant="dtype",
+            dtypes=("int32",),
+        )
+        for name in ("array", "convert_to_tensor")
+    ],
     OpCase("isreal", ops.isreal, constant=True),
     OpCase(
         "isclose", lambda a, b: ops.isclose(a, a * 1.000005 + b), (x("b", "t"), among(0, 1e-3, shape=("t",)))

@@ -60,14 +60,14 @@ def _reduction(name: str, axis: Any, keepdims: bool, variant: str = "", **option
 def _plain(name: str, dtype: str) -> OpCase:
     low, high = (0, 3) if dtype == "uint8" else (-3, 3)
     inputs = (x("b", 2 if dtype == "bool" else "t", 8, dtype=dtype, low=low, high=high),)
-    return OpCase(
-        name, lambda a: getattr(ops, name)(a, axis=1), inputs, variant=dtype, **_departures(name, dtype)
-    )
+    return OpCase(name, lambda a: getattr(ops, name)(a, axis=1), inputs, variant=dtype, **_departures(name))
 
 
-def _departures(name: str, dtype: str) -> dict[str, Any]:
+def _departures(name: str) -> dict[str, Any]:
     if name == "count_nonzero":
         return {"backends": ("jax", "tensorflow")}  # torch transposes the result
+    if name == "logsumexp":
+        return {"backends": ("jax", "torch")}  # TensorFlow has no exponential of integers
     return {}
 
 
@@ -92,13 +92,14 @@ CASES = [
     *[_plain(name, "int32") for name in _INTEGERS.split()],
     *[_plain(name, dtype) for name in _NARROW.split() for dtype in ("int8", "uint8", "int16")],
     *[_plain(name, "bool") for name in "sum prod max min any all mean argmax count_nonzero".split()],
+    # TensorFlow rounds every partial sum to float16.
     *[
         OpCase(
             name,
             lambda a, name=name: getattr(ops, name)(ops.cast(a, "float16"), axis=1),
             variant="float16",
             rtol=3e-3,
-            atol=2e-3,
+            atol=1e-2,
         )
         for name in "sum mean max prod var std argmax ptp nanmean nansum".split()
     ],
@@ -133,8 +134,13 @@ CASES = [
     OpCase("argmin", lambda a: ops.argmin(a, axis=1), (_MIXED,), variant="ties"),
     OpCase("max", lambda a: ops.max(a, axis=1, initial=0.5), variant="initial"),
     OpCase("min", lambda a: ops.min(a, axis=(1, 2), initial=-0.5, keepdims=True), variant="initial"),
+    # TensorFlow gives int32 whatever is asked for.
     OpCase(
-        "prod", lambda a: ops.prod(a, axis=1, dtype="float32"), (x("b", "t", dtype="int32"),), variant="dtype"
+        "prod",
+        lambda a: ops.prod(a, axis=1, dtype="float32"),
+        (x("b", "t", dtype="int32", low=1, high=3),),
+        variant="dtype",
+        dtypes=("float32",),
     ),
     OpCase(
         "logsumexp",

@@ -127,6 +127,26 @@ CASES = [
     OpCase("cdist", ops.cdist, (x("t", 4), x("n", 4))),
     OpCase("cdist", ops.cdist, (x("b", "t", 4), x("n", 4)), variant="broadcast"),
     OpCase("cdist", lambda a: ops.cdist(a, a), (x("b", "t", 2),), variant="itself"),
+    # Keras' own vectorize never works on TensorFlow: it refuses the axes that Keras passes.
+    OpCase(
+        "vectorize",
+        lambda a: ops.vectorize(lambda v: v * ops.sum(v), signature="(n)->(n)")(a),
+        backends=("jax", "torch"),
+    ),
+    OpCase(
+        "vectorize",
+        lambda a, b: ops.vectorize(lambda u, v: u * v + 1)(a, b),
+        (x("t", 3), x(3)),
+        variant="elements",
+        backends=("jax", "torch"),
+    ),
+    OpCase(
+        "vectorize",
+        lambda a, b: ops.vectorize(ops.dot, signature="(n,m),(m)->(n)")(a, b),
+        (x("b", "t", 4), x(4)),
+        variant="broadcast",
+        backends=("jax", "torch"),
+    ),
     OpCase(
         "dot_product_attention",
         lambda a: ops.dot_product_attention(a, a, a, is_causal=True),

@@ -91,6 +91,7 @@ def signature_of(case: table.LayerCase) -> Any:
 @pytest.mark.filterwarnings(
     "ignore:Layer .* was passed an input with a mask attached"
 )  # Keras' own layers do so
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")  # Keras' own layers do, and JAX warns
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_layer(case: table.LayerCase) -> None:
     model = built(case)

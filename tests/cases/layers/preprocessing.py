@@ -49,13 +49,15 @@ def _row(name: str, variant: str = "", inputs: Any = IMAGE, row: Any = None, **o
 
 DATA = np.random.default_rng(0).normal(2, 3, (50, 4)).astype("float32")
 TABLE = {"random": False}
+NO_TORCH = {"backends": ("jax", "tensorflow")}
 BINS = [-1.5, -1.2, -0.9, -0.6, -0.3, 0.0, 0.3, 0.5, 0.8, 1.1, 1.4, 1.7]
-# Integer results of a lookup, and strings, need no spread over the batch to prove something.
-STRINGS = {"direct": True, "varies": False}
+# Places in a vocabulary, and strings, need no spread over the batch to prove something.
+# JAX narrows the places to 32 bits.
+TABLES = {"direct": True, "varies": False, "dtypes": ("int64",)}
 # Keras declares floats for encoded tokens, but its eager layers give the integers of their tables.
 FLOATS = {"dtypes": ("float32",)}
 # Each character that goes is a Scan over the parts between.
-SPLITS = STRINGS | {"holds": ("StringSplit", "Scan"), "lacks": ("Loop", "If")}
+SPLITS = TABLES | {"holds": ("StringSplit", "Scan"), "lacks": ("Loop", "If")}
 IMAGES_AT_REST = [
     ("AugMix", {}),
     ("CutMix", {}),
@@ -130,7 +132,7 @@ CASES = [
             "IntegerLookup",
             name,
             (x("b", "t", dtype="int64", low=0, high=40),),
-            {"varies": False, "direct": True, **TABLE, **(FLOATS if "output_mode" in options else {})},
+            TABLES | TABLE | (FLOATS if "output_mode" in options else {}),
             vocabulary=[12, 36, 7, 21, 3],
             **options,
         )
@@ -147,7 +149,7 @@ CASES = [
         "IntegerLookup",
         "mask",
         (x("b", "t", dtype="int64", low=0, high=40),),
-        {"varies": False, "direct": True},
+        TABLES,
         vocabulary=[12, 36, 7, 21],
         mask_token=0,
     ),
@@ -155,7 +157,7 @@ CASES = [
         "IntegerLookup",
         "invert",
         (x("b", "t", dtype="int64", low=0, high=7),),
-        {"varies": False, "direct": True},
+        TABLES,
         vocabulary=[12, 36, 7, 21],
         invert=True,
     ),
@@ -163,20 +165,20 @@ CASES = [
         "IntegerLookup",
         "int32",
         (x("b", "t", dtype="int32", low=0, high=40),),
-        {"varies": False, "direct": True},
+        TABLES,
         vocabulary=[12, 36, 7, 21],
     ),
-    _row("StringLookup", "", COLOURS, STRINGS, vocabulary=list(VOCABULARY)),
-    _row("StringLookup", "mask", COLOURS, STRINGS, vocabulary=list(VOCABULARY), mask_token=""),
+    _row("StringLookup", "", COLOURS, TABLES, vocabulary=list(VOCABULARY)),
+    _row("StringLookup", "mask", COLOURS, TABLES, vocabulary=list(VOCABULARY), mask_token=""),
     *[
-        _row("StringLookup", mode, COLOURS, STRINGS | FLOATS, vocabulary=list(VOCABULARY), output_mode=mode)
+        _row("StringLookup", mode, COLOURS, TABLES | FLOATS, vocabulary=list(VOCABULARY), output_mode=mode)
         for mode in ("one_hot", "multi_hot", "count")
     ],
     _row(
         "StringLookup",
         "tf_idf",
         COLOURS,
-        STRINGS,
+        TABLES | FLOATS,
         vocabulary=list(VOCABULARY),
         output_mode="tf_idf",
         idf_weights=[0.5, 1.0, 1.5, 2.0, 0.7],
@@ -186,12 +188,12 @@ CASES = [
         "invert",
         (x("b", "t", dtype="int64", low=0, high=7),),
         # Only TensorFlow's eager layer can return strings.
-        {**STRINGS, "backends": ("tensorflow",)},
+        {**TABLES, "dtypes": ("object",), "backends": ("tensorflow",)},
         vocabulary=list(VOCABULARY),
         invert=True,
     ),
     LayerCase(
-        "StringLookup", _adapted(layers.StringLookup, ["red", "red", "blue"]), COLOURS, "adapted", **STRINGS
+        "StringLookup", _adapted(layers.StringLookup, ["red", "red", "blue"]), COLOURS, "adapted", **TABLES
     ),
     *[
         _row("TextVectorization", name, TEXT, SPLITS | row, vocabulary=list(TOKENS), **options)
@@ -209,7 +211,7 @@ CASES = [
         "TextVectorization",
         "no_split",
         TEXT,
-        STRINGS,
+        TABLES,
         vocabulary=["cat", " -- "],
         split=None,
         standardize="lower",
@@ -255,8 +257,9 @@ CASES = [
     ),
     _row("Resizing", "", height=7, width=9),
     *[
-        _row("Resizing", mode, height=7, width=20, interpolation=mode)
-        for mode in ("nearest", "bicubic", "lanczos3", "lanczos5")
+        _row("Resizing", mode, row=row, height=7, width=20, interpolation=mode)
+        # PyTorch has no Lanczos interpolation.
+        for mode, row in (("nearest", {}), ("bicubic", {}), ("lanczos3", NO_TORCH), ("lanczos5", NO_TORCH))
     ],
     _row("Resizing", "antialias", height=5, width=6, antialias=True),
     _row("Resizing", "channels_first", FIRST, height=7, width=20, data_format="channels_first"),

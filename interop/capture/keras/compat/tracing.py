@@ -71,8 +71,10 @@ class Sym(KerasTensor):  # type: ignore[misc, valid-type]
     def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> Any:
         raise self._raw("TensorFlow")
 
+    @property
     def __jax_array__(self) -> Any:
-        raise self._raw("JAX")
+        # Operators of concrete JAX arrays give way to ours (`array - traced`) if there is nothing to convert.
+        raise AttributeError("a traced tensor is no JAX array")
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

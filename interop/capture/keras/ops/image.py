@@ -189,7 +189,7 @@ def crop_images(
     return e.node("Slice", images, e.sizes(befores), e.sizes(ends), axes, shape=tuple(e.spec.shape))
 
 
-def _filtered(e: Emit, x: Value, kernel: np.ndarray[Any, Any], pads: list[int]) -> Value:
+def one_kernel(e: Emit, x: Value, kernel: np.ndarray[Any, Any], pads: list[int]) -> Value:
     """One kernel over every channel of a channels-first operand."""
     channels = int(x.dims[1])
     height, width = kernel.shape
@@ -208,7 +208,8 @@ def _filtered(e: Emit, x: Value, kernel: np.ndarray[Any, Any], pads: list[int]) 
     )
 
 
-def _bell(size: int, sigma: float) -> np.ndarray[Any, Any]:
+def gaussian(size: int, sigma: float) -> np.ndarray[Any, Any]:
+    """A bell of ``size`` cells whose sum is 1."""
     x = np.arange(size) - (size - 1) / 2
     bell = np.exp(-0.5 * (x / sigma) ** 2)
     return np.asarray(bell / bell.sum())
@@ -238,11 +239,11 @@ def _blur_spec(operation: Any, images: Any) -> Any:
 
 @op("GaussianBlur", since=11, spec=_blur_spec)
 def gaussian_blur(e: Emit, images: Value, *, kernel_size: Any, sigma: Any, data_format: str) -> Value:
-    bells = [_bell(int(size), float(s)) for size, s in zip(kernel_size, sigma, strict=True)]
+    bells = [gaussian(int(size), float(s)) for size, s in zip(kernel_size, sigma, strict=True)]
     shape, pads = _blur_window(kernel_size)
     kernel = np.outer(bells[1], bells[0]).reshape(shape)
     x = images if images.rank == 4 else e.unsqueeze(images, [0])
-    blurred = restored(e, _filtered(e, channels_first(e, x, data_format), kernel, pads), data_format)
+    blurred = restored(e, one_kernel(e, channels_first(e, x, data_format), kernel, pads), data_format)
     return blurred if images.rank == 4 else e.squeeze(blurred, [0])
 
 
@@ -256,7 +257,7 @@ def sobel_edges(e: Emit, images: Value, *, data_format: str) -> Value:
         x = e.node("Pad", x, [0, 0, 1, 1, 0, 0, 1, 1], shape=shape, mode="reflect")
         pads = [0, 0, 0, 0]
     down = np.asarray([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
-    edges = [restored(e, _filtered(e, x, kernel, pads), data_format) for kernel in (down, down.T)]
+    edges = [restored(e, one_kernel(e, x, kernel, pads), data_format) for kernel in (down, down.T)]
     return e.concat([e.unsqueeze(edge, [4]) for edge in edges], 4)
 
 
@@ -280,8 +281,8 @@ def ssim(
     pair = [image if batched else e.unsqueeze(image, [0]) for image in pair]
     a, b = (channels_first(e, image, data_format) for image in pair)
     products = [a, b, e.binary("Mul", a, a), e.binary("Mul", b, b), e.binary("Mul", a, b)]
-    bell = _bell(filter_size, filter_sigma)
-    means = _filtered(e, e.concat(products, 1), np.outer(bell, bell), [0, 0, 0, 0])
+    bell = gaussian(filter_size, filter_sigma)
+    means = one_kernel(e, e.concat(products, 1), np.outer(bell, bell), [0, 0, 0, 0])
     channels = int(a.dims[1])
     shape = (means.dims[0], channels, *means.dims[2:])
     mean1, mean2, square1, square2, both = e.nodes(

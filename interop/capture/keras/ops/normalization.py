@@ -9,6 +9,7 @@ import numpy as np
 from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit, axis_list
 from interop.capture.keras.registry import op
+from interop.capture.keras.symint import is_symbolic
 from interop.graph.record import Value
 
 
@@ -30,6 +31,8 @@ def batch_norm(
 ) -> Value:
     """BatchNormalization over channels at axis 1; other positions are moved there and back."""
     axis = axis % x.rank
+    if axis == 0:
+        return _first_axis(e, x, mean, variance, offset, scale, epsilon)
     count = mean.dims[0]
     gamma = e.constant(np.ones(int(count)), x.dtype) if scale is None else e.tensor(scale, x.dtype)
     beta = e.constant(np.zeros(int(count)), x.dtype) if offset is None else e.tensor(offset, x.dtype)
@@ -41,6 +44,19 @@ def batch_norm(
         "BatchNormalization", moved, gamma, beta, mean, variance, shape=moved.shape, epsilon=float(epsilon)
     )
     return e.transpose(result, back)
+
+
+def _first_axis(
+    e: Emit, x: Value, mean: Any, variance: Any, offset: Any, scale: Any, epsilon: float
+) -> Value:
+    """Channels where ONNX has the batch, or no batch at all: x factor + shift."""
+    shape = [x.dims[0], *[1] * (x.rank - 1)]
+    parts = [None if part is None else e.reshape(e.tensor(part, x.dtype), shape) for part in (scale, offset)]
+    mean, variance = (e.reshape(e.tensor(part, x.dtype), shape) for part in (mean, variance))
+    factor = e.unary("Reciprocal", e.unary("Sqrt", e.binary("Add", variance, e.like(epsilon, x))))
+    factor = factor if parts[0] is None else e.binary("Mul", factor, parts[0])
+    result = e.binary("Mul", e.binary("Sub", x, mean), factor)
+    return result if parts[1] is None else e.binary("Add", result, parts[1])
 
 
 @op("LayerNorm", since=17, spec=_same_spec)
@@ -58,6 +74,8 @@ def layer_norm(
     epsilon = compat.epsilon(epsilon)
     if rms_scaling:
         return _scaled_by_variance(e, x, gamma, axes, epsilon)
+    if any(is_symbolic(x.dims[i]) for i in axes):
+        return _over_dynamic(e, x, gamma, beta, axes, epsilon)
     rest = [i for i in range(x.rank) if i not in axes]
     there = [*rest, *axes]
     back = [there.index(i) for i in range(x.rank)]
@@ -75,6 +93,18 @@ def layer_norm(
         epsilon=float(epsilon),
     )
     return e.transpose(result, back)
+
+
+def _over_dynamic(
+    e: Emit, x: Value, gamma: Value | None, beta: Value | None, axes: list[int], epsilon: float
+) -> Value:
+    """Without LayerNormalization, which needs a scale of a known size."""
+    wide = e.cast(x, compat.result_type(x.dtype, "float32"))
+    centred = e.binary("Sub", wide, e.reduce("ReduceMean", wide, axes, True))
+    spread = e.reduce("ReduceMean", e.binary("Mul", centred, centred), axes, True)
+    result = e.binary("Div", centred, e.unary("Sqrt", e.binary("Add", spread, e.like(epsilon, wide))))
+    result = result if gamma is None else e.binary("Mul", result, _along(e, gamma, wide, axes))
+    return e.cast(result if beta is None else e.binary("Add", result, _along(e, beta, wide, axes)), x.dtype)
 
 
 def _shaped(e: Emit, x: Value, dims: tuple[int, ...], dtype: str) -> Value:
@@ -98,6 +128,9 @@ def _scaled_by_variance(e: Emit, x: Value, gamma: Value | None, axes: list[int],
 @op("RMSNorm", since=14, spec=_same_spec)
 def rms_norm(e: Emit, x: Value, scale: Value | None = None, *, axis: Any, epsilon: float | None) -> Value:
     axes, epsilon = axis_list(axis, x.rank), compat.epsilon(epsilon)
-    power = e.reduce("ReduceMean", e.binary("Mul", x, x), axes, True)
-    result = e.binary("Div", x, e.unary("Sqrt", e.binary("Add", power, e.like(epsilon, x))))
-    return result if scale is None else e.binary("Mul", result, _along(e, scale, x, axes))
+    # As Keras: squares of half precision numbers would overflow.
+    wide = e.cast(x, compat.result_type(x.dtype, "float32"))
+    power = e.reduce("ReduceMean", e.binary("Mul", wide, wide), axes, True)
+    result = e.binary("Div", wide, e.unary("Sqrt", e.binary("Add", power, e.like(epsilon, wide))))
+    result = result if scale is None else e.binary("Mul", result, _along(e, scale, wide, axes))
+    return e.cast(result, x.dtype)

@@ -16,7 +16,8 @@ import numpy as np
 
 from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit
-from interop.capture.keras.ops.creation import counting
+from interop.capture.keras.ops.creation import counting, filled
+from interop.capture.keras.ops.image import gaussian, one_kernel
 from interop.capture.keras.registry import op
 from interop.capture.keras.symint import is_symbolic
 from interop.errors import UnsupportedOp
@@ -229,8 +230,6 @@ def _remapped(e: Emit, x: Value, size: Value, mode: str) -> Value:
         high = e.binary("Greater", x, last, dtype="bool")
         x = e.node("Where", high, above, x, dtype=x.dtype, shape=x.shape)
         x = e.node("Where", low, below, x, dtype=x.dtype, shape=x.shape)
-    elif mode != "nearest":
-        raise UnsupportedOp(f"TensorFlow has no fill_mode={mode!r} for ops.image.affine_transform")
     return e.node("Max", e.node("Min", x, last, shape=x.shape), zero, shape=x.shape)
 
 
@@ -249,8 +248,7 @@ def _projected(
     batched = images.rank == 4
     pixels = images if batched else e.unsqueeze(images, [0])
     pixels = e.transpose(pixels, [0, 2, 3, 1]) if data_format == "channels_first" else pixels
-    dtype = pixels.dtype if pixels.dtype.startswith(("float", "bf")) else "float32"
-    batch, height, width, channels = pixels.dims
+    height, width = pixels.dims[1:3]
     columns = e.nodes("Split", factors, [1] * 8, outputs=[("float32", (factors.dims[0], 1))] * 8, axis=1)
     a = [e.unsqueeze(column, [2]) for column in columns]
     x, y = _grid(e, height, width)
@@ -259,12 +257,32 @@ def _projected(
         depth = _linear(e, [a[6], a[7], e.scalar(1, "float32")], x, y)
         across, down = e.binary("Div", across, depth), e.binary("Div", down, depth)
     sizes = [_size(e, dim, "int64") for dim in (height, width)]
-    if backend == "tensorflow" and mode != "constant":
+    if backend == "tensorflow" and mode in ("nearest", "wrap", "reflect"):
         down, across = (
             _remapped(e, c, e.cast(size, "float32"), mode)
             for c, size in zip((down, across), sizes, strict=True)
         )
         mode = "nearest"
+    result = _read_at(e, pixels, down, across, interpolation, mode, fill, halves_away=backend != "torch")
+    result = e.transpose(result, [0, 3, 1, 2]) if data_format == "channels_first" else result
+    return result if batched else e.squeeze(result, [0])
+
+
+def _read_at(
+    e: Emit,
+    pixels: Value,
+    down: Value,
+    across: Value,
+    interpolation: str,
+    mode: str,
+    fill: float,
+    *,
+    halves_away: bool,
+    fix: Callable[[Emit, Value, Value, str], Value] = _fixed,
+) -> Value:
+    """(batch, height, width, channels) read at as many coordinates."""
+    dtype = pixels.dtype if pixels.dtype.startswith(("float", "bf")) else "float32"
+    batch, height, width, channels = pixels.dims
     data = e.reshape(e.cast(pixels, dtype), (batch, height * width, channels))
     shape = (batch, height, width)
 
@@ -272,12 +290,19 @@ def _projected(
         index = e.unsqueeze(e.expand(place, shape), [3])
         return e.node("GatherND", data, index, dtype=dtype, shape=(*shape, channels), batch_dims=1)
 
-    away = backend != "torch"
-    order = ("nearest", "bilinear").index(interpolation)
-    result = interpolated(e, read, [down, across], sizes, order, mode, fill, halves_away=away, channels=True)
-    result = _whole(e, result, pixels.dtype, backend == "jax")
-    result = e.transpose(result, [0, 3, 1, 2]) if data_format == "channels_first" else result
-    return result if batched else e.squeeze(result, [0])
+    result = interpolated(
+        e,
+        read,
+        [down, across],
+        [_size(e, dim, "int64") for dim in (height, width)],
+        ("nearest", "bilinear").index(interpolation),
+        mode,
+        fill,
+        halves_away=halves_away,
+        channels=True,
+        fix=fix,
+    )
+    return _whole(e, result, pixels.dtype, keras.config.backend() == "jax")
 
 
 @op("AffineTransform", since=16)
@@ -354,3 +379,50 @@ def perspective_transform(
     return _projected(
         e, e.tensor(images), factors, interpolation, "constant", float(fill_value), data_format, True
     )
+
+
+@op("ElasticTransform", since=16)
+def elastic_transform(
+    e: Emit,
+    images: Value,
+    *,
+    alpha: float,
+    sigma: float,
+    interpolation: str,
+    fill_mode: str,
+    fill_value: float,
+    data_format: str,
+) -> Value:
+    """Cells moved by blurred noise that the graph draws anew in every run, whatever the seed."""
+    backend = keras.config.backend()
+    batched = images.rank == 4
+    pixels = images if batched else e.unsqueeze(images, [0])
+    pixels = e.transpose(pixels, [0, 2, 3, 1]) if data_format == "channels_first" else pixels
+    batch, height, width, _ = pixels.dims
+    reach = 6 * int(sigma) if backend == "tensorflow" else int(6 * sigma)
+    bell = gaussian(reach | 1, float(sigma))
+    pads = [(reach | 1) // 2] * 4
+
+    def moves() -> Value:
+        still = filled(e, (batch, 1, height, width), 0, "float32")
+        noise = e.node("RandomNormalLike", still, shape=still.shape, scale=float(sigma))
+        blurred = e.squeeze(one_kernel(e, noise, np.outer(bell, bell), pads), [1])
+        return e.binary("Mul", blurred, e.like(float(alpha), blurred))
+
+    right = moves()
+    # jax and TensorFlow draw both directions from one seed, so they are the same.
+    below = moves() if backend == "torch" else right
+    x, y = _grid(e, height, width)
+    result = _read_at(
+        e,
+        pixels,
+        e.binary("Add", y, below),
+        e.binary("Add", x, right),
+        interpolation,
+        fill_mode,
+        float(fill_value),
+        halves_away=backend == "jax",
+        fix=_fixed_by_tensorflow if backend == "tensorflow" else _fixed,
+    )
+    result = e.transpose(result, [0, 3, 1, 2]) if data_format == "channels_first" else result
+    return result if batched else e.squeeze(result, [0])

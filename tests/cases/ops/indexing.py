@@ -80,6 +80,13 @@ CASES = [
         variant="mask_and_tensor",
         backends=INDEXING,
     ),
+    OpCase(
+        "get_item",
+        lambda a, n: (a[:, :n] * 2, a[:, n:], a[n - 1 :, :n]),
+        (FLOAT, x(dtype="int32", low=2, high=2)),
+        variant="traced_bounds",
+        backends=INDEXING,
+    ),
     OpCase("take", lambda a: ops.take(a, [2, 0], axis=2)),
     OpCase("take", lambda a: ops.take(a, 1, axis=1), variant="scalar"),
     OpCase("take", lambda a, i: ops.take(a, i, axis=1), (FLOAT, PLACES), variant="tensor"),

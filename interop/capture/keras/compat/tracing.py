@@ -17,12 +17,12 @@ import importlib
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 import keras
 from keras.src import backend as keras_backend
-from keras.src.backend.common import global_state
+from keras.src.backend.common import backend_utils, global_state
 from keras.src.backend.common import keras_tensor as keras_tensor_module
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.layers import layer as layer_module
@@ -30,6 +30,7 @@ from keras.src.ops import operation_utils
 from keras.src.ops.operation import Operation
 
 from interop.capture.keras import shapes
+from interop.capture.keras.compat import gradients
 from interop.capture.keras.symint import SymInt
 from interop.graph.record import Value
 
@@ -281,33 +282,36 @@ def _window_functions() -> list[tuple[Any, str, Any]]:
 def _vectorizers() -> list[tuple[Any, str, Any]]:
     """``ops.vectorize`` maps by the framework's own transform; traced tensors take ``vectorized_map``."""
     module = importlib.import_module(f"keras.src.backend.{keras_backend.backend()}.numpy")
-    original = vars(module).get("vectorize_impl")
-    if original is None:
+    original, keras_own = vars(module).get("vectorize"), vars(backend_utils).get("vectorize_impl")
+    if original is None or keras_own is None:
         return []
 
-    def vectorize_impl(function: Any, transform: Any, **options: Any) -> Any:
-        def mapped(inner: Any, in_axes: Any) -> Any:
-            def call(*args: Any) -> Any:
-                if not mentions(args):
-                    return transform(inner, in_axes)(*args)
-                chosen = tuple(arg for arg, axis in zip(args, in_axes, strict=True) if axis is not None)
+    def vectorize(function: Any, **options: Any) -> Any:
+        concrete, traced = original(function, **options), keras_own(function, _mapped, **options)
 
-                def at_one_place(slices: Any) -> Any:
-                    rest = iter(slices)
-                    return inner(
-                        *(
-                            arg if axis is None else next(rest)
-                            for arg, axis in zip(args, in_axes, strict=True)
-                        )
-                    )
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return (traced if mentions(args, kwargs) else concrete)(*args, **kwargs)
 
-                return keras.ops.vectorized_map(at_one_place, chosen)
+        return call
 
-            return call
+    return [(module, "vectorize", vectorize)]
 
-        return original(function, mapped, **options)
 
-    return [(module, "vectorize_impl", vectorize_impl)]
+def _mapped(inner: Callable[..., Any], in_axes: Sequence[int | None]) -> Callable[..., Any]:
+    """``inner`` over the first axis of the arguments whose entry is not None, as ``jax.vmap`` does it."""
+
+    def call(*args: Any) -> Any:
+        def at_one_place(slices: Any) -> Any:
+            rest = iter(slices)
+            return inner(
+                *(arg if axis is None else next(rest) for arg, axis in zip(args, in_axes, strict=True))
+            )
+
+        chosen = [arg for arg, axis in zip(args, in_axes, strict=True) if axis is not None]
+        return keras.ops.vectorized_map(at_one_place, tuple(chosen))
+
+    return call
 
 
 def _standardize_shape(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -364,8 +368,9 @@ def _patches() -> list[tuple[Any, str, Any]]:
         *_symbolic_checks(),
         *_shape_rules(),
         *_window_functions(),
-        *_vectorizers(),
+        *gradients.patches(mentions),
         *_bridges(),
+        *_vectorizers(),
     ]
 
 

@@ -141,8 +141,9 @@ def arange(e: Emit, start: Any, stop: Any = None, step: Any = None) -> Value:
     if all(isinstance(v, int) for v in parts):
         count = end - begin if stride == 1 else -((begin - end) // stride)
         return e.cast(e.node("Range", *limits, dtype=kind, shape=(count,)), dtype)
-    cause = next((v for v in parts if isinstance(v, Value)), limits[1])
-    return e.cast(e.witness(e.node("Range", *limits, dtype=kind, shape=(e.unknown("count", cause),))), dtype)
+    result = e.node("Range", *limits, dtype=kind)
+    result.shape = (e.unknown("count", result),)
+    return e.cast(e.witness(result), dtype)
 
 
 @op("ZerosLike", "EmptyLike", since=13)

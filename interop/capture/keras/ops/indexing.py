@@ -85,16 +85,16 @@ def _sliced(e: Emit, x: Value, entries: list[Any]) -> Value:
     stops: list[Any] = []
     axes: list[int] = []
     steps: list[int] = []
+    traced: list[int] = []
     dims, axis, edge = list(x.dims), 0, np.iinfo(np.int64)
     for part in entries:
         if isinstance(part, slice):
-            bounds = [b.value if isinstance(b, compat.Sym) else b for b in (part.start, part.stop)]
+            bounds: list[Any] = [b.value if isinstance(b, compat.Sym) else b for b in (part.start, part.stop)]
             step = 1 if part.step is None else int(part.step)
-            traced = next((b for b in bounds if isinstance(b, Value)), None)
-            if traced is not None:
-                dims[axis] = e.unknown("slice", traced)
+            if any(isinstance(b, Value) for b in bounds):
+                traced.append(axis)
             elif bounds != [None, None] or step != 1:
-                dims[axis] = slice_bounds(slice(*bounds, step), x.dims[axis])[3]
+                dims[axis] = slice_bounds(slice(bounds[0], bounds[1], step), x.dims[axis])[3]
             if bounds != [None, None] or step != 1:
                 default = (0, edge.max) if step > 0 else (-1, edge.min)
                 start, stop = (d if b is None else b for b, d in zip(bounds, default, strict=True))
@@ -107,7 +107,15 @@ def _sliced(e: Emit, x: Value, entries: list[Any]) -> Value:
     if not axes:
         return x
     result = e.node("Slice", x, _bounds(e, starts), _bounds(e, stops), axes, steps, shape=tuple(dims))
-    return e.witness(result) if any(isinstance(b, Value) for b in (*starts, *stops)) else result
+    return _measured(e, result, traced)
+
+
+def _measured(e: Emit, x: Value, axes: Sequence[int]) -> Value:
+    """A size of its own for each axis whose extent depends on values."""
+    if axes:
+        x.shape = tuple(e.unknown(f"slice_{i}", x) if i in axes else dim for i, dim in enumerate(x.dims))
+        e.witness(x)
+    return x
 
 
 def _bounds(e: Emit, places: Sequence[Any]) -> Value:
@@ -287,14 +295,14 @@ def _slice_spec(operation: Any, inputs: Any, start_indices: Any) -> Any:
 @op("Slice", since=13, spec=_slice_spec)
 def slice_(e: Emit, x: Any, starts: Any, *, shape: Sequence[Any]) -> Value:
     """A block; a start that is computed is moved so that the block fits, as JAX does."""
-    x = e.tensor(x)
-    places = _places(e, starts, x.rank)
-    dims, begins, ends, axes = [], [], [], []
-    for axis, (place, size, extent) in enumerate(zip(places, shape, x.dims, strict=True)):
+    source = e.tensor(x)
+    places = _places(e, starts, source.rank)
+    dims, begins, ends, axes, traced = [], [], [], [], []
+    for axis, (place, size, extent) in enumerate(zip(places, shape, source.dims, strict=True)):
         whole = not is_symbolic(size) and size == -1
         length = extent - place if whole and not isinstance(place, Value) else size
         if whole and isinstance(place, Value):
-            length = e.unknown("slice", place)
+            traced.append(axis)
         elif isinstance(place, Value):
             place = _fitting(e, place, extent - length)
         dims.append(length)
@@ -307,11 +315,11 @@ def slice_(e: Emit, x: Any, starts: Any, *, shape: Sequence[Any]) -> Value:
             ends.append(_sum(e, place, length))
         axes.append(axis)
     if not axes:
-        return x
+        return source
     result = e.node(
-        "Slice", x, _bounds(e, begins), _bounds(e, ends), axes, [1] * len(axes), shape=tuple(dims)
+        "Slice", source, _bounds(e, begins), _bounds(e, ends), axes, [1] * len(axes), shape=tuple(dims)
     )
-    return e.witness(result)
+    return _measured(e, result, traced)
 
 
 def _places(e: Emit, starts: Any, rank: int) -> list[Any]:

@@ -78,10 +78,10 @@ def squeeze(e: Emit, x: Value, *, axis: Any) -> Value:
 
 @op("Flip", since=13)
 def flip(e: Emit, x: Any, *, axis: Any) -> Value:
-    x = e.tensor(x)
-    for one in axis_list(axis, x.rank):
-        x = e.flip(x, one)
-    return x
+    result = e.tensor(x)
+    for one in axis_list(axis, result.rank):
+        result = e.flip(result, one)
+    return result
 
 
 @op("Fliplr", since=13)
@@ -320,22 +320,22 @@ def _pad_pairs(width: Any, rank: int) -> list[tuple[Any, Any]]:
 
 @op("Pad", since=13, spec=_as_emitted)
 def pad(e: Emit, x: Any, constant_values: Any = None, *, pad_width: Any, mode: str) -> Value:
-    x = e.tensor(x)
-    pairs = _pad_pairs(pad_width, x.rank)
+    result = e.tensor(x)
+    pairs = _pad_pairs(pad_width, result.rank)
     if mode == "symmetric" and keras.backend.backend() == "torch":
         mode = "edge"  # Keras computes it so there
     onnx_mode = {"constant": "constant", "empty": "constant", "reflect": "reflect", "edge": "edge"}.get(mode)
     if onnx_mode is None:
         for axis, (before, after) in enumerate(pairs):
-            x = _padded(e, x, axis, before, after, mode)
-        return x
+            result = _padded(e, result, axis, before, after, mode)
+        return result
     if not any(is_symbolic(side) or side for pair in pairs for side in pair):
-        return x
+        return result
     widths = [before for before, _ in pairs] + [after for _, after in pairs]
-    shape = tuple(before + dim + after for dim, (before, after) in zip(x.dims, pairs, strict=True))
-    wide = e.cast(x, "int32") if x.dtype in ("int16", "uint16") else x
+    shape = tuple(before + dim + after for dim, (before, after) in zip(result.dims, pairs, strict=True))
+    wide = e.cast(result, "int32") if result.dtype in ("int16", "uint16") else result
     fill = None if constant_values is None else e.reshape(e.tensor(constant_values, wide.dtype), ())
-    return e.cast(e.node("Pad", wide, e.sizes(widths), fill, mode=onnx_mode, shape=shape), x.dtype)
+    return e.cast(e.node("Pad", wide, e.sizes(widths), fill, mode=onnx_mode, shape=shape), result.dtype)
 
 
 def _padded(e: Emit, x: Value, axis: int, before: int, after: int, mode: str) -> Value:

@@ -105,7 +105,7 @@ def cross(e: Emit, x1: Any, x2: Any, *, axisa: int, axisb: int, axisc: int) -> V
     if a.dims[-1] == b.dims[-1] == 2:
         turned = e.binary("Mul", a, _components(e, b, [1, 0]))
         parts = e.nodes("Split", turned, [1, 1], outputs=[(a.dtype, (*turned.dims[:-1], 1))] * 2, axis=-1)
-        return e.squeeze(e.binary("Sub", *parts), [-1])
+        return e.squeeze(e.binary("Sub", parts[0], parts[1]), [-1])
     a, b = _in_space(e, a), _in_space(e, b)
     forth = e.binary("Mul", _components(e, a, [1, 2, 0]), _components(e, b, [2, 0, 1]))
     back = e.binary("Mul", _components(e, a, [2, 0, 1]), _components(e, b, [1, 2, 0]))

@@ -23,7 +23,7 @@ def _reduced(e: Emit, data: Any, ids: Any, count: int | None, reduction: str, st
     data, places = e.tensor(data), e.cast(e.tensor(ids), "int64")
     rows = e.widened(data, "float32", "float64", "int32", "int64")
     extent: Any = count
-    if extent is None:
+    if count is None:
         extent = e.unknown("segments", places)
         top = e.reduce("ReduceMax", places, None)
         number = e.reshape(e.binary("Add", top, e.scalar(1, "int64")), (1,))

@@ -96,7 +96,7 @@ def unique(
     dims = x.dims
     along = None if axis is None else axis % x.rank
     keys = e.widened(x, "float32", "float64", "int64", "int8")
-    count = e.unknown("unique", x)
+    count = e.unknown("unique" if along is None else f"unique_{along}", x)
     found = (count,) if along is None else (*dims[:along], count, *dims[along + 1 :])
     total = (element_count(dims),) if along is None else (dims[along],)
     outputs = [(keys.dtype, found), ("int64", (count,)), ("int64", total), ("int64", (count,))]

@@ -12,6 +12,7 @@ _NOT_A_COMPUTATION = "it does not compute a tensor, so it leaves nothing in a gr
 ABSENT: dict[str, str] = {
     "convert_to_numpy": "it reads a value while the model is traced, when there is none yet",
     "dtype": _NOT_A_COMPUTATION,
+    "eig": "ONNX has no operator for the eigenvalues of a general matrix, which are complex",
     "is_tensor": _NOT_A_COMPUTATION,
     "jvp": "ONNX has no operator for derivatives of a function",
     "polar": _COMPLEX,

@@ -90,7 +90,7 @@ def _settled(
         body, results, outputs = record(start)
         if len(results) != len(start):
             raise CaptureError(f"the body of a loop takes {len(start)} values and returns {len(results)}")
-        kinds = [compat.result_type(a.dtype, b.dtype) for a, b in zip(start, results, strict=True)]
+        kinds = [_wider(a.dtype, b.dtype) for a, b in zip(start, results, strict=True)]
         if all(kind == value.dtype for kind, value in zip(kinds, start, strict=True)):
             for value, result in zip(start, results, strict=True):
                 _agreed(value, result)
@@ -156,8 +156,16 @@ def scan(
 
 def _as(e: Emit, result: Value, carry: Value) -> Value:
     """A body's result in the dtype of what is carried, where that is the wider one."""
-    narrower = compat.result_type(result.dtype, carry.dtype) == carry.dtype
-    return e.cast(result, carry.dtype) if narrower else result
+    return e.cast(result, carry.dtype) if _wider(result.dtype, carry.dtype) == carry.dtype else result
+
+
+def _wider(a: str, b: str) -> str:
+    """Keras' promotion, but 64 bits stay 64 bits."""
+    if a == b:
+        return a
+    if {a, b} <= {"int32", "int64"}:
+        return "int64"
+    return compat.result_type(a, b)
 
 
 def loop(

@@ -12,6 +12,8 @@ import numpy as np
 from keras import tree
 
 from interop.capture.keras.emit import Emit, to_numpy
+from interop.capture.keras.ops.creation import counting
+from interop.capture.keras.ops.elementwise import choose
 from interop.capture.keras.registry import op
 from interop.capture.keras.subgraphs import branch, loop, scan, traced
 from interop.capture.keras.symint import is_symbolic
@@ -19,6 +21,9 @@ from interop.errors import CaptureError
 from interop.graph.record import Value
 
 Function = Callable[..., Any]
+
+# Element types that ONNX Runtime's Where takes.
+_SELECTABLE = ("float32", "float64", "int32", "int64")
 
 
 def _as_traced(operation: Any, *args: Any, **kwargs: Any) -> None:
@@ -196,3 +201,61 @@ def _each(e: Emit, function: Function, xs: Any) -> Any:
 
     stacked = scan(e, step, [], sequences)[1]
     return shape[-1](stacked)
+
+
+@op("AssociativeScan", since=16, spec=_as_traced)
+def associative_scan(e: Emit, f: Function, elems: Any, *, reverse: bool, axis: int) -> Any:
+    """Combine each place with the one 1, 2, 4, ... before it, until every place has all before it."""
+    start, packed = _split(e, elems)
+    axis = axis % start[0].rank
+    size = start[0].dims[axis]
+    combine = traced(e, f)
+
+    def together(left: Sequence[Value], right: Sequence[Value]) -> list[Value]:
+        return _split(e, combine(packed(left), packed(right)))[0]
+
+    values = [e.flip(x, axis) for x in start] if reverse else start
+    if is_symbolic(size):
+        values = _doubled(e, together, values, axis)
+    else:
+        shift = 1
+        while shift < size:
+            heads = [_part(e, x, axis, 0, shift) for x in values]
+            early = [_part(e, x, axis, 0, size - shift) for x in values]
+            late = [_part(e, x, axis, shift, size) for x in values]
+            joined = together(early, late)
+            values = [
+                e.concat([e.cast(head, rest.dtype), rest], axis)
+                for head, rest in zip(heads, joined, strict=True)
+            ]
+            shift *= 2
+    return packed([e.flip(x, axis) for x in values] if reverse else values)
+
+
+def _part(e: Emit, x: Value, axis: int, start: int, stop: int) -> Value:
+    result = e.slice(x, axis, start, stop)
+    result.shape = (*x.dims[:axis], stop - start, *x.dims[axis + 1 :])
+    return result
+
+
+def _doubled(e: Emit, together: Function, start: list[Value], axis: int) -> list[Value]:
+    """The same for a size that is not known: whole arrays, with the places before the first left as they are."""
+    size = e.reshape(e.size(start[0].dims[axis]), ())
+    places = counting(e, start[0].dims[axis])
+
+    def step(number: Value, state: list[Value]) -> tuple[Value, list[Value], list[Value]]:
+        shift, *values = state
+        before = e.binary("Max", e.binary("Sub", places, shift), e.scalar(0, "int64"))
+        early = [e.node("Gather", x, before, shape=x.shape, axis=axis) for x in values]
+        reached = e.binary("GreaterOrEqual", places, shift, dtype="bool")
+        new = []
+        for x, joined in zip(values, together(early, values), strict=True):
+            along = e.unsqueeze(reached, list(range(1, x.rank - axis)))
+            a, b = (e.widened(item, *_SELECTABLE) for item in (joined, e.cast(x, joined.dtype)))
+            new.append(e.cast(choose(e, along, a, b), joined.dtype))
+        shift = e.binary("Add", shift, shift)
+        return e.binary("Less", shift, size, dtype="bool"), [shift, *new], []
+
+    one = e.scalar(1, "int64")
+    final, _ = loop(e, step, [one, *start], condition=e.binary("Less", one, size, dtype="bool"))
+    return final[1:]

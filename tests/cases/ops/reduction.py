@@ -247,6 +247,7 @@ CASES = [
     OpCase(
         "norm", lambda a: ops.norm(a, axis=-1, keepdims=True), (x("b", "t", dtype="int32"),), variant="int32"
     ),
+    OpCase("norm", lambda a: ops.norm(a, ord=1, axis=(1, 2)), variant="17", opset=17),
     OpCase("normalize", ops.normalize),
     *[
         OpCase(

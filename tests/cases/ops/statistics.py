@@ -20,9 +20,10 @@ _EDGES = np.array([-1.0, -0.25, 0.5, 1.5], "float32")
 
 def _quantile(name: str, q: Any, variant: str, inputs: Any = None, **options: Any) -> OpCase:
     backends = options.pop("backends", ("jax", "tensorflow", "torch"))
+    opset = options.pop("opset", None)
     call = lambda a: getattr(ops, name)(a, q, **options)  # noqa: E731
     call = call if variant != "all" else both(call)
-    return OpCase(name, call, inputs or (x("b", "t", 4),), variant=variant, backends=backends)
+    return OpCase(name, call, inputs or (x("b", "t", 4),), variant=variant, backends=backends, opset=opset)
 
 
 def _median(name: str, axis: Any, keepdims: bool) -> Any:
@@ -47,6 +48,7 @@ CASES = [
         for axis in (0, 1, -1, None)
     ],
     _quantile("quantile", [0.0, 1.0], "ends", axis=1),
+    _quantile("quantile", [0.2, 0.7], "17", opset=17, axis=1),
     # JAX takes the lower of two that are equally near, the others the even one.
     _quantile("quantile", 0.3, "tie", backends=("tensorflow", "torch"), axis=1, method="nearest"),
     _quantile("quantile", [0.5], "list-of-one", axis=1),

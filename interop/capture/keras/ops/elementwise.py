@@ -394,7 +394,7 @@ def isclose(e: Emit, x1: Any, x2: Any, rtol: Any = 1e-5, atol: Any = 1e-8, *, eq
     return e.binary("Or", close, e.binary("And", isnan(e, a), isnan(e, b)))
 
 
-@op("AllClose", since=18)
+@op("AllClose", since=16)
 def allclose(e: Emit, x1: Any, x2: Any, *, rtol: float, atol: float, equal_nan: bool) -> Value:
     close = isclose(e, x1, x2, rtol, atol, equal_nan=equal_nan)
     return e.cast(e.reduce("ReduceMin", e.cast(close, "int32"), None), "bool")

@@ -222,12 +222,12 @@ def norm_of(e: Emit, x: Value, ord: Any, axis: Any, keepdims: bool) -> Value:
     return result if keepdims else e.squeeze(result, axes)
 
 
-@op("Norm", since=18)
+@op("Norm", since=16)
 def norm(e: Emit, x: Value, *, ord: Any, axis: Any, keepdims: bool) -> Value:
     return norm_of(e, floating(e, x), ord, axis, keepdims)
 
 
-@op("Normalize", since=18)
+@op("Normalize", since=16)
 def normalize(e: Emit, x: Value, *, axis: Any, order: int, epsilon: float | None) -> Value:
     """By the norm, or by epsilon where that is greater."""
     x, least = floating(e, x), compat.epsilon(epsilon)

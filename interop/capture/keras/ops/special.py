@@ -251,12 +251,12 @@ def _divisor(e: Emit, x1: Any, x2: Any) -> tuple[Value, Value, Value]:
     return a, b, loop(e, step, [a, b], condition=left(b))[0][0]
 
 
-@op("Gcd", since=18)
+@op("Gcd", since=16)
 def gcd(e: Emit, x1: Any, x2: Any) -> Value:
     return _divisor(e, x1, x2)[2]
 
 
-@op("Lcm", since=18)
+@op("Lcm", since=16)
 def lcm(e: Emit, x1: Any, x2: Any) -> Value:
     """0 where a side is: only two zeros have the divisor 0."""
     a, b, divisor = _divisor(e, x1, x2)

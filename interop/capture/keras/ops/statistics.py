@@ -149,10 +149,10 @@ def _quantile(scale: float, numbers_only: bool) -> Callable[..., Value]:
     return emit
 
 
-op("Quantile", since=18, spec=_quantile_spec)(_quantile(1, False))
-op("Percentile", since=18, spec=_quantile_spec)(_quantile(100, False))
-op("Nanquantile", since=18, spec=_quantile_spec)(_quantile(1, True))
-op("Nanpercentile", since=18, spec=_quantile_spec)(_quantile(100, True))
+op("Quantile", since=16, spec=_quantile_spec)(_quantile(1, False))
+op("Percentile", since=16, spec=_quantile_spec)(_quantile(100, False))
+op("Nanquantile", since=16, spec=_quantile_spec)(_quantile(1, True))
+op("Nanpercentile", since=16, spec=_quantile_spec)(_quantile(100, True))
 
 
 def _median(numbers_only: bool) -> Callable[..., Value]:
@@ -162,14 +162,14 @@ def _median(numbers_only: bool) -> Callable[..., Value]:
     return emit
 
 
-op("Median", since=18)(_median(False))
-op("Nanmedian", since=18)(_median(True))
+op("Median", since=16)(_median(False))
+op("Nanmedian", since=16)(_median(True))
 
 
 # Averages and correlation
 
 
-@op("Average", since=18)
+@op("Average", since=16)
 def average(e: Emit, x: Value, weights: Any = None, *, axis: Any) -> Value:
     x = floating(e, x)
     axes = axis_list(axis, x.rank)
@@ -189,7 +189,7 @@ def _corrcoef_spec(operation: Any, x: Any) -> Any:
     return compat.tensor_spec((x.shape[0], x.shape[0]) if len(x.shape) == 2 else (), dtype)
 
 
-@op("Corrcoef", since=18, spec=_corrcoef_spec)
+@op("Corrcoef", since=16, spec=_corrcoef_spec)
 def corrcoef(e: Emit, x: Value) -> Value:
     """Products of the rows, centred and brought to length 1."""
     rows = floating(e, x)
@@ -246,7 +246,7 @@ def _sum_over_rows(e: Emit, condition: Value, keepdims: bool = False) -> Value:
     return e.reduce("ReduceSum", e.cast(condition, "int32"), [0], keepdims)
 
 
-@op("Histogram", since=18)
+@op("Histogram", since=16)
 def histogram(e: Emit, x: Value, *, bins: int, range: Any) -> tuple[Value, Value]:
     """Values not below each left edge, less those not below the next; the last edge belongs to its bin."""
     number = e.widened(x, "float32", "float64")

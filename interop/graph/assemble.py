@@ -230,10 +230,7 @@ class _Writer:
 
     def _body(self, body: Body, label: str) -> Any:
         inner = _Writer(self._names, self._label, self._write, self)
-        # Runtimes want the rank; sizes differ between the calls of one function.
-        inputs = [
-            inner.bind(value, f"{label}.input", shape=ir.Shape([None] * value.rank)) for value in body.inputs
-        ]
+        inputs = [inner.bind(value, f"{label}.input", shape=_rank(value)) for value in body.inputs]
         self._write(body.scope, inner)
         inside = {output for node in inner.nodes for output in node.outputs}
         outputs = []
@@ -246,6 +243,7 @@ class _Writer:
                 made.name, made.type = node.name, _type(value.dtype)
                 inner.nodes.append(node)
             inside.discard(made)
+            made.shape = _rank(value)
             outputs.append(made)
         return ir.Graph(inputs, outputs, nodes=inner.nodes, name=self._names.unique(label))
 
@@ -350,7 +348,7 @@ class _Functions:
         def inside(body: Body) -> tuple[Any, ...]:
             for value in body.inputs:
                 index[value] = len(index)
-            given = tuple((value.dtype, value.rank) for value in body.inputs)
+            given = tuple((value.dtype, len(value.shape or ())) for value in (*body.inputs, *body.outputs))
             return given, steps(body.scope), tuple(name(value) for value in body.outputs)
 
         return scope.label, len(inputs), steps(scope), tuple(index[value] for value in outputs)
@@ -377,6 +375,11 @@ class _Functions:
             elif item in self.signature:
                 function, inputs, outputs = self.signature[item]
                 writer.call(item.call_name, function, inputs, outputs)
+
+
+def _rank(value: Value) -> Any:
+    """What a body says about a shape: runtimes want the rank; sizes differ between calls of one function."""
+    return None if value.shape is None else ir.Shape([None] * value.rank)
 
 
 def _shape(value: Value) -> Any:

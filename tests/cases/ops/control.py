@@ -140,7 +140,6 @@ CASES = [
         "scan",
         lambda a: ops.scan(lambda c, v: (c * 0.5, c), a, length=3, reverse=True),
         variant="no sequence, reverse",
-        # Keras' JAX function hands reverse on; without a sequence all three ignore the order, but for the results.
     ),
     OpCase(
         "scan",
@@ -161,7 +160,7 @@ CASES = [
     OpCase("map", lambda a: ops.map(lambda v: ops.sum(v, axis=0), a), holds=("Scan",)),
     OpCase(
         "map",
-        lambda a, b: ops.map(lambda v: {"s": v[0] + v[1], "p": ops.sum(v[0])}, (a, b)),
+        lambda a, b: ops.map(lambda v: {"p": ops.sum(v[0]), "s": v[0] + v[1]}, (a, b)),
         (x("t", 4), x("t", 4)),
         "structures",
     ),
@@ -183,9 +182,12 @@ CASES = [
     ),
     OpCase(
         "associative_scan",
-        lambda a: ops.associative_scan(ops.maximum, a, reverse=True, axis=-1),
+        lambda a: ops.associative_scan(ops.maximum, a, reverse=True, axis=1),
         (x("b", "t"),),
         "reverse",
+    ),
+    OpCase(
+        "associative_scan", lambda a: ops.associative_scan(ops.add, a, axis=-1), (x("t", 5),), "last axis"
     ),
     OpCase(
         "associative_scan",

@@ -28,6 +28,7 @@ from interop.capture.dispatch import capture_any, framework_of, is_tensorflow_pa
 from interop.capture.records import Capture
 from interop.errors import InteropError
 from interop.formats import TensorMapping
+from interop.garbage import uncollected
 from interop.graph.passes import folded, inlined
 from interop.parity import ParityReport, ParityRow
 from interop.parity import verify as compare
@@ -358,8 +359,9 @@ def _export(
     fallback: str = "layer",
 ) -> Capture:
     """Capture a model and write its graph."""
-    captured = capture_any(model, input_signature=input_signature, opset=opset, fallback=fallback)
-    _save_graph(folded(captured.flat()) if flat else captured.with_functions(), path)
+    with uncollected():
+        captured = capture_any(model, input_signature=input_signature, opset=opset, fallback=fallback)
+        _save_graph(folded(captured.flat()) if flat else captured.with_functions(), path)
     return captured
 
 

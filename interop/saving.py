@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from interop.errors import CaptureError
+from interop.garbage import uncollected
 from interop.status import ExportSummary
 
 
@@ -33,6 +34,7 @@ class _OptimizerSource:
         return compat.to_numpy(self.variable)
 
 
+@uncollected()
 def save_model(
     model: Any,
     path: str | os.PathLike[str],

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from interop.capture.keras import registry
+from interop.capture.keras.absent import ABSENT
 from interop.graph.opsets import DEFAULT_OPSET, IR_VERSIONS
 from interop.parity import TOLERANCES
 
@@ -55,6 +56,11 @@ def support() -> Iterator[str]:
         yield "|---|---|"
         for family, keys in sorted(families.items()):
             yield f"| {family} | {', '.join(sorted(keys))} |"
+    yield ""
+    yield f"| Functions of `keras.ops` that ONNX has no form for: {len(ABSENT)} | why |"
+    yield "|---|---|"
+    for name, why in sorted(ABSENT.items()):
+        yield f"| {name} | {why} |"
 
 
 def updated(text: str) -> str:

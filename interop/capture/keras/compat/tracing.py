@@ -16,7 +16,6 @@ import functools
 import importlib
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -25,12 +24,14 @@ from keras.src import backend as keras_backend
 from keras.src.backend.common import backend_utils, global_state
 from keras.src.backend.common import keras_tensor as keras_tensor_module
 from keras.src.backend.common.stateless_scope import get_stateless_scope
+from keras.src.backend.config import is_nnx_enabled
 from keras.src.layers import layer as layer_module
 from keras.src.ops import operation_utils
 from keras.src.ops.operation import Operation
 
 from interop.capture.keras import shapes
 from interop.capture.keras.compat import gradients
+from interop.capture.keras.compat.tracebacks import RawFrameworkCall, whole_tracebacks
 from interop.capture.keras.symint import SymInt
 from interop.graph.record import Value
 
@@ -41,14 +42,6 @@ KerasTensor = keras.KerasTensor
 Variable = keras.Variable
 
 _LOCK = threading.RLock()
-
-
-class RawFrameworkCall(ValueError, TypeError):
-    """Framework code got a traced tensor where it needs a real one.
-
-    Also a ValueError and TypeError: TensorFlow's and JAX's operators take those as "not mine" and let
-    the traced tensor's own reflected operator run.
-    """
 
 
 class Sym(KerasTensor):  # type: ignore[misc, valid-type]
@@ -339,6 +332,19 @@ def _operation_hook(original: Callable[..., Any]) -> Callable[..., Any]:
     return symbolic_call
 
 
+def _bare_operation(original: Callable[..., Any]) -> staticmethod[..., Any]:
+    """Instead of ``Operation.__new__``: one made while tracing needs no config of its own arguments."""
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if issubclass(cls, Layer) or is_nnx_enabled():
+            return original(cls, *args, **kwargs)
+        made: Any = object.__new__(cls)
+        vars(made).update(_auto_config=None, _lock=True)
+        return made
+
+    return staticmethod(new)
+
+
 def _layer_body_hook(original: Callable[..., Any]) -> Callable[..., Any]:
     def symbolic_call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if _State.hooks is not None and mentions(args, kwargs):
@@ -360,6 +366,7 @@ def _layer_call_hook(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _patches() -> list[tuple[Any, str, Any]]:
     return [
+        (Operation, "__new__", _bare_operation(Operation.__new__)),
         (Operation, "symbolic_call", _operation_hook(Operation.symbolic_call)),
         (Layer, "symbolic_call", _layer_body_hook(Layer.symbolic_call)),
         (Layer, "__call__", _layer_call_hook(Layer.__call__)),
@@ -380,7 +387,7 @@ def tracing(hooks: Hooks) -> Iterator[None]:
     with _LOCK:
         if _State.hooks is not None:
             raise RuntimeError("a trace is already running in this thread")
-        with _whole_tracebacks(), _swapped(_patches()):
+        with whole_tracebacks(), _swapped(_patches()):
             _State.hooks = hooks
             try:
                 with TraceScope(hooks):
@@ -421,39 +428,6 @@ def _swapped(replacements: list[tuple[Any, str, Any]]) -> Iterator[None]:
         _State.originals = outer
         for owner, name, original in reversed(undo):
             setattr(owner, name, original)
-
-
-@contextlib.contextmanager
-def _whole_tracebacks() -> Iterator[None]:
-    """Keras and JAX cut their own frames out of tracebacks; ``raw_framework`` looks for them."""
-    filtering = keras.config.is_traceback_filtering_enabled()
-    jax = sys.modules.get("jax")
-    jax_filtering = jax and jax.config.jax_traceback_filtering
-    try:
-        keras.config.disable_traceback_filtering()
-        if jax is not None:
-            jax.config.update("jax_traceback_filtering", "off")
-        yield
-    finally:
-        if filtering:
-            keras.config.enable_traceback_filtering()
-        if jax is not None:
-            jax.config.update("jax_traceback_filtering", jax_filtering)
-
-
-def raw_framework(error: BaseException) -> str | None:
-    """The framework whose own code failed on a traced tensor, if that is what happened."""
-    step: BaseException | None = error
-    while step is not None:
-        if isinstance(step, RawFrameworkCall):
-            return "framework code"
-        # Only the innermost frame counts: on torch, every layer call passes through torch.nn.Module.
-        frames = [frame for frame, _ in traceback.walk_tb(step.__traceback__)]
-        package = str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
-        if package in ("tensorflow", "jax", "jaxlib", "torch"):
-            return package
-        step = step.__cause__ or step.__context__
-    return None
 
 
 def in_symbolic_layer(layer: Any) -> Callable[..., Any]:

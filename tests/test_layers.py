@@ -13,6 +13,7 @@ import pytest
 from cases import layers as table
 
 from interop.capture.keras import capture
+from interop.errors import UnsupportedOp
 from models.randomize import randomize, relative_std
 
 CASES = table.all_cases()
@@ -132,6 +133,40 @@ def compare(case: table.LayerCase, got: list[np.ndarray], wanted: list[np.ndarra
             np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol)
         else:
             np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("layer", "dtype", "message"),
+    [
+        (lambda: keras.layers.Hashing(3), "int32", "no operator that hashes"),
+        (lambda: keras.layers.StringLookup(vocabulary=["a"], num_oov_indices=2), "string", "by their hash"),
+        (
+            lambda: keras.layers.TextVectorization(vocabulary=["a"], split="character"),
+            "string",
+            "into characters",
+        ),
+    ],
+)
+def test_what_has_no_operator_is_an_error_that_says_so(layer: Any, dtype: str, message: str) -> None:
+    x = keras.Input((1,), dtype=dtype)
+    with pytest.raises(UnsupportedOp, match=message):
+        capture(keras.Model(x, layer()(x)))
+
+
+class Sampling(keras.layers.Layer):
+    """The sampling step of a variational autoencoder."""
+
+    def call(self, mean: Any) -> Any:
+        return mean + keras.random.normal(keras.ops.shape(mean)) + keras.random.uniform((1, 4))
+
+
+def test_random_numbers_are_drawn_by_the_graph() -> None:
+    x = keras.Input((4,), name="x")
+    session = session_of(capture(keras.Model(x, Sampling()(x))).flat())
+    zeros = {"x": np.zeros((2000, 4), "float32")}
+    (first,), (second,) = session.run(None, zeros), session.run(None, zeros)
+    assert not np.array_equal(first, second)
+    np.testing.assert_allclose(first.std(), 1.04, rtol=0.15)
 
 
 def test_names_of_rows_are_unique() -> None:

@@ -48,6 +48,9 @@ def rnn(
     if go_backwards:
         sequences = [e.flip(x, 1) for x in sequences]
         mask = mask if mask is None else e.flip(mask, 1)
+    unroll = unroll and not is_symbolic(sequences[0].dims[1])
+    # Keras on JAX takes the first state (of the last cell) for the previous output.
+    by_state = keras.backend.backend() == "jax" and mask is not None and not (unroll or zero_output_for_mask)
     form: dict[str, Any] = {}
 
     def step(states: list[Value], slices: list[Value]) -> tuple[list[Value], list[Value]]:
@@ -61,13 +64,17 @@ def rnn(
             fresh = [
                 choose(e, valid, new, e.cast(old, new.dtype)) for new, old in zip(fresh, states, strict=True)
             ]
-        return fresh, [e.tensor(part) for part in keras.tree.flatten(output)]
+        results = [e.tensor(part) for part in keras.tree.flatten(output)]
+        if by_state:
+            kept = before[-1][0] if isinstance(before[0], list | tuple) else before[0]
+            results = [choose(e, slices[-1], part, e.cast(kept, part.dtype)) for part in results]
+        return fresh, results
 
     start = [e.tensor(state) for state in keras.tree.flatten(initial_states)]
     over = sequences if mask is None else [*sequences, mask]
-    run = _unrolled if unroll and not is_symbolic(sequences[0].dims[1]) else _scanned
+    run = _unrolled if unroll else _scanned
     states, outputs = run(e, step, start, over)
-    if mask is not None:
+    if mask is not None and not by_state:
         outputs = [_held(e, x, mask, zero_output_for_mask) for x in outputs]
     last = [
         e.node("Gather", x, e.scalar(-1, "int64"), shape=(x.dims[0], *x.dims[2:]), axis=1) for x in outputs

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 
 from interop.capture.keras import compat
@@ -213,7 +214,7 @@ def _collect(
         if packing is not None:
             spread = rows(e, outputs, packing.place)
             visible = packing.mask if layer.zero_output_for_mask else packing.started
-            outputs = choose(e, visible, spread, e.like(0, spread))
+            outputs = choose(e, visible, spread, _before(e, layer, initial, spread))
         elif reverse:
             outputs = e.flip(outputs, 1)
         results.append(outputs)
@@ -222,7 +223,7 @@ def _collect(
         if layer.zero_output_for_mask:
             visible = e.slice(packing.mask, 1, -1, None)
             visible.shape = packing.any_valid.shape
-        results.append(choose(e, visible, last, e.like(0, last)))
+        results.append(choose(e, visible, last, _before(e, layer, initial, last)))
     else:
         results.append(last)
     if not layer.return_state:
@@ -230,6 +231,15 @@ def _collect(
     nested: list[Any] = [[e.cast(s, dtype) for s in cell] for cell in states]
     flat = [s[0] if len(s) == 1 else s for s in nested] if len(nested) > 1 else nested[0]
     return (e.cast(results[0], dtype), *flat)
+
+
+def _before(e: Emit, layer: Any, initial: list[list[Value]], like: Value) -> Value:
+    """What Keras gives before the first valid step: zeros, or on JAX the state it started from."""
+    jax_loop = keras.backend.backend() == "jax" and not layer.unroll and not layer.zero_output_for_mask
+    if not jax_loop or not initial[-1]:
+        return e.like(0, like)
+    start = e.cast(initial[-1][0], like.dtype)
+    return e.unsqueeze(start, [1]) if like.rank > start.rank else start
 
 
 def _held(e: Emit, states: list[Value], initial: list[Value], packing: Packing) -> list[Value]:

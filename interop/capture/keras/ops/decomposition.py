@@ -211,7 +211,7 @@ def _ordered(e: Emit, x: Value, order: Value) -> Value:
 @op("Eigh", since=16, spec=as_emitted)
 def eigh(e: Emit, x: Value) -> tuple[Value, Value]:
     """Eigenvalues from the smallest, and eigenvectors as columns, of the lower triangle's symmetric matrix."""
-    matrix = working(e, x)
+    matrix = e.cast(x, "float64")  # hundreds of rotations in a row: float32 would lose two digits at size 64
     size = x.dims[-1]
     diagonal = on_diagonal(e, size, size, 0)
     above = at(e, numbered(e, matrix, -1), numbered(e, matrix, -2), "Greater")

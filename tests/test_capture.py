@@ -208,7 +208,7 @@ def test_an_unsupported_operation_names_layer_operation_and_reason() -> None:
     model = keras.Sequential(
         [keras.Input((4, 4)), layers.Lambda(lambda x: ops.eig(x)[0], name="spectrum", output_shape=(4,))]
     )
-    with pytest.raises(UnsupportedOp, match="'spectrum' uses the keras operation Eig, .*eigenvalues"):
+    with pytest.raises(UnsupportedOp, match=r"'spectrum' uses the keras operation Eig, .*eigenvalues"):
         capture(model)
 
 

@@ -254,7 +254,6 @@ CASES = [
         (x("b", "t", dtype="bool"),),
         variant="bool",
     ),
-    OpCase("stop_gradient", lambda a: ops.stop_gradient(a) * 2, variant="doubled"),
     *[
         OpCase(name, lambda a, name=name: getattr(ops, name)(a) + 1)
         for name in ("copy", "array", "convert_to_tensor")

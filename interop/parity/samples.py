@@ -26,6 +26,8 @@ Array = np.ndarray[Any, Any]
 BATCH_SIZES = (4, 7)
 #: Integers an input without bounds is drawn from: small enough for any lookup table of a real model.
 UNBOUNDED = (0, 7)
+#: Strings an input is made of: likely members of a vocabulary, and some of none.
+WORDS = ("a", "b", "c", "0", "1", "2", "the", "of", "cat", "dog", "red", "blue", "yes", "no", "one two", "")
 #: Tried in turn until the reference's outputs vary: models that rescale inside want the range of pixels.
 AMPLITUDES = (1.0, 128.0)
 
@@ -142,6 +144,8 @@ def _make(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, am
     if dtype.startswith("complex"):
         real, imaginary = _floats(shape, rng, amplitude), _floats(shape, rng, amplitude)
         return (real + 1j * imaginary).astype(dtype)
+    if dtype == "string":
+        return rng.choice(np.array(WORDS, object), shape)
     raise ParityError(
         f"input {spec.name!r} has dtype {dtype}, for which no inputs can be made up; pass inputs= to verify"
     )

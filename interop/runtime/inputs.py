@@ -76,8 +76,9 @@ def as_array(spec: TensorSpec, value: Any) -> NDArray[Any]:
         SignatureError: it is no array, or of a dtype that does not fit.
     """
     array = to_array(spec, value)
-    if spec.dtype == "str":
-        return array if array.dtype.kind in "OUS" else _refuse(spec, array, "expected strings")
+    if spec.dtype == "string":
+        # ONNX Runtime takes strings as objects.
+        return array.astype(object) if array.dtype.kind in "OUS" else _refuse(spec, array, "expected strings")
     if array.dtype.name == spec.dtype:
         return np.ascontiguousarray(array) if array.ndim else array
     if array.dtype.kind not in "biufV":

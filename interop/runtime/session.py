@@ -271,7 +271,7 @@ def _structure(count: int) -> Any:
 _ORT_DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
-    "tensor(string)": "str",
+    "tensor(string)": "string",
     "tensor(float8e4m3fn)": "float8_e4m3fn",
     "tensor(float8e4m3fnuz)": "float8_e4m3fnuz",
     "tensor(float8e5m2)": "float8_e5m2",

@@ -3,8 +3,7 @@
     python tools/bench/environments.py [NAME ...]
 
 Environments go to ``$INTEROP_BENCH_PEERS``, by default ``~/.cache/interop-bench``; one that is complete is kept.
-On Linux, PyPI's torch brings CUDA libraries: set ``PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu``
-for the small one.
+On Linux, PyPI's torch brings CUDA libraries.
 """
 
 from __future__ import annotations

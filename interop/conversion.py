@@ -29,6 +29,7 @@ from interop.capture.records import Capture
 from interop.errors import InteropError
 from interop.formats import TensorMapping
 from interop.garbage import uncollected
+from interop.graph.file import write_file
 from interop.graph.passes import folded, inlined
 from interop.parity import ParityReport, ParityRow
 from interop.parity import verify as compare
@@ -370,7 +371,10 @@ def _save_graph(graph: Any, path: Path) -> None:
     import onnx_ir as ir
 
     size = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
-    ir.save(graph, path, external_data=f"{path.name}.data" if size > EMBED_BYTES else None)
+    if size > EMBED_BYTES:
+        ir.save(graph, path, external_data=f"{path.name}.data")
+    else:
+        write_file(graph, path)
 
 
 @contextmanager

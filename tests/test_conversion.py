@@ -6,13 +6,16 @@ import shutil
 from pathlib import Path
 
 import keras
+import ml_dtypes
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 import interop
 from interop import conversion
 from interop.errors import ArtifactError, InteropError
+from interop.graph.file import write_file
 from interop.loading import load_graph
 
 X = np.random.default_rng(0).standard_normal((5, 6)).astype("float32")
@@ -209,3 +212,33 @@ def test_arguments_of_export_onnx(tmp_path, arguments, message):
     with pytest.raises(InteropError, match=message):
         interop.export_onnx(small(), tmp_path / "m.onnx", **arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_holds_every_kind_of_tensor_as_protobuf_would(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "floats": rng.normal(size=(3, 5)).astype("float32"),
+        "transposed": rng.normal(size=(4, 300)).astype("float64").T,
+        "halves": rng.normal(size=7).astype(ml_dtypes.bfloat16),
+        "nothing": np.zeros((0, 2), "int64"),
+        "number": np.asarray(True),
+        "text": np.asarray([b"a", b"", "ü".encode()], object),
+    }
+    tensors = [ir.tensor(array, name=name) for name, array in arrays.items() if name != "text"]
+    tensors.append(ir.StringTensor(arrays["text"], shape=ir.Shape([3]), name="text"))
+    tensors.append(ir.tensor(np.asarray([[1, -2, 3]]), dtype=ir.DataType.INT4, name="nibbles"))
+    values = [ir.Value(name=t.name, const_value=t, type=ir.TensorType(t.dtype)) for t in tensors]
+    graph = ir.Graph([], [], nodes=[], initializers=values, name="g", opset_imports={"": 21})
+    model = ir.Model(graph, ir_version=10, producer_name="test")
+    write_file(model, tmp_path / "m.onnx")
+    assert len(model.graph.initializers) == len(tensors)
+    read, whole = onnx.load(tmp_path / "m.onnx"), ir.to_proto(model)
+    assert [t.SerializeToString() for t in read.graph.initializer] == [
+        t.SerializeToString() for t in whole.graph.initializer
+    ]
+    for proto in (read, whole):
+        proto.graph.ClearField("initializer")
+        proto.graph.ClearField("value_info")
+    assert read == whole
+    write_file(model, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "m.onnx").read_bytes()

@@ -177,7 +177,14 @@ def map_structure(function: Callable[..., Any], *structures: Any) -> Any:
 
 
 def to_numpy(x: Any) -> np.ndarray[Any, Any]:
-    """A concrete backend tensor or variable as an array (bfloat16 and float8 through ml_dtypes)."""
+    """A concrete backend tensor or variable as an array (bfloat16 and float8 through ml_dtypes); only to be read.
+
+    Keras copies the arrays of JAX; their own view of the same memory, as PyTorch and TensorFlow give one, does.
+    """
+    if keras.backend.backend() == "jax":
+        value = x.value if isinstance(x, keras.Variable) else x
+        if type(value).__module__.startswith("jaxlib"):
+            return np.asarray(value)
     return np.asarray(keras.ops.convert_to_numpy(x))
 
 

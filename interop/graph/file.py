@@ -1,0 +1,90 @@
+"""A model becomes one ``.onnx`` file, its weights written from where they lie.
+
+Enters: an ``ir.Model`` with its weights in memory. Leaves: the file. Invariants: no weight is copied more than
+once, whatever its size, where protobuf would hold three copies of all of them; the same model gives the same bytes.
+
+The file is a ModelProto whose ``graph`` field is last, and in it the initializers; see
+https://protobuf.dev/programming-guides/encoding/ for the wire format.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Tags of length-delimited fields, ``number << 3 | 2``: ModelProto.graph, GraphProto.initializer, TensorProto.raw_data.
+_GRAPH, _INITIALIZER, _RAW_DATA = (bytes([number << 3 | 2]) for number in (7, 5, 9))
+
+
+def write_file(model: Any, path: Path) -> None:
+    """Write a model with its weights inside; the whole must stay below protobuf's 2 GiB.
+
+    Args:
+        model: an ``ir.Model``; unchanged.
+        path: a new file.
+    """
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    outside, graph = _without_initializers(model)
+    starts = [_start(tensor) for tensor in tensors]
+    size = len(graph) + sum(len(start) + length for start, length in starts)
+    with open(path, "wb") as file:
+        file.write(outside + _GRAPH + _varint(size) + graph)
+        for (start, _), tensor in zip(starts, tensors, strict=True):
+            file.write(start)
+            file.write(_contents(tensor))
+
+
+def _without_initializers(model: Any) -> tuple[bytes, bytes]:
+    """The serialized model without its graph, and the graph without its initializers."""
+    import onnx_ir as ir
+
+    kept = dict(model.graph.initializers)
+    model.graph.initializers.clear()
+    try:
+        proto = ir.serde.serialize_model(model)
+    finally:
+        model.graph.initializers.update(kept)
+    graph = proto.graph.SerializeToString(deterministic=True)
+    proto.ClearField("graph")
+    return proto.SerializeToString(deterministic=True), graph
+
+
+def _start(tensor: Any) -> tuple[bytes, int]:
+    """The bytes of an initializer before its contents, and the length of these."""
+    import onnx
+    import onnx_ir as ir
+
+    if tensor.dtype == ir.DataType.STRING:
+        length = len(_contents(tensor))
+        return _INITIALIZER + _varint(length), length
+    named = onnx.TensorProto(name=tensor.name, data_type=tensor.dtype.value, dims=list(tensor.shape.numpy()))
+    header = named.SerializeToString(deterministic=True) + _RAW_DATA + _varint(tensor.nbytes)
+    return _INITIALIZER + _varint(len(header) + tensor.nbytes) + header, tensor.nbytes
+
+
+def _contents(tensor: Any) -> Any:
+    """The bytes of a tensor as ONNX stores them: little endian, row by row, small types packed; strings in a field
+    of their own, with the whole TensorProto around them."""
+    import onnx_ir as ir
+
+    if tensor.dtype == ir.DataType.STRING:
+        return ir.serde.serialize_tensor(tensor).SerializeToString(deterministic=True)
+    array = tensor.numpy()
+    if array.nbytes != tensor.nbytes or sys.byteorder == "big":
+        return tensor.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _varint(number: int) -> bytes:
+    return bytes(_varint_bytes(number))
+
+
+def _varint_bytes(number: int) -> Iterator[int]:
+    while number > 0x7F:
+        yield number & 0x7F | 0x80
+        number >>= 7
+    yield number

@@ -226,7 +226,9 @@ def test_a_file_holds_every_kind_of_tensor_as_protobuf_would(tmp_path):
     }
     tensors = [ir.tensor(array, name=name) for name, array in arrays.items() if name != "text"]
     tensors.append(ir.StringTensor(arrays["text"], shape=ir.Shape([3]), name="text"))
-    tensors.append(ir.tensor(np.asarray([[1, -2, 3]], ml_dtypes.int4), dtype=ir.DataType.INT4, name="nibbles"))
+    tensors.append(
+        ir.tensor(np.asarray([[1, -2, 3]], ml_dtypes.int4), dtype=ir.DataType.INT4, name="nibbles")
+    )
     values = [ir.Value(name=t.name, const_value=t, type=ir.TensorType(t.dtype)) for t in tensors]
     graph = ir.Graph([], [], nodes=[], initializers=values, name="g", opset_imports={"": 21})
     model = ir.Model(graph, ir_version=10, producer_name="test")

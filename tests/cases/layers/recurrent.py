@@ -54,6 +54,11 @@ class TwoStates(layers.Layer):
         return [ops.ones((batch_size, 3)), ops.zeros((batch_size, 2))]
 
 
+def tanh(tensor: Any) -> Any:
+    """A function of one's own that has the name of one of Keras'."""
+    return ops.sin(tensor)
+
+
 def _masked(layer: Any, a: Any, m: Any) -> Any:
     return layer(a, mask=m)
 
@@ -129,6 +134,7 @@ CASES = [
         holds=("LSTM",),
     ),
     LayerCase("LSTM", lambda: layers.LSTM(3, activation="gelu"), variant="gelu", **SCAN),
+    LayerCase("LSTM", lambda: layers.LSTM(3, activation=tanh), variant="own_tanh", **SCAN),
     LayerCase("GRU", lambda: layers.GRU(3, reset_after=False), variant="reset_before", holds=("GRU",)),
     LayerCase("GRU", lambda: layers.GRU(3, activation="silu"), variant="silu", **SCAN),
     # RNN and StackedRNNCells

@@ -251,12 +251,13 @@ def output_names(model: Any) -> list[str]:
     return list(getattr(inner, "output_names", None) or [])
 
 
-def activation_name(function: Any) -> str:
-    """Keras' name of an activation function, or the function's own name when it is not Keras'."""
+def activation_name(function: Any) -> str | None:
+    """Keras' name of one of its own activation functions; None for any other, whatever that is called."""
     if function is None:
         return "linear"
-    named = keras.activations.serialize(function)
-    return named if isinstance(named, str) else getattr(function, "__name__", type(function).__name__)
+    name = getattr(function, "__name__", None)
+    known = isinstance(name, str) and getattr(keras.activations, name, None) is function
+    return name if known else None
 
 
 def is_sequential(model: Any) -> bool:

@@ -84,8 +84,9 @@ def _variable(e: Emit, variable: Any, dtype: str) -> Value:
 def _activations(cell: Any, names: list[str]) -> dict[str, Any]:
     chosen = []
     for name in names:
-        function = getattr(cell, name)
-        chosen.append(_ACTIVATIONS[compat.activation_name(function)])
+        known = compat.activation_name(getattr(cell, name))
+        assert known is not None  # _has_native_node
+        chosen.append(_ACTIVATIONS[known])
     attributes: dict[str, Any] = {"activations": [name for name, _, _ in chosen]}
     alphas = [alpha for _, alpha, _ in chosen if alpha is not None]
     betas = [beta for _, _, beta in chosen if beta is not None]

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from interop.artifact.bundle import ArraySource, Bundle, open_bundle, write_bundle
 from interop.artifact.files import is_zip
+from interop.artifact.signature import Signature
 from interop.backend import choose_backend
 from interop.capture.dispatch import capture_any, framework_of, is_tensorflow_path, runnable
 from interop.capture.records import Capture
@@ -31,8 +32,10 @@ from interop.formats import TensorMapping
 from interop.garbage import uncollected
 from interop.graph.file import write_file
 from interop.graph.passes import folded, inlined
+from interop.graph.passes.precision import converted
 from interop.parity import ParityReport, ParityRow
 from interop.parity import verify as compare
+from interop.parity.precision import verify_precision
 from interop.parity.sides import ForeignSide
 from interop.status import ExportSummary
 
@@ -88,6 +91,8 @@ def convert(
     dst: str | os.PathLike[str],
     *,
     opset: int | None = None,
+    dtype: str | None = None,
+    io_dtype: str | None = None,
     include_optimizer: bool = True,
     overwrite: bool = True,
     verify: bool = True,
@@ -110,6 +115,8 @@ def convert(
             a model of any framework, or a pair of a model and its ``input_signature``.
         dst: a path ending in ``.onnx``, ``.keras`` or ``.interop``; any other path is a directory.
         opset: ONNX opset, 17 to 23, where a graph is made.
+        dtype: float type of an ``.onnx`` file, as in ``export_onnx``.
+        io_dtype: of its inputs and outputs, as in ``export_onnx``.
         include_optimizer: keep the optimizer's state in an artifact.
         overwrite: replace what is at `dst`.
         verify: compare the result with the source.
@@ -133,11 +140,14 @@ def convert(
         raise FileExistsError(f"{dst} exists already and overwrite is off")
     if dst.exists() and src.exists() and dst.samefile(src):
         raise InteropError(f"{src} and {dst} are the same file; choose another destination")
+    precision = _precision(dtype, io_dtype)
+    if precision is not None and _kind(dst) != "onnx":
+        raise InteropError(f"dtype is for .onnx files. Received: dtype={dtype!r} with {dst}")
     source_kind = "factory" if factory and not src.exists() else _kind(src)
     started = time.perf_counter()
-    reference: Any = src
+    written = _Written(src)
     if source_kind == "artifact":
-        _convert_artifact(src, dst, opset, include_optimizer, say)
+        written = _convert_artifact(src, dst, opset, precision, include_optimizer, say)
     elif source_kind == "onnx":
         raise InteropError(
             f"{src} is a plain ONNX graph: there is no way from it to {_kind(dst)}. It opens as it is with "
@@ -147,12 +157,12 @@ def convert(
         say(f"loading {src}")
         model, signature = _call(factory) if source_kind == "factory" and factory else (_opened(src), None)
         say(f"writing {dst}")
-        reference = _convert_model(model, signature, dst, opset, include_optimizer)
+        written = _convert_model(model, signature, dst, opset, precision, include_optimizer)
     seconds = time.perf_counter() - started
     parity = None
     if verify:
         say(f"comparing {dst} with {src}")
-        parity = compare(reference, dst, inputs)
+        parity = _compared(written, dst, precision, inputs)
     return Conversion(src, dst, _size_bytes(dst), seconds, parity)
 
 
@@ -190,31 +200,45 @@ def _opened(src: Path) -> Any:
     return keras.saving.load_model(src)
 
 
-def _convert_model(model: Any, signature: Any, dst: Path, opset: int | None, include_optimizer: bool) -> Any:
-    """Write a live model; returns what to compare the result with."""
+def _convert_model(
+    model: Any,
+    signature: Any,
+    dst: Path,
+    opset: int | None,
+    precision: _Precision | None,
+    include_optimizer: bool,
+) -> _Written:
     kind = _kind(dst)
     if kind == "onnx":
         with _staged(dst) as folder:
-            captured = _export(model, folder / dst.name, signature, opset).signature
-    elif kind == "artifact":
+            return _export(model, folder / dst.name, signature, opset, precision)[1]
+    if kind == "artifact":
         from interop.saving import save_model
 
         save_model(model, dst, input_signature=signature, opset=opset, include_optimizer=include_optimizer)
-        captured = None
     elif framework_of(model) == "keras":
         _write_keras(model, dst)
-        captured = None
     else:
         raise InteropError(
             f"{model!r:.80} is no Keras model, so there is no {dst.suffix} of it; choose .interop or .onnx"
         )
+    return _Written(_reference(model, None))
+
+
+def _reference(model: Any, signature: Signature | None) -> Any:
+    """What to compare the file with that was made from a live model."""
     foreign = runnable(model)
-    return model if foreign is None else ForeignSide(foreign, captured)
+    return model if foreign is None else ForeignSide(foreign, signature)
 
 
 def _convert_artifact(
-    src: Path, dst: Path, opset: int | None, include_optimizer: bool, say: Callable[[str], None]
-) -> None:
+    src: Path,
+    dst: Path,
+    opset: int | None,
+    precision: _Precision | None,
+    include_optimizer: bool,
+    say: Callable[[str], None],
+) -> _Written:
     kind = _kind(dst)
     if kind == "keras":
         from interop.loading import load_model
@@ -223,7 +247,7 @@ def _convert_artifact(
         model = load_model(src)
         say(f"writing {dst}")
         _write_keras(model, dst)
-        return
+        return _Written(src)
     say(f"writing {dst}")
     with open_bundle(src, verify_digest=True) as bundle:
         if opset not in (None, bundle.config["opset"]):
@@ -232,9 +256,9 @@ def _convert_artifact(
                 f"{src} has opset {has}; for opset {opset}, convert the model it was made from"
             )
         if kind == "onnx":
-            _write_flat(bundle, dst)
-        else:
-            _repack(bundle, dst, include_optimizer)
+            return _Written(src, _write_flat(bundle, dst, precision), bundle.signature)
+        _repack(bundle, dst, include_optimizer)
+    return _Written(src)
 
 
 def _write_keras(model: Any, dst: Path) -> None:
@@ -261,8 +285,8 @@ def _sources(tensors: TensorMapping) -> dict[str, ArraySource]:
     return {name: ArraySource(array) for name, array in tensors.items()}
 
 
-def _write_flat(bundle: Bundle, dst: Path) -> None:
-    """Write the artifact's graph as a plain one, with weights of its own."""
+def _write_flat(bundle: Bundle, dst: Path, precision: _Precision | None) -> Any:
+    """Write the artifact's graph as a plain one, with weights of its own; returns what ``_write`` does."""
     import onnx
     import onnx_ir as ir
 
@@ -270,7 +294,7 @@ def _write_flat(bundle: Bundle, dst: Path) -> None:
     for name, value in model.graph.initializers.items():
         value.const_value = ir.tensor(bundle.weights[name], name=name)
     with _staged(dst) as folder:
-        _save_graph(folded(model), folder / dst.name)
+        return _write(folded(model), folder / dst.name, precision)
 
 
 def export_onnx(
@@ -280,6 +304,7 @@ def export_onnx(
     input_signature: Any = None,
     opset: int | None = None,
     dtype: str | None = None,
+    io_dtype: str | None = None,
     flat: bool = True,
     fallback: Literal["layer", "error"] = "layer",
     verify: bool = True,
@@ -295,14 +320,17 @@ def export_onnx(
         input_signature: shapes, specs or example arrays in the structure of the model's first argument; default:
             its own. PyTorch modules and JAX functions have none of their own and need it.
         opset: ONNX opset, 17 to 23; default 20.
-        dtype: only None, the model's own dtypes, in this version.
+        dtype: ``"float16"``, ``"bfloat16"`` or ``"float32"``: the weights and what computes with them become that;
+            what could leave the range of 16 bits stays float32. None keeps the model's own dtypes.
+        io_dtype: of the float inputs and outputs where `dtype` is given: by default the same, or ``"float32"``.
         flat: True inlines the layers and folds weights into the layout the operators take; False keeps one local
             function per layer and the weights as they are.
         fallback: what to do with a Keras layer that is written in the backend's own code: ``"layer"`` sends that
             layer through the backend's exporter (tf2onnx, jax2onnx, torch.onnx) and names it in the summary's
             ``fallback_layers``; ``"error"`` forbids it.
         verify: compare the file with the model on inputs made from the signature. An output that does not vary
-            over them is told in the summary's ``warnings``.
+            over them is told in the summary's ``warnings``. With a `dtype`, the graph in the model's own dtypes is
+            compared with the model, and the file with that graph, its weights rounded to `dtype`.
 
     Returns:
         What was written.
@@ -312,10 +340,9 @@ def export_onnx(
         ParityError: the file does not compute what the model does; nothing was written.
         InteropError: an argument is not supported.
     """
-    if dtype is not None:
-        raise InteropError(
-            f"export_onnx keeps the model's own dtypes. Received: dtype={dtype!r}; cast the model first"
-        )
+    precision = _precision(dtype, io_dtype)
+    if precision is not None and not flat:
+        raise InteropError(f"only a flat graph changes its dtype. Received: dtype={dtype!r} with flat=False")
     if fallback not in ("layer", "error"):
         raise InteropError(f"fallback is 'layer' or 'error'. Received: fallback={fallback!r}")
     started = time.perf_counter()
@@ -323,13 +350,13 @@ def export_onnx(
     if isinstance(model, str | os.PathLike):
         model = _opened(Path(model)) if _kind(Path(model)) == "keras" else model
     with _staged(path) as folder:
-        captured = _export(model, folder / path.name, input_signature, opset, flat=flat, fallback=fallback)
+        captured, written = _export(
+            model, folder / path.name, input_signature, opset, precision, flat=flat, fallback=fallback
+        )
         seconds = time.perf_counter() - started
         warnings: tuple[str, ...] = ()
         if verify:
-            foreign = runnable(model)
-            reference = model if foreign is None else ForeignSide(foreign, captured.signature)
-            report = compare(reference, folder / path.name)
+            report = _compared(written, folder / path.name, precision)
             if report.disagrees:
                 report.raise_if_failed()
             warnings = tuple(dict.fromkeys(_unproven(row) for row in report.rows if row.verdict == "vacuous"))
@@ -355,15 +382,78 @@ def _export(
     path: Path,
     input_signature: Any,
     opset: int | None,
+    precision: _Precision | None,
     *,
     flat: bool = True,
     fallback: str = "layer",
-) -> Capture:
+) -> tuple[Capture, _Written]:
     """Capture a model and write its graph."""
     with uncollected():
         captured = capture_any(model, input_signature=input_signature, opset=opset, fallback=fallback)
-        _save_graph(folded(captured.flat()) if flat else captured.with_functions(), path)
-    return captured
+        graph = _write(folded(captured.flat()) if flat else captured.with_functions(), path, precision)
+    return captured, _Written(_reference(model, captured.signature), graph, captured.signature)
+
+
+@dataclass(frozen=True, slots=True)
+class _Precision:
+    """The float types that a graph is to have."""
+
+    dtype: str
+    io_dtype: str
+
+
+def _precision(dtype: str | None, io_dtype: str | None) -> _Precision | None:
+    """The two arguments, checked; None for the model's own."""
+    if dtype is None:
+        if io_dtype is not None:
+            raise InteropError(f"io_dtype goes with dtype. Received: io_dtype={io_dtype!r} without dtype")
+        return None
+    if dtype not in ("float16", "bfloat16", "float32"):
+        raise InteropError(f"dtype is None, 'float16', 'bfloat16' or 'float32'. Received: dtype={dtype!r}")
+    if io_dtype not in (None, dtype, "float32"):
+        raise InteropError(f"io_dtype is None, {dtype!r} or 'float32'. Received: io_dtype={io_dtype!r}")
+    return _Precision(dtype, io_dtype or dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a file was made from.
+
+    Attributes:
+        reference: the model, to compare with.
+        graph: its graph in its own dtypes, where it was written in another.
+        signature: of the model, where it is known.
+    """
+
+    reference: Any
+    graph: Any = None
+    signature: Signature | None = None
+
+
+def _compared(
+    written: _Written, path: Path, precision: _Precision | None, inputs: Any = None
+) -> ParityReport:
+    if precision is None or written.signature is None:
+        return compare(written.reference, path, inputs)
+    return verify_precision(
+        written.reference,
+        written.graph,
+        path,
+        signature=written.signature,
+        dtype=precision.dtype,
+        io_dtype=precision.io_dtype,
+        save=_save_graph,
+        inputs=inputs,
+    )
+
+
+def _write(graph: Any, path: Path, precision: _Precision | None) -> Any:
+    """Write a graph; returns it as it was if it was written in other dtypes."""
+    if precision is None:
+        _save_graph(graph, path)
+        return None
+    _save_graph(converted(graph.clone(), precision.dtype, io_dtype=precision.io_dtype), path)
+    return graph
 
 
 def _save_graph(graph: Any, path: Path) -> None:

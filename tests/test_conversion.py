@@ -157,7 +157,9 @@ def test_a_conversion_to_something_else_does_not_pass(files, tmp_path, monkeypat
     other = small()
     other.get_layer("y").kernel.assign(other.get_layer("y").kernel * 1.01)
     monkeypatch.setattr(
-        conversion, "_write_flat", lambda bundle, dst: interop.export_onnx(other, dst, verify=False)
+        conversion,
+        "_write_flat",
+        lambda bundle, dst, precision: interop.export_onnx(other, dst, verify=False),
     )
     done = interop.convert(files / "m", tmp_path / "out.onnx")
     assert done.parity is not None
@@ -202,7 +204,10 @@ def test_at_the_limit_there_is_one_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dtype": "float16"}, "keeps the model's own dtypes"),
+        ({"dtype": "float64"}, "dtype is None, 'float16', 'bfloat16' or 'float32'"),
+        ({"dtype": "float16", "io_dtype": "bfloat16"}, "io_dtype is None, 'float16' or 'float32'"),
+        ({"io_dtype": "float32"}, "io_dtype goes with dtype"),
+        ({"dtype": "float16", "flat": False}, "only a flat graph changes its dtype"),
         ({"fallback": "magic"}, "fallback is 'layer' or 'error'"),
         ({"opset": 16}, "opset must be between 17 and 23"),
         ({"opset": 24}, "opset must be between 17 and 23"),

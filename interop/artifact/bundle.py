@@ -33,7 +33,7 @@ from interop.artifact.files import (
     open_regular,
 )
 from interop.artifact.relocate import relocate
-from interop.artifact.schema import parse_model
+from interop.artifact.schema import half_floats, parse_model
 from interop.artifact.signature import Signature
 from interop.artifact.tensors import Placement, TensorFile, map_region, read_entries
 from interop.errors import ArtifactError, InteropError
@@ -130,6 +130,7 @@ class Bundle:
         form: ``"directory"`` or ``"zip"``.
         config: the checked content of ``config.json``.
         signature: inputs, outputs and their structures.
+        half_floats: the float types of 16 bits that the graph computes in.
     """
 
     def __init__(self, path: Path, real: Path, regions: dict[str, Region], *, verify_digest: bool) -> None:
@@ -156,7 +157,9 @@ class Bundle:
         weights.check_size(self._records[WEIGHTS])
         self._entries = read_entries(weights)
         guard.check_variables(self.config["variables"], self._entries)
-        guard.check_artifact_graph(parse_model(self._graph), self._entries, weights.start)
+        model = parse_model(self._graph)
+        guard.check_artifact_graph(model, self._entries, weights.start)
+        self.half_floats = half_floats(model)
         if verify_digest:
             self.verify_weights()
 

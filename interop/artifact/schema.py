@@ -18,6 +18,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, EncodeError
 
 from interop.errors import ArtifactError
+from interop.formats.dtypes import BY_NAME
 
 _PACKAGE = "interop.onnx"
 _EXTERNAL = 1
@@ -71,6 +72,7 @@ _MESSAGES = {
     ),
     "AttributeProto": (
         "name 1 string",
+        "i 3 int64",
         "t 5 TensorProto",
         "g 6 GraphProto",
         "tensors 10 *TensorProto",
@@ -129,6 +131,19 @@ def serialize_model(model: Any) -> bytes:
 def is_external(tensor: Any) -> bool:
     """Whether a ``TensorProto`` keeps its values in another file, or claims anything to that end."""
     return bool(tensor.data_location == _EXTERNAL or len(tensor.external_data))
+
+
+def half_floats(model: Any) -> frozenset[str]:
+    """The float types of 16 bits that a model's weights are in, or that it casts to."""
+    codes = {tensor.data_type for tensor in model.graph.initializer}
+    pending = [model.graph, *model.functions]
+    while pending:
+        for node in pending.pop().node:
+            for attribute in node.attribute:
+                pending += [attribute.g] if attribute.HasField("g") else []
+                if node.op_type == "Cast" and attribute.name == "to":
+                    codes.add(attribute.i)
+    return frozenset(name for name in ("float16", "bfloat16") if BY_NAME[name].onnx in codes)
 
 
 @cache

@@ -20,6 +20,18 @@ def convert(
     ],
     dst: Annotated[Path, typer.Argument(help="An artifact (.interop, or a directory), .onnx or .keras.")],
     opset: Annotated[int | None, typer.Option(help="ONNX opset, 17 to 23.", show_default="20")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Float type of an .onnx file: float16, bfloat16 or float32.", show_default="its own"
+        ),
+    ] = None,
+    io_dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Float type of its inputs and outputs, such as float32.", show_default="as --dtype"
+        ),
+    ] = None,
     optimizer: Annotated[
         bool, typer.Option("--optimizer/--no-optimizer", help="Keep the optimizer's state in an artifact.")
     ] = True,
@@ -44,6 +56,7 @@ def convert(
       interop convert model.keras model.interop    # one file, for layers, graph and tensors
       interop convert model.keras model/           # the same as a directory
       interop convert model.interop model.onnx     # a plain ONNX graph; needs no Keras
+      interop convert model.keras half.onnx --dtype float16 --io-dtype float32
       interop convert model.interop model.keras    # back to Keras
       interop convert model.interop model/         # unpack; needs no Keras
       interop convert saved_model/ model.onnx      # TensorFlow
@@ -58,6 +71,8 @@ def convert(
             src,
             dst,
             opset=opset,
+            dtype=dtype,
+            io_dtype=io_dtype,
             include_optimizer=optimizer,
             overwrite=overwrite,
             verify=check,

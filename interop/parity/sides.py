@@ -138,22 +138,27 @@ class GraphSide:
     """A graph on ONNX Runtime."""
 
     adopts = False
-    computed_in: frozenset[str] = frozenset()
 
-    def __init__(self, graph: GraphModel) -> None:
+    def __init__(self, graph: GraphModel, signature: Signature | None = None) -> None:
+        """Take a graph, with the signature it was captured with if that says more than its own."""
         self._graph = graph
+        self._given = signature
         self._is_artifact = not graph.path.is_file() or is_zip(graph.path)
         self.label = f"graph of {graph.path}"
 
     @property
+    def computed_in(self) -> frozenset[str]:
+        return self._graph.half_floats
+
+    @property
     def signature(self) -> Signature | None:
-        return self._graph.signature if self._is_artifact else None
+        return self._given or (self._graph.signature if self._is_artifact else None)
 
     def derive_signature(self) -> Signature:
         return self._graph.signature
 
     def run(self, values: Sequence[Array], signature: Signature) -> list[Array]:
-        found = flatten(signature.output_structure, self._graph(_feed(values, signature)))
+        found = flatten(self._graph.signature.output_structure, self._graph(_feed(values, signature)))
         return [np.asarray(found[index]) for index in range(len(signature.outputs))]
 
     def layer_outputs(self, values: Sequence[Array], signature: Signature) -> dict[str, list[Array]]:

@@ -82,6 +82,16 @@ def test_opset(name: str, opset: int) -> None:
     compare(model, flat, case)
 
 
+@pytest.mark.parametrize("name", ["digits_cnn", "text", "transformer", "layer_norm_axes"])
+def test_opsets_between_hold_to_the_schema(name: str) -> None:
+    case = next(case for case in keras_models.CASES if case.name == name)
+    model = prepared(case)
+    for opset in set(range(17, 24)) - set(OPSETS):
+        captured = capture(model, input_signature=case.signature, opset=opset)
+        for graph in (captured.flat(), captured.with_functions()):
+            onnx.checker.check_model(ir.serde.serialize_model(graph), full_check=True)
+
+
 APPLICATIONS = ["MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121", "ConvNeXtTiny"]
 
 

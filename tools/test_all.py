@@ -1,7 +1,8 @@
-"""Run the whole test suite on every Keras backend, each in a process of its own.
+"""Run the whole test suite on every Keras backend, one after the other, each in processes of its own.
 
     python tools/test_all.py                          # jax, tensorflow and torch
     python tools/test_all.py --backend torch          # one of them
+    python tools/test_all.py --workers 8              # processes at a time; by default one a core
     python tools/test_all.py -- -k parity -x          # arguments for pytest
 
 Exit code 0 only if pytest passed on every backend. The last line adds up the tests.
@@ -16,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -41,12 +41,16 @@ class Outcome:
         return f"{self.backend:<12}{counts} in {self.seconds:.0f} s (exit code {self.exit_code})"
 
 
-def run(backend: str, pytest_arguments: Sequence[str]) -> Outcome:
-    """Run pytest on one backend, passing its output on line by line."""
+def run(backend: str, workers: int, pytest_arguments: Sequence[str]) -> Outcome:
+    """Run pytest on one backend, passing its output on line by line.
+
+    A worker that is done takes tests from one that is not, so both end together.
+    """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         counts = Path(folder) / "counts.xml"
         command = [sys.executable, "-m", "pytest", f"--junitxml={counts}", "-p", "no:cacheprovider"]
+        command += ["-q", f"--numprocesses={workers}", "--dist=worksteal"]
         process = subprocess.Popen(
             [*command, *pytest_arguments],
             cwd=ROOT,
@@ -82,12 +86,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--backend", action="append", choices=BACKENDS, help="only this one; can be repeated")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="backends at a time")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes at a time")
     parser.add_argument("pytest_arguments", nargs="*", metavar="PYTEST_ARGUMENT")
     arguments = parser.parse_args()
     backends = arguments.backend or list(BACKENDS)
-    with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
-        outcomes = list(pool.map(lambda backend: run(backend, arguments.pytest_arguments), backends))
+    outcomes = [run(backend, arguments.workers, arguments.pytest_arguments) for backend in backends]
     print()
     for outcome in outcomes:
         print(outcome)

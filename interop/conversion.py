@@ -31,7 +31,7 @@ from interop.errors import InteropError
 from interop.formats import TensorMapping
 from interop.garbage import uncollected
 from interop.graph.file import write_file
-from interop.graph.passes import folded, inlined
+from interop.graph.passes import inlined, optimized
 from interop.graph.passes.precision import converted
 from interop.parity import ParityReport, ParityRow
 from interop.parity import verify as compare
@@ -294,7 +294,7 @@ def _write_flat(bundle: Bundle, dst: Path, precision: _Precision | None) -> Any:
     for name, value in model.graph.initializers.items():
         value.const_value = ir.tensor(bundle.weights[name], name=name)
     with _staged(dst) as folder:
-        return _write(folded(model), folder / dst.name, precision)
+        return _write(optimized(model), folder / dst.name, precision)
 
 
 def export_onnx(
@@ -390,7 +390,7 @@ def _export(
     """Capture a model and write its graph."""
     with uncollected():
         captured = capture_any(model, input_signature=input_signature, opset=opset, fallback=fallback)
-        graph = _write(folded(captured.flat()) if flat else captured.with_functions(), path, precision)
+        graph = _write(optimized(captured.flat()) if flat else captured.with_functions(), path, precision)
     return captured, _Written(_reference(model, captured.signature), graph, captured.signature)
 
 

@@ -17,7 +17,7 @@ from keras import layers, ops
 from interop.artifact.bundle import Placement
 from interop.capture.keras import capture, compat
 from interop.errors import CaptureError, SpecializationError, UnsupportedOp
-from interop.graph.passes import folded
+from interop.graph.passes import optimized
 from models.randomize import randomize, relative_std
 
 OPSETS = (17, 20, 23)
@@ -66,7 +66,7 @@ def test_model(case: keras_models.Case) -> None:
     operators = {node.op_type for node in flat.graph}
     assert set(case.holds) <= operators
     assert not set(case.lacks) & operators
-    compare(model, folded(captured.flat()), case)
+    compare(model, optimized(captured.flat()), case)
     compare(model, captured.with_functions(), case)
 
 
@@ -106,7 +106,7 @@ def test_application(name: str) -> None:
     rng = np.random.default_rng(0)
     batch = rng.uniform(0, 255, (6, 96, 96, 3)).astype("float32")
     randomize(model, batch=batch)
-    graph = folded(capture(model).flat())
+    graph = optimized(capture(model).flat())
     for inputs in (batch[:2], rng.uniform(0, 255, (3, 70, 96, 3)).astype("float32")):
         wanted = model.predict_on_batch(inputs)
         assert relative_std(wanted) > 1e-2
@@ -200,7 +200,7 @@ def test_a_layer_in_raw_framework_code_goes_through_the_backends_exporter() -> N
     captured = capture(model)
     assert captured.fallback_layers == ("raw",)
     assert {"raw/scale", "raw/table"} <= {record.key for record in captured.variables}
-    for graph in (captured.with_functions(), folded(captured.flat())):
+    for graph in (captured.with_functions(), optimized(captured.flat())):
         for size in (0, 1):
             inputs = (
                 np.random.default_rng(size).standard_normal((2 + size, 5 + 2 * size, 4)).astype("float32")

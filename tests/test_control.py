@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from interop.capture.keras import capture
 from interop.errors import CaptureError
-from interop.graph.passes import folded, inlined
+from interop.graph.passes import inlined, optimized
 
 
 class Mixed(layers.Layer):
@@ -71,12 +71,12 @@ def model() -> Looping:
     return made
 
 
-@pytest.mark.parametrize("form", ["flat", "functions", "inlined", "folded"])
+@pytest.mark.parametrize("form", ["flat", "functions", "inlined", "optimized"])
 @pytest.mark.parametrize("opset", [17, 20, 23])
 def test_layers_in_bodies(model: Looping, form: str, opset: int) -> None:
     captured = capture(model, input_signature=[("b", "t", 4)], opset=opset)
-    graph = captured.flat() if form in ("flat", "folded") else captured.with_functions()
-    graph = inlined(graph) if form == "inlined" else folded(graph) if form == "folded" else graph
+    graph = captured.flat() if form in ("flat", "optimized") else captured.with_functions()
+    graph = inlined(graph) if form == "inlined" else optimized(graph) if form == "optimized" else graph
     if form in ("flat", "functions"):
         assert set(graph.graph.initializers) == {record.key for record in captured.variables}
     data = ir.serde.serialize_model(graph).SerializeToString()

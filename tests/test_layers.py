@@ -14,6 +14,7 @@ from cases import layers as table
 
 from interop.capture.keras import capture
 from interop.errors import UnsupportedOp
+from interop.graph.passes import optimized
 from models.randomize import randomize, relative_std
 
 CASES = table.all_cases()
@@ -112,7 +113,7 @@ def test_layer(case: table.LayerCase) -> None:
     operators = {node.op_type for node in flat.graph.all_nodes()}
     assert set(case.holds) <= operators
     assert not set(case.lacks) & operators
-    sessions = [session_of(flat), session_of(captured.with_functions())]
+    sessions = [session_of(optimized(flat)), session_of(captured.with_functions())]
     for size in (0, 1):
         arrays = arrays_of(case, size)
         results = []

@@ -15,6 +15,7 @@ from keras import ops
 
 from interop.capture.keras import capture
 from interop.capture.keras.absent import ABSENT
+from interop.graph.passes import optimized
 
 CASES = table.all_cases()
 
@@ -46,7 +47,8 @@ def test_op(case: table.OpCase) -> None:
     operators = {node.op_type for node in graph.graph.all_nodes()}
     assert set(case.holds) <= operators
     assert not set(case.lacks) & operators
-    data = ir.serde.serialize_model(graph).SerializeToString()
+    onnx.checker.check_model(ir.serde.serialize_model(graph), full_check=True)
+    data = ir.serde.serialize_model(optimized(graph)).SerializeToString()
     onnx.checker.check_model(data, full_check=True)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -165,6 +165,8 @@ class _Writer:
         values: what each recorded value became, outer values included.
         nodes: the nodes written.
         domains: operator domains used so far, in bodies too.
+
+    ``shape_of`` says what the results of nodes tell about their shapes.
     """
 
     def __init__(
@@ -173,6 +175,7 @@ class _Writer:
         label: Callable[[Node], str],
         write: Callable[[Scope, _Writer], None],
         outer: _Writer | None = None,
+        shape_of: Callable[[Value], Any] = lambda value: None,
     ) -> None:
         self.values: Any = ChainMap({}, outer.values) if outer else {}
         self.nodes: list[Any] = []
@@ -181,6 +184,7 @@ class _Writer:
         self._names = names
         self._label = label
         self._write = write
+        self._shape_of = shape_of
 
     def bind(self, value: Value, name: str, *, shape: Any = None) -> Any:
         made = ir.Value(name=self._names.unique(name), type=_type(value.dtype), shape=shape)
@@ -225,11 +229,12 @@ class _Writer:
         for index, (value, output) in enumerate(zip(node.outputs, made.outputs, strict=True)):
             output.name = label if index == 0 else self._names.unique(f"{label}.{index}")
             output.type = _type(value.dtype)
+            output.shape = self._shape_of(value)
             self.values[value] = output
         self.nodes.append(made)
 
     def _body(self, body: Body, label: str) -> Any:
-        inner = _Writer(self._names, self._label, self._write, self)
+        inner = _Writer(self._names, self._label, self._write, self, self._shape_of)
         inputs = [inner.bind(value, f"{label}.input", shape=_rank(value)) for value in body.inputs]
         self._write(body.scope, inner)
         inside = {output for node in inner.nodes for output in node.outputs}
@@ -382,6 +387,13 @@ def _rank(value: Value) -> Any:
     return None if value.shape is None else ir.Shape([None] * value.rank)
 
 
+def _known_sizes(value: Value) -> Any:
+    """What passes want to know about a result: its rank, and the sizes that are numbers."""
+    if value.shape is None:
+        return None
+    return ir.Shape([dim if type(dim) is int else None for dim in value.shape])
+
+
 def _shape(value: Value) -> Any:
     return ir.Shape([dim if type(dim) is int else str(dim) for dim in value.dims])
 
@@ -452,6 +464,7 @@ def assemble_flat(recording: Recording, contents: Contents) -> Any:
         _Names(_reserved(recording)),
         lambda node: f"{node.scope.path}/{node.op_type.lower()}" if node.scope.path else node.op_type.lower(),
         _write_flat,
+        shape_of=_known_sizes,
     )
     _bind_root(recording, writer)
     _write_flat(recording.root, writer)

@@ -1,6 +1,15 @@
 """What is done to a graph before it is written as a plain ``.onnx``; artifacts keep their functions.
 
 Enters: an ``ir.Model`` with its weights at hand. Leaves: the same model, computing the same, smaller.
+
+``optimized`` is the whole pipeline: passes of onnx-ir, rules of onnxscript, and ours where they have none.
+
+=================  =======================================================================
+constants          what is computed from weights alone becomes a weight (onnxscript)
+``layout``         Transposes that undo each other, however much lies between them
+``convolution``    padding, bias and BatchNormalization become part of the convolution
+dead code          what reaches no output goes (onnx-ir)
+=================  =======================================================================
 """
 
 from __future__ import annotations
@@ -16,11 +25,19 @@ def inlined(model: Any) -> Any:
     return InlinePass()(model).model
 
 
-def folded(model: Any) -> Any:
-    """The flat model with everything that is computed from weights alone folded into new weights."""
-    from onnx_ir.passes import common
+def optimized(model: Any) -> Any:
+    """The flat model in as few nodes as its opset allows, changed in place."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
     from onnxscript import optimizer
 
+    from interop.graph.passes.convolution import with_whole_convolutions
+    from interop.graph.passes.layout import with_few_transposes
+
     optimizer.fold_constants(model, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize)
-    common.RemoveUnusedNodesPass()(model)
+    for step in (with_few_transposes, with_whole_convolutions):
+        RemoveUnusedNodesPass()(step(model))
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None  # for the passes only; runtimes infer them
     return model

@@ -256,11 +256,13 @@ def resize(
     if interpolation == "nearest" or (interpolation == "bilinear" and not antialias):
         x = _resized(e, x, shape, interpolation)
     elif interpolation in (*KERNELS, "area"):
+        extents = [e.unknown("box", n) if isinstance(n, Value) else n for n in sizes]
         if _repeats_edge(interpolation, antialias):
             border = [0, 0, _BEYOND, _BEYOND]
             x = e.node("Pad", x, border + border, mode="edge")
+            extents = [n + 2 * _BEYOND for n in extents]
+        x.shape = (*whole.dims[:2], *extents)
         for axis, (own, count) in enumerate(zip(sizes, size, strict=True), 2):
-            x.shape = (*shape[:axis], *whole.dims[axis:])
             x = weighted(e, x, axis, _matrix(e, own, count, interpolation, antialias, x.dtype), count)
     else:
         raise UnsupportedOp(f"ops.image.resize with interpolation={interpolation!r} has no rule")

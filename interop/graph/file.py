@@ -27,15 +27,15 @@ def write_file(model: Any, path: Path) -> None:
         model: an ``ir.Model``; unchanged.
         path: a new file.
     """
-    tensors = [value.const_value for value in model.graph.initializers.values()]
+    tensors = {name: value.const_value for name, value in model.graph.initializers.items()}
     outside, graph = _without_initializers(model)
-    starts = [_start(tensor) for tensor in tensors]
+    starts = [_start(name, tensor) for name, tensor in tensors.items()]
     size = len(graph) + sum(len(start) + length for start, length in starts)
     with open(path, "wb") as file:
         file.write(outside + _GRAPH + _varint(size) + graph)
-        for (start, _), tensor in zip(starts, tensors, strict=True):
+        for (start, _), (name, tensor) in zip(starts, tensors.items(), strict=True):
             file.write(start)
-            file.write(_contents(tensor))
+            file.write(_contents(name, tensor))
 
 
 def _without_initializers(model: Any) -> tuple[bytes, bytes]:
@@ -53,26 +53,28 @@ def _without_initializers(model: Any) -> tuple[bytes, bytes]:
     return proto.SerializeToString(deterministic=True), graph
 
 
-def _start(tensor: Any) -> tuple[bytes, int]:
+def _start(name: str, tensor: Any) -> tuple[bytes, int]:
     """The bytes of an initializer before its contents, and the length of these."""
     import onnx
     import onnx_ir as ir
 
     if tensor.dtype == ir.DataType.STRING:
-        length = len(_contents(tensor))
+        length = len(_contents(name, tensor))
         return _INITIALIZER + _varint(length), length
-    named = onnx.TensorProto(name=tensor.name, data_type=tensor.dtype.value, dims=list(tensor.shape.numpy()))
+    named = onnx.TensorProto(name=name, data_type=tensor.dtype.value, dims=list(tensor.shape.numpy()))
     header = named.SerializeToString(deterministic=True) + _RAW_DATA + _varint(tensor.nbytes)
     return _INITIALIZER + _varint(len(header) + tensor.nbytes) + header, tensor.nbytes
 
 
-def _contents(tensor: Any) -> Any:
+def _contents(name: str, tensor: Any) -> Any:
     """The bytes of a tensor as ONNX stores them: little endian, row by row, small types packed; strings in a field
     of their own, with the whole TensorProto around them."""
     import onnx_ir as ir
 
     if tensor.dtype == ir.DataType.STRING:
-        return ir.serde.serialize_tensor(tensor).SerializeToString(deterministic=True)
+        proto = ir.serde.serialize_tensor(tensor)
+        proto.name = name
+        return proto.SerializeToString(deterministic=True)
     array = tensor.numpy()
     if array.nbytes != tensor.nbytes or sys.byteorder == "big":
         return tensor.tobytes()

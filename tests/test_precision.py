@@ -18,7 +18,7 @@ import interop
 from interop.capture.keras import capture
 from interop.cli.main import main
 from interop.errors import ParityError
-from interop.graph.passes import folded
+from interop.graph.passes import optimized
 from interop.graph.passes.precision import converted
 from interop.parity import verify
 from models.randomize import randomize, relative_std
@@ -175,7 +175,7 @@ PARTS: dict[str, Callable[[Any], Any]] = {
 
 
 def _float16_of(model: keras.Model, io_dtype: str | None) -> bytes:
-    graph = converted(folded(capture(model).flat()), "float16", io_dtype=io_dtype)
+    graph = converted(optimized(capture(model).flat()), "float16", io_dtype=io_dtype)
     data = ir.serde.serialize_model(graph).SerializeToString()
     onnx.checker.check_model(data, full_check=True)
     return data

@@ -44,6 +44,15 @@ CASES = [
         )
         for name in FUNCTIONS
     ),
+    *(
+        OpCase(
+            name,
+            lambda a, i, nodes, name=name: getattr(ops, name)(a, i, num_segments=ops.shape(nodes)[0]),
+            (*DATA, x("w", 2)),
+            variant="dynamic_count",
+        )
+        for name in FUNCTIONS
+    ),
     # TensorFlow refuses ids that are too large.
     *(
         OpCase(

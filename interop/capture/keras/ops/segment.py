@@ -33,7 +33,7 @@ def _reduced(e: Emit, data: Any, ids: Any, count: int | None, reduction: str, st
         base = e.witness(e.node("ConstantOfShape", dims, dtype=rows.dtype, shape=shape, value=value))
     else:
         base = filled(e, (extent + 1, *data.dims[1:]), start, rows.dtype)
-        places = e.node("Clip", places, e.scalar(-1, "int64"), e.scalar(count, "int64"), shape=places.shape)
+        places = e.node("Clip", places, e.scalar(-1, "int64"), e.tensor(count, "int64"), shape=places.shape)
     result = e.node("ScatterND", base, e.unsqueeze(places, [1]), rows, shape=base.shape, reduction=reduction)
     if count is not None:
         result = e.slice(result, 0, 0, count)

@@ -36,7 +36,7 @@ from interop.graph.passes.precision import converted
 from interop.parity import ParityReport, ParityRow
 from interop.parity import verify as compare
 from interop.parity.precision import verify_precision
-from interop.parity.sides import ForeignSide
+from interop.parity.sides import ForeignSide, KerasSide
 from interop.status import ExportSummary
 
 Kind = Literal["artifact", "onnx", "keras", "tensorflow"]
@@ -228,7 +228,7 @@ def _convert_model(
 def _reference(model: Any, signature: Signature | None) -> Any:
     """What to compare the file with that was made from a live model."""
     foreign = runnable(model)
-    return model if foreign is None else ForeignSide(foreign, signature)
+    return KerasSide(model, signature) if foreign is None else ForeignSide(foreign, signature)
 
 
 def _convert_artifact(

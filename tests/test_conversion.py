@@ -249,3 +249,32 @@ def test_a_file_holds_every_kind_of_tensor_as_protobuf_would(tmp_path):
     assert read == whole
     write_file(model, tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "m.onnx").read_bytes()
+
+
+class Messages(keras.Model):
+    """Sums over the edges of a graph: two leading dimensions that have nothing to do with each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, graph):
+        nodes, edges = self.dense(graph["nodes"]), graph["edges"]
+        rows = keras.ops.take(nodes, edges[:, 0], axis=0)
+        return keras.ops.segment_sum(rows, edges[:, 1], num_segments=keras.ops.shape(nodes)[0])
+
+
+def test_a_given_signature_is_the_one_compared_on(tmp_path):
+    rng = np.random.default_rng(0)
+    graph = {
+        "nodes": rng.normal(size=(9, 4)).astype("float32"),
+        "edges": rng.integers(0, 4, (12, 2), "int32"),
+    }
+    model = Messages()
+    model(graph)
+    signature = {"nodes": ("n", 4), "edges": {"shape": ("e", 2), "dtype": "int32"}}
+    interop.export_onnx(model, tmp_path / "m.onnx", input_signature=signature)
+    interop.save_model(model, tmp_path / "m", input_signature=signature)
+    report = interop.verify(model, tmp_path / "m", inputs=graph)
+    assert report.passed, report
+    assert load_graph(tmp_path / "m.onnx").inputs[1].dtype == "int32"

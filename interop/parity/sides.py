@@ -62,11 +62,12 @@ class Side(Protocol):
 class KerasSide:
     """Layer objects, run eagerly on the backend Keras uses."""
 
-    signature: Signature | None = None
     adopts = True
 
-    def __init__(self, model: Any, label: str) -> None:
-        self.label = label
+    def __init__(self, model: Any, signature: Signature | None = None, label: str = "") -> None:
+        """Take a model, with the signature it was captured with if that is not its own."""
+        self.label = label or f"Keras model {model.name!r}"
+        self.signature = signature
         self._model = model
         self._derived: Signature | None = None
 
@@ -192,7 +193,7 @@ def open_side(model: Any) -> Side:
     if isinstance(model, str | os.PathLike):
         return _open_path(Path(model))
     if "keras" in sys.modules and isinstance(model, sys.modules["keras"].Model):
-        return KerasSide(model, label=f"Keras model {model.name!r}")
+        return KerasSide(model)
     raise ParityError(
         f"a {type(model).__name__} cannot be compared; expected a model of Keras, PyTorch, TensorFlow or "
         "JAX, a GraphModel, or the path of an artifact, an .onnx file or a .keras file"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from interop.artifact.signature import Signature, flatten
+from interop.artifact.signature import Signature, TensorSpec, flatten
 from interop.errors import CaptureError, InteropError, ParityError
 from interop.parity.departure import first_departure
 from interop.parity.difference import VARIES_ABOVE, difference, relative_std
@@ -165,8 +165,8 @@ class _Comparison:
 
     def _rows(self, signature: Signature, runs: Sequence[_Run]) -> list[ParityRow]:
         variation = [
-            _variation([(run.batch_size, run.reference[i]) for run in runs])
-            for i in range(len(signature.outputs))
+            _variation([(run.batch_size, run.reference[i]) for run in runs], spec)
+            for i, spec in enumerate(signature.outputs)
         ]
         return [
             self._row(run.case, spec.name, run.reference[i], run.candidate[i], variation[i])
@@ -282,15 +282,21 @@ def _failed(rows: Sequence[ParityRow], case: str) -> bool:
     return any(row.case == case and row.verdict == "fail" for row in rows)
 
 
-def _variation(outputs: Sequence[tuple[int | None, Array]]) -> float | None:
+def _variation(outputs: Sequence[tuple[int | None, Array]], spec: TensorSpec) -> float | None:
     """How much an output varies: over its batch axis if it has one, else over the cases of one shape.
+
+    Where the inputs have no batch in common (nodes and edges of a graph), a leading dimension of any size will do.
 
     Args:
         outputs: the batch size and the output of each case.
+        spec: of the output.
     """
     if all(size is not None and array.ndim and array.shape[0] == size for size, array in outputs):
         return relative_std(max((array for _, array in outputs), key=lambda array: array.shape[0]))
     by_shape: dict[tuple[int, ...], list[Array]] = {}
     for _, array in outputs:
         by_shape.setdefault(array.shape, []).append(array)
-    return relative_std(np.stack(max(by_shape.values(), key=len)))
+    alike = max(by_shape.values(), key=len)
+    if len(alike) == 1 and spec.shape and isinstance(spec.shape[0], str):
+        return relative_std(max((array for _, array in outputs), key=lambda array: array.shape[0]))
+    return relative_std(np.stack(alike))

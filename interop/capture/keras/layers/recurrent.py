@@ -52,9 +52,10 @@ def _gates(e: Emit, x: Value, order: list[int], units: int, axis: int) -> Value:
     """Blocks of ``units`` along an axis, reordered."""
     if order == sorted(order):
         return x
-    shape = tuple(units if i == axis else dim for i, dim in enumerate(x.dims))
-    blocks = e.nodes("Split", x, [units] * len(order), outputs=[(x.dtype, shape)] * len(order), axis=axis)
-    return e.concat([blocks[i] for i in order], axis)
+    blocks = [e.slice(x, axis, i * units, (i + 1) * units) for i in order]
+    for block in blocks:
+        block.shape = tuple(units if i == axis else dim for i, dim in enumerate(x.dims))
+    return e.concat(blocks, axis)
 
 
 def _weights(e: Emit, cell: Any, order: list[int]) -> tuple[Value, Value, Value | None]:

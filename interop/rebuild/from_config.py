@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from interop.artifact.signature import Signature, pack
 from interop.capture.keras import compat, paths
+from interop.capture.keras.assets import restore_assets
 from interop.errors import InteropError, RebuildError
 from interop.rebuild.classes import Resolver
 from interop.status import LoadStatus, Mismatch
@@ -73,6 +74,7 @@ def rebuild(
         status = _fill(paths.named_variables(model), weights, stored, "")
         _initialize_rest(made)
         compat.finish_layers(model)
+        restore_assets(model, described.get("assets", {}))
         _finalize(model)
         _set_trainable(model, config)
         if compiled:

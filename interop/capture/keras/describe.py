@@ -26,6 +26,7 @@ from typing import Any
 import keras
 
 from interop.capture.keras import compat, paths
+from interop.capture.keras.assets import stored_assets
 from interop.errors import CaptureError
 
 LAMBDA = "__lambda__"
@@ -56,7 +57,6 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
     Raises:
         CaptureError: an object in the model has no config, or one that JSON cannot hold.
     """
-    _refuse_assets(model)
     described = _serialize(model, model.name)
     compiled = described.pop("compile_config", None) or None
     build = described.pop("build_config", None)
@@ -73,6 +73,8 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
         "compile": compiled,
         "optimizer": _optimizer(model) if compiled and include_optimizer else None,
     }
+    if assets := stored_assets(model):
+        config["assets"] = assets
     names = dict.fromkeys(_lambda_names(config))
     notes = [
         f"the Python code of lambda {name!r} is not stored: to load the layers, pass "
@@ -94,21 +96,6 @@ def _optimizer(model: Any) -> dict[str, Any] | None:
         "built": bool(optimizer.built),
         "variables": optimized if optimizer.built else [],
     }
-
-
-def _refuse_assets(model: Any) -> None:
-    for layer in [layer for layer in _layers(model) if hasattr(layer, "save_assets")]:
-        raise CaptureError(
-            f"layer {layer.name!r} ({type(layer).__name__}) keeps assets beside its variables "
-            "(`save_assets`), such as a vocabulary; an artifact cannot hold them. Apply it before the model, and save "
-            "the model without it"
-        )
-
-
-def _layers(model: Any) -> Iterator[Any]:
-    yield model
-    for layer in compat.sublayers(model):
-        yield from _layers(layer)
 
 
 def _serialize(model: Any, name: str) -> dict[str, Any]:

@@ -84,6 +84,11 @@ from interop.capture.keras.compat.tracing import (
     value_of,
     variable_updates,
 )
+from interop.capture.keras.compat.vocabularies import (
+    keeps_vocabulary,
+    learned_vocabulary,
+    set_learned_vocabulary,
+)
 
 __all__ = [
     "Hooks",
@@ -116,9 +121,11 @@ __all__ = [
     "is_ragged",
     "is_sequential",
     "is_uninitialized",
+    "keeps_vocabulary",
     "keras_version",
     "layers_of",
     "layers_with_paths",
+    "learned_vocabulary",
     "linear_sequential",
     "loaded_keras_class",
     "lookup_default",
@@ -142,6 +149,7 @@ __all__ = [
     "run_symbolic",
     "safe_scope",
     "seed_generators",
+    "set_learned_vocabulary",
     "sharing_scope",
     "slot_name",
     "stored_dtype",

@@ -5,9 +5,10 @@ Enters: an ``ir.Model`` with its weights at hand. Leaves: the same model, comput
 ``optimized`` is the whole pipeline: passes of onnx-ir, rules of onnxscript, and ours where they have none.
 
 =================  =======================================================================
-constants          what is computed from weights alone becomes a weight (onnxscript)
+constants          what is computed from weights alone becomes a weight (onnxscript; ``split`` for parts)
 ``layout``         Transposes that undo each other, however much lies between them
 ``convolution``    padding, bias and BatchNormalization become part of the convolution
+subexpressions     what is computed twice is computed once (onnx-ir)
 dead code          what reaches no output goes (onnx-ir)
 =================  =======================================================================
 """
@@ -27,13 +28,13 @@ def inlined(model: Any) -> Any:
 
 def optimized(model: Any) -> Any:
     """The flat model in as few nodes as its opset allows, changed in place."""
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
-    from onnxscript import optimizer
+    from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
 
     from interop.graph.passes.convolution import with_whole_convolutions
     from interop.graph.passes.layout import with_few_transposes
 
-    optimizer.fold_constants(model, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize)
+    _fold(model)
+    CommonSubexpressionEliminationPass()(model)
     for step in (with_few_transposes, with_whole_convolutions):
         RemoveUnusedNodesPass()(step(model))
     for node in model.graph.all_nodes():
@@ -41,3 +42,20 @@ def optimized(model: Any) -> Any:
             if not value.is_graph_output():
                 value.shape = None  # for the passes only; runtimes infer them
     return model
+
+
+def _fold(model: Any) -> None:
+    """Compute what depends on weights and constants alone."""
+    from onnxscript import optimizer
+
+    from interop.graph.passes.split import split_constants
+
+    def one_result(node: Any) -> bool | None:
+        return None if len(node.outputs) == 1 else False  # onnxscript warns of the others, and leaves them
+
+    folding = True
+    while folding:
+        optimizer.fold_constants(
+            model, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize, should_fold=one_result
+        )
+        folding = split_constants(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -297,4 +298,18 @@ ATTENTION = [
     attention("grouped_mask", QUERY, FEW, FEW, x("b", 1, "t", "n", dtype="bool"), names=("mask",)),
 ]
 
-CASES = [*CONV, *CONV_TRANSPOSE, *POOL, *PATCHES, *NORMALIZATIONS, *ATTENTION]
+# As one operator, from the opset that has it.
+ONE_OPERATOR = [
+    *(replace(row, variant=f"{row.variant}_opset23", opset=23, holds=("Attention",)) for row in ATTENTION),
+    OpCase(
+        "rms_normalization",
+        ops.rms_normalization,
+        (ROWS, VECTOR),
+        "opset23",
+        opset=23,
+        holds=("RMSNormalization",),
+        lacks=("ReduceMean",),
+    ),
+]
+
+CASES = [*CONV, *CONV_TRANSPOSE, *POOL, *PATCHES, *NORMALIZATIONS, *ATTENTION, *ONE_OPERATOR]

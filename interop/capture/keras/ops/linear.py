@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from interop.capture.keras import compat
-from interop.capture.keras.emit import Emit, element_count
+from interop.capture.keras.emit import Emit, element_count, to_numpy
 from interop.capture.keras.ops.creation import counting
 from interop.capture.keras.ops.elementwise import operands
 from interop.capture.keras.registry import op
-from interop.capture.keras.shapes import merge
+from interop.capture.keras.shapes import broadcast_shapes, merge
 from interop.capture.keras.symint import is_symbolic
 from interop.graph.record import Value
 
@@ -23,8 +23,6 @@ def _matmul_spec(operation: Any, x1: Any, x2: Any) -> Any:
     a = [1, *a] if left else a
     b = [*b, 1] if right else b
     merge(a[-1], b[-2])
-    from interop.capture.keras.shapes import broadcast_shapes
-
     shape = [*broadcast_shapes(a[:-2], b[:-2]), *([] if left else [a[-2]]), *([] if right else [b[-1]])]
     dtype = compat.result_type(x1.dtype, x2.dtype)
     if x1.dtype == "int8" and x2.dtype == "int8":
@@ -276,17 +274,80 @@ def dot_product_attention(
     if attn_logits_soft_cap is not None:
         cap = e.like(float(attn_logits_soft_cap), logits)
         logits = e.binary("Mul", cap, e.unary("Tanh", e.binary("Div", logits, cap)))
-    allowed = None if mask is None else e.tensor(mask, "bool")
-    if is_causal:
-        causal = causal_mask(e, query.dims[1], key.dims[1])
-        allowed = causal if allowed is None else e.binary("And", allowed, causal)
+    allowed = _allowed(e, mask, is_causal, query, key)
     if allowed is not None:
-        # Keras' own "minus infinity" for masked logits: 0.7 of the dtype's range.
-        floor = e.scalar(-0.7 * float(_largest(dtype)), dtype)
-        logits = e.node("Where", allowed, logits, floor, dtype=dtype, shape=logits.shape)
+        logits = e.node("Where", allowed, logits, _floor(e, dtype), dtype=dtype, shape=logits.shape)
     weights = e.unary("Softmax", logits, axis=-1)
     mixed = e.matmul(weights, e.transpose(value, [0, 2, 1, 3]))
     return e.transpose(mixed, [0, 2, 1, 3])
+
+
+@op("DotProductAttention", since=23, spec=_attention_spec)
+def native_attention(
+    e: Emit,
+    query: Value,
+    key: Value,
+    value: Value,
+    bias: Value | None = None,
+    mask: Any = None,
+    scale: Any = None,
+    *,
+    is_causal: bool,
+    attn_logits_soft_cap: float | None,
+) -> Value:
+    """As one operator, where ONNX Runtime has it and it means the same.
+
+    The mask is added: where a row has no key at all, Keras takes the mean of the values and ONNX not-a-number.
+    """
+    heads, own, size = query.dims[2], key.dims[2], query.dims[-1]
+    known = not any(is_symbolic(dim) for dim in (heads, own, size, value.dims[-1]))
+    if e.spec.dtype != "float32" or attn_logits_soft_cap is not None or isinstance(scale, Value) or not known:
+        return dot_product_attention(
+            e,
+            query,
+            key,
+            value,
+            bias,
+            mask,
+            scale,
+            is_causal=is_causal,
+            attn_logits_soft_cap=attn_logits_soft_cap,
+        )
+    query, key, value = (e.cast(x, "float32") for x in (query, key, value))
+    added = None if bias is None else e.cast(bias, "float32")
+    allowed = _allowed(e, mask, is_causal and (mask is not None or bias is not None), query, key)
+    if allowed is not None:
+        kept = e.scalar(0, "float32") if added is None else added
+        shape = tuple(broadcast_shapes(allowed.dims, kept.dims))
+        added = e.node("Where", allowed, kept, _floor(e, "float32"), dtype="float32", shape=shape)
+    if added is not None:  # ONNX Runtime broadcasts no further than over batch and heads
+        added = e.expand(added, (*added.dims[:-2], query.dims[1], key.dims[1]))
+    flat = [e.reshape(x, (*x.dims[:2], x.dims[2] * x.dims[3])) for x in (query, key, value)]
+    mixed = e.node(
+        "Attention",
+        *flat,
+        added,
+        shape=(*query.dims[:2], heads * value.dims[-1]),
+        q_num_heads=int(heads),
+        kv_num_heads=int(own),
+        scale=float(1 / math.sqrt(int(size)) if scale is None else to_numpy(scale)),
+        is_causal=1 if is_causal and added is None else None,
+    )
+    return e.reshape(mixed, (*query.dims[:3], value.dims[-1]))
+
+
+def _allowed(e: Emit, mask: Any, is_causal: bool, query: Value, key: Value) -> Value | None:
+    """Where a query may look; None if everywhere."""
+    allowed = None if mask is None else e.tensor(mask, "bool")
+    if not is_causal:
+        return allowed
+    causal = causal_mask(e, query.dims[1], key.dims[1])
+    return causal if allowed is None else e.binary("And", allowed, causal)
+
+
+def _floor(e: Emit, dtype: str) -> Value:
+    """Keras' own "minus infinity" for masked logits: 0.7 of the dtype's range."""
+    return e.scalar(-0.7 * float(_largest(dtype)), dtype)
 
 
 def _largest(dtype: str) -> Any:

@@ -134,3 +134,18 @@ def rms_norm(e: Emit, x: Value, scale: Value | None = None, *, axis: Any, epsilo
     result = e.binary("Div", wide, e.unary("Sqrt", e.binary("Add", power, e.like(epsilon, wide))))
     result = result if scale is None else e.binary("Mul", result, _along(e, scale, wide, axes))
     return e.cast(result, x.dtype)
+
+
+@op("RMSNorm", since=23, spec=_same_spec)
+def native_rms_norm(
+    e: Emit, x: Value, scale: Value | None = None, *, axis: Any, epsilon: float | None
+) -> Value:
+    """As one operator where it means the same: over the last axes, in single precision."""
+    axes = sorted(axis_list(axis, x.rank))
+    sizes = [x.dims[i] for i in axes]
+    last = axes == list(range(x.rank - len(axes), x.rank))
+    if x.dtype != "float32" or not last or any(is_symbolic(size) for size in sizes):
+        return rms_norm(e, x, scale, axis=axis, epsilon=epsilon)
+    gamma = e.constant(np.ones(sizes), x.dtype) if scale is None else _shaped(e, scale, tuple(sizes), x.dtype)
+    epsilon = float(compat.epsilon(epsilon))
+    return e.node("RMSNormalization", x, gamma, shape=x.shape, axis=-len(axes), epsilon=epsilon)

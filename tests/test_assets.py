@@ -13,7 +13,7 @@ import pytest
 import interop
 from interop.artifact.bundle import open_bundle
 from interop.capture.keras.assets import restore_assets
-from interop.errors import RebuildError
+from interop.errors import ParityError, RebuildError
 
 WORDS = np.asarray([["red", "blue"], ["red", "a b"], ["red", "blue"], ["green", ""]])
 INTEGERS = np.asarray([[7, 3], [7, 9], [3, 7], [5, 7]])
@@ -113,3 +113,13 @@ def test_assets_that_do_not_fit(assets: Any, message: str, tmp_path: Path) -> No
     x = keras.Input((3,))
     with pytest.raises(RebuildError, match=message):
         restore_assets(keras.Model(x, Scaled(name="scaled")(x)), assets)
+
+
+def test_strings_are_compared_where_keras_has_them(tmp_path: Path) -> None:
+    model = around(keras.layers.StringLookup(vocabulary=["a", "b", "c"], output_mode="one_hot"), 1, "string")
+    if keras.backend.backend() == "tensorflow":
+        interop.export_onnx(model, tmp_path / "m.onnx")
+        return
+    with pytest.raises(ParityError, match=r"has no strings.*Compare on TensorFlow"):
+        interop.export_onnx(model, tmp_path / "m.onnx")
+    interop.export_onnx(model, tmp_path / "m.onnx", verify=False)

@@ -23,6 +23,7 @@ from interop.artifact.signature import Signature, Structure, TensorSpec, flatten
 from interop.backend import choose_backend
 from interop.capture.dispatch import Runnable, runnable
 from interop.errors import ParityError
+from interop.formats.dtypes import numpy_dtype
 from interop.parity.exposure import expose
 from interop.parity.keras_calls import recorded_calls, without_gradients
 from interop.runtime.session import GraphModel, open_graph
@@ -96,6 +97,7 @@ class KerasSide:
         )
 
     def run(self, values: Sequence[Array], signature: Signature) -> list[Array]:
+        self._check_strings(signature)
         nested = pack(signature.input_structure, list(values))
         with without_gradients():
             if _takes_arguments(self._model, signature.input_structure):
@@ -103,7 +105,34 @@ class KerasSide:
             else:
                 result = self._model(nested, training=False)
         found = flatten(signature.output_structure, _without_none(result), f"the output of {self.label}")
-        return [_to_numpy(found[index]) for index in range(len(signature.outputs))]
+        arrays = {index: _to_numpy(leaf) for index, leaf in found.items()}
+        declared = self._as_declared(arrays, signature)
+        return [declared[index] for index in range(len(signature.outputs))]
+
+    def _as_declared(self, arrays: dict[int, Array], signature: Signature) -> dict[int, Array]:
+        """Outputs in the dtypes a functional model declares; some of Keras' layers give others when run eagerly."""
+        from interop.capture.keras.compat import functional_structure, is_functional
+
+        if not is_functional(self._model):
+            return arrays
+        declared = flatten(signature.output_structure, _without_none(functional_structure(self._model)[1]))
+        dtypes = {index: str(tensor.dtype) for index, tensor in declared.items()}
+        return {
+            index: array
+            if dtypes[index] in (array.dtype.name, "string")
+            else array.astype(numpy_dtype(dtypes[index]))
+            for index, array in arrays.items()
+        }
+
+    def _check_strings(self, signature: Signature) -> None:
+        from interop.capture.keras.compat import backend
+
+        strings = [spec.name for spec in signature.inputs if spec.dtype == "string"]
+        if strings and backend() != "tensorflow":
+            raise ParityError(
+                f"Keras on {backend()} has no strings, so it cannot run the model on {', '.join(strings)}; the graph "
+                "can. Compare on TensorFlow (KERAS_BACKEND=tensorflow), or go without: verify=False"
+            )
 
     def layer_outputs(self, values: Sequence[Array], signature: Signature) -> dict[str, list[Array]]:
         with recorded_calls(self._model) as records:

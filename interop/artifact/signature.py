@@ -5,7 +5,8 @@ and values packed into or flattened out of the model's structure.
 
 A dimension is an int (fixed) or a string: a named dim (``"batch"``) or an expression over named dims
 (``"floor((height + 1)/2)"``); equal strings are equal sizes. A structure is JSON-shaped: an int (a leaf: the
-index of an input or output), ``{"dict": {key: structure}}``, ``{"list": [...]}`` or ``{"tuple": [...]}``.
+index of an input or output), None (a place that holds no tensor), ``{"dict": {key: structure}}``,
+``{"list": [...]}`` or ``{"tuple": [...]}``.
 
 Invariants: names are unique among inputs and among outputs; a structure holds every index exactly once.
 """
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 
 from interop.errors import ArtifactError, SignatureError
 
-Structure: TypeAlias = int | dict[str, Any]
+Structure: TypeAlias = int | dict[str, Any] | None
 Dim: TypeAlias = int | str
 
 _MAX_DEPTH = 32
@@ -104,17 +105,19 @@ def leaves(structure: Structure) -> Iterator[int]:
     """
     if isinstance(structure, int):
         yield structure
-        return
-    for part in _parts(structure):
-        yield from leaves(part)
+    elif structure is not None:
+        for part in _parts(structure):
+            yield from leaves(part)
 
 
 def pack(structure: Structure, values: Sequence[Any]) -> Any:
     """Arrange flat values (by index) in a structure.
 
-    >>> pack({"tuple": [1, {"list": [0]}]}, ["a", "b"])
-    ('b', ['a'])
+    >>> pack({"tuple": [1, None, {"list": [0]}]}, ["a", "b"])
+    ('b', None, ['a'])
     """
+    if structure is None:
+        return None
     if isinstance(structure, int):
         return values[structure]
     if "dict" in structure:
@@ -126,15 +129,24 @@ def pack(structure: Structure, values: Sequence[Any]) -> Any:
 def flatten(structure: Structure, value: Any, where: str = "the input") -> dict[int, Any]:
     """Take a nested value apart along a structure; the inverse of `pack`.
 
-    Lists and tuples stand for each other, as callers write either.
+    Lists and tuples stand for each other, as callers write either. The key of a place that holds no tensor may
+    be left out.
 
-    >>> flatten({"dict": {"a": 0, "b": {"tuple": [1]}}}, {"a": "x", "b": ["y"]})
+    >>> flatten({"dict": {"a": 0, "b": {"tuple": [1, None]}, "c": None}}, {"a": "x", "b": ["y", None]})
     {0: 'x', 1: 'y'}
 
     Raises:
         SignatureError: the value does not have the structure; the message names the place.
     """
+    if structure is None:
+        if value is None:
+            return {}
+        raise SignatureError(
+            f"{where} is {type(value).__name__}; expected None: the graph has no tensor there"
+        )
     if isinstance(structure, int):
+        if value is None:
+            raise not_given(where)
         return {structure: value}
     found: dict[int, Any] = {}
     if "dict" in structure:
@@ -143,12 +155,13 @@ def flatten(structure: Structure, value: Any, where: str = "the input") -> dict[
             raise SignatureError(
                 f"{where} is {type(value).__name__}; expected a dict with keys {', '.join(map(repr, parts))}"
             )
-        if value.keys() != parts.keys():
+        needed = {key for key, part in parts.items() if part is not None}
+        if not needed <= value.keys() <= parts.keys():
             raise SignatureError(
                 f"{where} has keys {', '.join(map(repr, value))}; expected {', '.join(map(repr, parts))}"
             )
         for key, part in parts.items():
-            found |= flatten(part, value[key], f"{where}[{key!r}]")
+            found |= flatten(part, value.get(key), f"{where}[{key!r}]")
         return found
     parts = _parts(structure)
     if not isinstance(value, list | tuple) or len(value) != len(parts):
@@ -157,6 +170,14 @@ def flatten(structure: Structure, value: Any, where: str = "the input") -> dict[
     for index, part in enumerate(parts):
         found |= flatten(part, value[index], f"{where}[{index}]")
     return found
+
+
+def not_given(where: str) -> SignatureError:
+    """The error of a None where the graph takes a tensor."""
+    return SignatureError(
+        f"{where} is None; the graph was captured with a tensor there. Capture the model again with None in that "
+        "place of input_signature"
+    )
 
 
 def _is_dim(dim: Any) -> bool:
@@ -184,6 +205,8 @@ def _check_structure(structure: Any, count: int, where: str) -> None:
     def visit(part: Any, depth: int) -> Iterator[int]:
         if depth > _MAX_DEPTH:
             raise ArtifactError(f"{where} nests deeper than {_MAX_DEPTH} levels")
+        if part is None:
+            return
         if type(part) is int:
             yield part
             return

@@ -104,7 +104,8 @@ class KerasSide:
                 result = self._model(**nested, training=False)
             else:
                 result = self._model(nested, training=False)
-        found = flatten(signature.output_structure, _without_none(result), f"the output of {self.label}")
+        result = result if _has_gaps(signature.output_structure) else _without_none(result)
+        found = flatten(signature.output_structure, result, f"the output of {self.label}")
         arrays = {index: _to_numpy(leaf) for index, leaf in found.items()}
         declared = self._as_declared(arrays, signature)
         return [declared[index] for index in range(len(signature.outputs))]
@@ -244,14 +245,22 @@ def _takes_arguments(model: Any, structure: Structure) -> bool:
     """Whether the keys of the structure are arguments of the model's ``call``."""
     from interop.capture.keras.compat import recorded_shapes
 
-    if isinstance(structure, int) or "dict" not in structure:
+    if not isinstance(structure, dict) or "dict" not in structure:
         return False
     shapes = recorded_shapes(model) or {}
     return len(shapes) > 1 and {f"{key}_shape" for key in structure["dict"]} == set(shapes)
 
 
+def _has_gaps(structure: Structure) -> bool:
+    """Whether a structure has places that hold nothing."""
+    if isinstance(structure, dict):
+        parts = next(iter(structure.values()))
+        return any(_has_gaps(part) for part in (parts.values() if isinstance(parts, dict) else parts))
+    return structure is None
+
+
 def _without_none(value: Any) -> Any:
-    """A nested output without the places that hold nothing; signatures have none."""
+    """A nested output without the places that hold nothing; signatures of other frameworks have none."""
     if isinstance(value, Mapping):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from interop.artifact.signature import Signature, TensorSpec, flatten
+from interop.artifact.signature import Signature, TensorSpec, flatten, not_given
 from interop.errors import SignatureError
 
 _CHECKED = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
@@ -39,9 +39,9 @@ def bind(signature: Signature, args: Sequence[Any]) -> list[Any]:
         if value.keys() == set(names):
             return [value[name] for name in names]
         structure = signature.input_structure
-        if not (
-            isinstance(structure, dict) and "dict" in structure and value.keys() == structure["dict"].keys()
-        ):
+        parts = structure.get("dict", {}) if isinstance(structure, dict) else {}
+        needed = {key for key, part in parts.items() if part is not None}
+        if not parts or not needed <= value.keys() <= parts.keys():
             raise SignatureError(_wrong_names(value, specs))
     elif (
         isinstance(signature.input_structure, dict)
@@ -92,6 +92,8 @@ def to_array(spec: TensorSpec, value: Any) -> NDArray[Any]:
     Raises:
         SignatureError: it is ragged, or no array at all.
     """
+    if value is None:
+        raise not_given(f"input {spec.name!r}")
     try:
         return np.asarray(value)
     except (ValueError, TypeError) as e:

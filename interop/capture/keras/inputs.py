@@ -81,6 +81,8 @@ def plan_call(model: Any, input_signature: Any) -> CallPlan:
     nested = _as_the_model_nests(model, nested)
     leaves: list[tuple[str | None, _Leaf]] = []
     structure = _structure(nested, None, leaves)
+    if not leaves:
+        raise CaptureError("input_signature is None in every place; a graph has at least one input")
     return CallPlan(_specs(leaves, model), structure, by_argument)
 
 
@@ -94,6 +96,8 @@ def _as_the_model_nests(model: Any, nested: Any) -> Any:
 
 
 def _leaves(structure: Any, make: Any) -> Any:
+    if structure is None:
+        return None  # an optional input that is not given
     if isinstance(structure, dict) and not is_spec(structure):
         return {key: _leaves(item, make) for key, item in structure.items()}
     if isinstance(structure, list | tuple) and not is_shape(structure):
@@ -136,6 +140,8 @@ def _from_shapes(shape: Any) -> Any:
 
 
 def _structure(nested: Any, key: str | None, leaves: list[tuple[str | None, _Leaf]]) -> Structure:
+    if nested is None:
+        return None
     if isinstance(nested, _Leaf):
         leaves.append((key, nested))
         return len(leaves) - 1
@@ -165,17 +171,15 @@ def output_names(model: Any, output: Any) -> tuple[list[str], list[Any], Structu
 
     Args:
         model: the model; a functional one names its outputs.
-        output: the traced output structure; None leaves are dropped.
+        output: the traced output structure.
     """
     leaves: list[tuple[str | None, Any]] = []
 
-    def visit(item: Any, key: str | None) -> Structure | None:
+    def visit(item: Any, key: str | None) -> Structure:
         if isinstance(item, dict):
-            parts = {name: visit(child, name) for name, child in item.items()}
-            return {"dict": {name: part for name, part in parts.items() if part is not None}}
+            return {"dict": {name: visit(child, name) for name, child in item.items()}}
         if isinstance(item, list | tuple):
-            kind = "list" if isinstance(item, list) else "tuple"
-            return {kind: [part for part in (visit(child, None) for child in item) if part is not None]}
+            return {"list" if isinstance(item, list) else "tuple": [visit(child, None) for child in item]}
         if item is None:
             return None
         leaves.append((key, item))
@@ -190,6 +194,6 @@ def output_names(model: Any, output: Any) -> tuple[list[str], list[Any], Structu
         while name in names:
             name = f"{name}_{index}"
         names.append(name)
-    if structure is None:
+    if not leaves:
         raise CaptureError(f"model {model.name!r} returned no tensor")
     return names, [leaf for _, leaf in leaves], structure

@@ -9,9 +9,10 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,7 +62,7 @@ class Side(Protocol):
 
 
 class KerasSide:
-    """Layer objects, run eagerly on the backend Keras uses."""
+    """Layer objects, run on the backend Keras uses."""
 
     adopts = True
 
@@ -71,6 +72,7 @@ class KerasSide:
         self.signature = signature
         self._model = model
         self._derived: Signature | None = None
+        self._inference: Callable[..., Any] | None = None
 
     @property
     def computed_in(self) -> frozenset[str]:
@@ -97,13 +99,20 @@ class KerasSide:
         )
 
     def run(self, values: Sequence[Array], signature: Signature) -> list[Array]:
+        from interop.capture.keras.compat import inference
+
+        if self._inference is None:
+            self._inference = inference(self._model)
+        return self._outputs(self._inference, values, signature)
+
+    def _outputs(
+        self, call: Callable[..., Any], values: Sequence[Array], signature: Signature
+    ) -> list[Array]:
         self._check_strings(signature)
         nested = pack(signature.input_structure, list(values))
         with without_gradients():
-            if _takes_arguments(self._model, signature.input_structure):
-                result = self._model(**nested, training=False)
-            else:
-                result = self._model(nested, training=False)
+            by_name = _takes_arguments(self._model, signature.input_structure)
+            result = call(**nested) if by_name else call(nested)
         result = result if _has_gaps(signature.output_structure) else _without_none(result)
         found = flatten(signature.output_structure, result, f"the output of {self.label}")
         arrays = {index: _to_numpy(leaf) for index, leaf in found.items()}
@@ -137,7 +146,7 @@ class KerasSide:
 
     def layer_outputs(self, values: Sequence[Array], signature: Signature) -> dict[str, list[Array]]:
         with recorded_calls(self._model) as records:
-            self.run(values, signature)
+            self._outputs(functools.partial(self._model, training=False), values, signature)
         return records
 
 

@@ -64,6 +64,7 @@ from interop.capture.keras.compat.facts import (
     treats_examples_alone,
     with_values,
 )
+from interop.capture.keras.compat.inference import inference
 from interop.capture.keras.compat.tracebacks import (
     RawFrameworkCall,
     raw_framework,
@@ -115,6 +116,7 @@ __all__ = [
     "flatten",
     "functional_structure",
     "in_symbolic_layer",
+    "inference",
     "initialize",
     "is_functional",
     "is_keras_class",

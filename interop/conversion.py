@@ -319,7 +319,8 @@ def export_onnx(
         path: where; weights over 1 GiB go beside it, into ``<path>.data``.
         input_signature: shapes, specs or example arrays in the structure of the model's first argument; default:
             its own. PyTorch modules and JAX functions have none of their own and need it.
-        opset: ONNX opset, 17 to 23; default 20.
+        opset: ONNX opset, 17 to 23; default 20, or 21 for a model with weights of four bits: these become INT4
+            tensors. Below 21 they stay two in a byte.
         dtype: ``"float16"``, ``"bfloat16"`` or ``"float32"``: the weights and what computes with them become that;
             what could leave the range of 16 bits stays float32. None keeps the model's own dtypes.
         io_dtype: of the float inputs and outputs where `dtype` is given: by default the same, or ``"float32"``.
@@ -388,6 +389,8 @@ def _export(
     fallback: str = "layer",
 ) -> tuple[Capture, _Written]:
     """Capture a model and write its graph."""
+    if opset is None and flat and framework_of(model) == "keras":
+        opset = _needed_opset(model)
     with uncollected():
         captured = capture_any(model, input_signature=input_signature, opset=opset, fallback=fallback)
         graph = _write(optimized(captured.flat()) if flat else captured.with_functions(), path, precision)
@@ -454,6 +457,14 @@ def _write(graph: Any, path: Path, precision: _Precision | None) -> Any:
         return None
     _save_graph(converted(graph.clone(), precision.dtype, io_dtype=precision.io_dtype), path)
     return graph
+
+
+def _needed_opset(model: Any) -> int | None:
+    """The opset of a Keras model whose weights take four bits: that of INT4; None for the default."""
+    from interop.capture.keras import compat
+    from interop.graph.passes.int4 import INT4_OPSET
+
+    return INT4_OPSET if compat.has_four_bits(model) else None
 
 
 def _save_graph(graph: Any, path: Path) -> None:

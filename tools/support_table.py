@@ -16,7 +16,7 @@ from pathlib import Path
 from interop.capture.keras import registry
 from interop.capture.keras.absent import ABSENT
 from interop.graph.opsets import DEFAULT_OPSET, IR_VERSIONS
-from interop.parity import TOLERANCES
+from interop.parity.tolerance import SHARES, TOLERANCES
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 COMMAND = "python tools/support_table.py --write"
@@ -28,6 +28,8 @@ def tolerances() -> Iterator[str]:
     yield "|---|---|---|"
     for dtype, tolerance in TOLERANCES.items():
         yield f"| {dtype} | {tolerance.rtol:g} | {tolerance.atol:g} |"
+    for dtype, share in SHARES.items():
+        yield f"| any, where quantised layers round activations to {dtype} | | + {share:g} of the root mean square |"
 
 
 def support() -> Iterator[str]:

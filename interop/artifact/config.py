@@ -140,6 +140,16 @@ def _check_model(model: dict[str, Any]) -> None:
             raise ArtifactError(
                 f"config.json lists the layer {layer!r:.80}; expected path, class, functions, calls, variables"
             )
+    quantized = model.get("quantization", {})
+    if not isinstance(quantized, dict) or not all(
+        isinstance(one, dict)
+        and isinstance(one.get("mode"), str)
+        and isinstance(one.get("config"), dict | None)
+        for one in quantized.values()
+    ):
+        raise ArtifactError(
+            f"config.json has the quantisation {quantized!r:.80}; expected mode and config of each layer by its path"
+        )
 
 
 def _are_names(value: Any) -> bool:

@@ -43,7 +43,7 @@ def first_departure(
             if not alike:
                 continue
             measured = True
-            bound = tolerance(array.dtype.name)
+            bound = tolerance(array.dtype.name).of(array)
             closest = min((difference(array, other, bound) for other in alike), key=lambda d: d.max_abs)
             if closest.disagreeing:
                 return Departure(call, closest.max_abs, array.dtype.name, array.shape, compared), compared

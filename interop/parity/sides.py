@@ -44,6 +44,10 @@ class Side(Protocol):
         """Float types it is known to compute in."""
 
     @property
+    def rounded_to(self) -> frozenset[str]:
+        """Element types that its quantised layers round their activations to."""
+
+    @property
     def adopts(self) -> bool:
         """Whether it is run by the signature of the other side."""
 
@@ -77,6 +81,13 @@ class KerasSide:
     @property
     def computed_in(self) -> frozenset[str]:
         return frozenset(str(layer.compute_dtype) for layer in _layers(self._model))
+
+    @property
+    def rounded_to(self) -> frozenset[str]:
+        from interop.capture.keras.compat import rounds_activations_to
+
+        found = (rounds_activations_to(layer) for layer in _layers(self._model))
+        return frozenset(dtype for dtype in found if dtype is not None)
 
     def derive_signature(self) -> Signature:
         if self._derived is None:
@@ -154,6 +165,7 @@ class ForeignSide:
     """A model of a framework other than Keras."""
 
     computed_in: frozenset[str] = frozenset()
+    rounded_to: frozenset[str] = frozenset()
     adopts = True
 
     def __init__(self, model: Runnable, signature: Signature | None = None) -> None:
@@ -178,6 +190,7 @@ class GraphSide:
     """A graph on ONNX Runtime."""
 
     adopts = False
+    rounded_to: frozenset[str] = frozenset()
 
     def __init__(self, graph: GraphModel, signature: Signature | None = None) -> None:
         """Take a graph, with the signature it was captured with if that says more than its own."""

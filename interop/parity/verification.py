@@ -84,6 +84,7 @@ class _Comparison:
         self._rtol = rtol
         self._atol = atol
         self._computed_in = reference.computed_in | candidate.computed_in
+        self._rounded_to = reference.rounded_to | candidate.rounded_to
 
     def report(self, inputs: Any, sizes: Mapping[str, Sequence[int]] | None) -> ParityReport:
         if inputs is not None and sizes is not None:
@@ -157,10 +158,11 @@ class _Comparison:
         return max(least, key=lambda amplitude: least[amplitude])
 
     def _tolerance(self, dtype: str) -> Tolerance:
-        published = tolerance_for(dtype, computed_in=self._computed_in)
+        published = tolerance_for(dtype, computed_in=self._computed_in, rounded_to=self._rounded_to)
         return Tolerance(
             rtol=published.rtol if self._rtol is None else self._rtol,
             atol=published.atol if self._atol is None else self._atol,
+            share=published.share if self._rtol is None and self._atol is None else 0.0,
         )
 
     def _rows(self, signature: Signature, runs: Sequence[_Run]) -> list[ParityRow]:
@@ -175,7 +177,7 @@ class _Comparison:
         ]
 
     def _row(self, case: str, name: str, wanted: Array, got: Array, variation: float | None) -> ParityRow:
-        tolerance = self._tolerance(wanted.dtype.name)
+        tolerance = self._tolerance(wanted.dtype.name).of(wanted)
 
         def row(
             verdict: Verdict, reason: str, numbers: tuple[float | None, float | None, float | None]

@@ -64,6 +64,7 @@ def rebuild(
     described = config["model"]
     resolver = Resolver(custom_objects)
     prepared = resolver.prepare(described["object"])
+    quantized = resolver.prepare(described.get("quantization", {}), "its quantisation")
     compiled = resolver.prepare(described.get("compile"), "compile()") if compile else None
     resolver.check()
     stored = {v["key"] for v in config["variables"] if v.get("role") != "constant"}
@@ -71,6 +72,7 @@ def rebuild(
         with compat.deferred_variables() as made:
             model = _staged("made from its config", lambda: _make(prepared))
             _staged("built", lambda: _build(model, config, stored))
+        _staged("quantised", lambda: _quantize(model, quantized))
         status = _fill(paths.named_variables(model), weights, stored, "")
         _initialize_rest(made)
         compat.finish_layers(model)
@@ -120,6 +122,16 @@ def _build(model: Any, config: Mapping[str, Any], stored: set[str]) -> None:
             for spec in signature.inputs
         ]
         model(pack(signature.input_structure, inputs))
+
+
+def _quantize(model: Any, quantized: Mapping[str, Any]) -> None:
+    """Quantise the layers that the saved model had quantised and that do not come so from their configs."""
+    found = {path: layer for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))}
+    for path in sorted(quantized.keys() & found.keys()):
+        config = quantized[path]["config"]
+        if config is not None:
+            config = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        compat.quantize_as(found[path], quantized[path]["mode"], config)
 
 
 def _fill(variables: Mapping[str, Any], tensors: Tensors, stored: set[str], prefix: str) -> LoadStatus:

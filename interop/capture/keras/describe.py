@@ -75,6 +75,8 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
     }
     if assets := stored_assets(model):
         config["assets"] = assets
+    if quantized := _quantization(model):
+        config["quantization"] = quantized
     names = dict.fromkeys(_lambda_names(config))
     notes = [
         f"the Python code of lambda {name!r} is not stored: to load the layers, pass "
@@ -98,9 +100,22 @@ def _optimizer(model: Any) -> dict[str, Any] | None:
     }
 
 
+def _quantization(model: Any) -> dict[str, Any]:
+    """How each quantised layer came to be so, by path: configs do not say it of layers that layers make."""
+    return {
+        path: {
+            "mode": compat.quantization_mode(layer),
+            "config": None if config is None else _serialize(config, path),
+        }
+        for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))
+        if compat.quantization_mode(layer) is not None
+        for config in [compat.quantization_config(layer)]
+    }
+
+
 def _serialize(model: Any, name: str) -> dict[str, Any]:
     """Keras' own description, as plain JSON, shared objects numbered from 0."""
-    with compat.sharing_scope(), warnings.catch_warnings():
+    with compat.sharing_scope(), compat.without_calibration(), warnings.catch_warnings():
         # Keras warns about lambdas; `describe` does so itself, and stores no code.
         warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
         try:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from interop.capture.keras.symint import Poly, SymInt, is_symbolic, same
+from interop.errors import UnsupportedOp
 from interop.graph.record import Body, Dims, Recorder, Scope, Value
 from interop.graph.typecodes import onnx_type_code
 
@@ -147,6 +148,11 @@ class Emit:
             return x
         if x.kind == "constant" and x.array is not None:
             return Value("constant", dtype, x.shape, array=x.array.astype(numpy_dtype(dtype)))
+        if dtype.startswith("float8") and self.opset < 19:
+            raise UnsupportedOp(
+                f"layer {self.recorder.scope.path!r}: Cast to {dtype} needs opset 19 or newer, but opset {self.opset} "
+                "was requested. Pass opset=19 or leave opset out."
+            )
         result = self.node("Cast", x, dtype=dtype, shape=x.shape, to=onnx_type_code(dtype))
         result.origin = x.origin
         return result

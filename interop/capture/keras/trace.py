@@ -163,6 +163,7 @@ class Trace:
             if compat.is_keras_class(cls):
                 raise self._unsupported("keras operation", cls.__name__)
             return operation.call(*args, **kwargs)
+        args = tuple(compat.value_of(item) for item in args)
         if cls.__name__ not in _TAKES_SIZES:
             self.emit.arguments = _values(args)
             args = tuple(self._counted(item) for item in args)

@@ -5,7 +5,9 @@ Enters: an ``ir.Model`` with its weights at hand. Leaves: the same model, comput
 ``optimized`` is the whole pipeline: passes of onnx-ir, rules of onnxscript, and ours where they have none.
 
 =================  =======================================================================
-constants          what is computed from weights alone becomes a weight (onnxscript; ``split`` for parts)
+``int4``           weights of four bits, two in a byte, become INT4 (from opset 21 on)
+constants          what is computed from weights alone becomes a weight (onnxscript; ``split`` for parts), but
+                   where ``quantised`` says that it would be a quantised weight in a wider form
 ``layout``         Transposes that undo each other, however much lies between them
 ``convolution``    padding, bias and BatchNormalization become part of the convolution
 subexpressions     what is computed twice is computed once (onnx-ir)
@@ -31,9 +33,10 @@ def optimized(model: Any) -> Any:
     from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
 
     from interop.graph.passes.convolution import with_whole_convolutions
+    from interop.graph.passes.int4 import with_int4
     from interop.graph.passes.layout import with_few_transposes
 
-    _fold(model)
+    _fold(with_int4(model))
     CommonSubexpressionEliminationPass()(model)
     for step in (with_few_transposes, with_whole_convolutions):
         RemoveUnusedNodesPass()(step(model))
@@ -48,10 +51,14 @@ def _fold(model: Any) -> None:
     """Compute what depends on weights and constants alone."""
     from onnxscript import optimizer
 
+    from interop.graph.passes.quantised import foldable
     from interop.graph.passes.split import split_constants
 
+    stays_narrow = foldable(model)
+
     def one_result(node: Any) -> bool | None:
-        return None if len(node.outputs) == 1 else False  # onnxscript warns of the others, and leaves them
+        # onnxscript warns of nodes with more results, and leaves them
+        return stays_narrow(node) if len(node.outputs) == 1 else False
 
     folding = True
     while folding:

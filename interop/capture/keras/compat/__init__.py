@@ -65,6 +65,14 @@ from interop.capture.keras.compat.facts import (
     with_values,
 )
 from interop.capture.keras.compat.inference import inference
+from interop.capture.keras.compat.quantization import (
+    has_four_bits,
+    quantization_config,
+    quantization_mode,
+    quantize_as,
+    rounds_activations_to,
+    without_calibration,
+)
 from interop.capture.keras.compat.tracebacks import (
     RawFrameworkCall,
     raw_framework,
@@ -76,6 +84,7 @@ from interop.capture.keras.compat.tracing import (
     build_state,
     call_body,
     call_code,
+    call_unquantised,
     in_symbolic_layer,
     mentions,
     restore_build_state,
@@ -105,6 +114,7 @@ __all__ = [
     "build_state",
     "call_body",
     "call_code",
+    "call_unquantised",
     "class_identity",
     "compiles_its_own_way",
     "config_keeps_layer_names",
@@ -115,6 +125,7 @@ __all__ = [
     "finish_layers",
     "flatten",
     "functional_structure",
+    "has_four_bits",
     "in_symbolic_layer",
     "inference",
     "initialize",
@@ -144,10 +155,14 @@ __all__ = [
     "own_metrics",
     "own_variables",
     "pack_like",
+    "quantization_config",
+    "quantization_mode",
+    "quantize_as",
     "raw_framework",
     "recorded_shapes",
     "restore_build_state",
     "result_type",
+    "rounds_activations_to",
     "run_symbolic",
     "safe_scope",
     "seed_generators",
@@ -167,4 +182,5 @@ __all__ = [
     "value_of",
     "variable_updates",
     "with_values",
+    "without_calibration",
 ]

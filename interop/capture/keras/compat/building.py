@@ -39,7 +39,7 @@ def deferred_variables() -> Iterator[list[Any]]:
     """
     cls, made, thread = keras.Variable, list[Any](), threading.get_ident()
     with_initializer, deferred = cls._initialize_with_initializer, cls._deferred_initialize
-    post_build = keras.Layer._post_build
+    post_build, assign = keras.Layer._post_build, cls._direct_assign
 
     def hold(variable: Any, initializer: Any) -> None:
         if threading.get_ident() != thread:
@@ -54,6 +54,14 @@ def deferred_variables() -> Iterator[list[Any]]:
         else:
             made.append(variable)
 
+    def assign_first(variable: Any, value: Any) -> None:
+        """A layer sets a variable it has just made; TensorFlow has nothing to assign to yet."""
+        if threading.get_ident() == thread and variable._initializer and is_uninitialized(variable):
+            variable._initializer = None  # JAX initializes by assignment, which comes here again
+            initialize(variable, value)
+        else:
+            assign(variable, value)
+
     def track_later(layer: Any) -> None:
         """PyTorch would read the values to make its parameters; `finish_layers` does so later."""
         if threading.get_ident() != thread:
@@ -63,14 +71,16 @@ def deferred_variables() -> Iterator[list[Any]]:
         yield made
         return
     with _DEFERRING, ExitStack() as restore:
-        restore.enter_context(_replaced(cls, "_initialize_with_initializer", hold))
-        restore.enter_context(_replaced(cls, "_deferred_initialize", hold_stateless))
-        restore.enter_context(_replaced(keras.Layer, "_post_build", track_later))
+        restore.enter_context(replaced(cls, "_initialize_with_initializer", hold))
+        restore.enter_context(replaced(cls, "_deferred_initialize", hold_stateless))
+        restore.enter_context(replaced(cls, "_direct_assign", assign_first))
+        restore.enter_context(replaced(keras.Layer, "_post_build", track_later))
         yield made
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute of a class replaced for a block."""
     own = name in vars(owner)
     before = vars(owner)[name] if own else None
     setattr(owner, name, value)
@@ -122,5 +132,5 @@ def linear_sequential() -> Iterator[None]:
             model.build(config["build_input_shape"])
         return model
 
-    with _DEFERRING, _replaced(keras.Sequential, "from_config", classmethod(from_config)):
+    with _DEFERRING, replaced(keras.Sequential, "from_config", classmethod(from_config)):
         yield

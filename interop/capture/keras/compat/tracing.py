@@ -258,17 +258,29 @@ def _shape_rules() -> list[tuple[Any, str, Any]]:
 @functools.cache
 def _window_functions() -> list[tuple[Any, str, Any]]:
     """Public functions that refuse a symbolic length although their backend function is bridged."""
-    patches: list[tuple[Any, str, Any]] = []
-    for name in ("bartlett", "blackman", "hamming", "hanning", "kaiser"):
-        original = getattr(keras.ops, name, None)
-        if original is not None:
-            wrapper = _bridge(name, original, None, False)
-            patches += [
-                (module, name, wrapper)
-                for path, module in list(sys.modules.items())
-                if path.startswith("keras.") and vars(module).get(name) is original
-            ]
-    return patches
+    return [
+        patch
+        for name in ("bartlett", "blackman", "hamming", "hanning", "kaiser")
+        for patch in _everywhere(name, getattr(keras.ops, name, None))
+    ]
+
+
+@functools.cache
+def _unpackers() -> list[tuple[Any, str, Any]]:
+    """The function that takes four-bit integers apart; Keras has it from 3.11 on."""
+    return _everywhere("unpack_int4", getattr(keras.quantizers, "unpack_int4", None))
+
+
+def _everywhere(name: str, original: Any) -> list[tuple[Any, str, Any]]:
+    """A public function bridged in every module of Keras that holds it."""
+    if original is None:
+        return []
+    wrapper = _bridge(name, original, None, False)
+    return [
+        (module, name, wrapper)
+        for path, module in list(sys.modules.items())
+        if path.startswith("keras.") and vars(module).get(name) is original
+    ]
 
 
 @functools.cache
@@ -375,6 +387,7 @@ def _patches() -> list[tuple[Any, str, Any]]:
         *_symbolic_checks(),
         *_shape_rules(),
         *_window_functions(),
+        *_unpackers(),
         *gradients.patches(mentions),
         *_bridges(),
         *_vectorizers(),
@@ -440,6 +453,11 @@ def in_symbolic_layer(layer: Any) -> Callable[..., Any]:
 def call_code(layer: Any, *args: Any, **kwargs: Any) -> Any:
     """A layer's own code on recorded values, in the running trace; the result is traced tensors."""
     return in_symbolic_layer(layer)(*_traced(args), **_traced(kwargs))
+
+
+def call_unquantised(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """A layer's ``call`` on recorded values, which a quantised layer runs too where only that is called."""
+    return layer.call(*_traced(args), **_traced(kwargs))
 
 
 def call_body(layer: Any, *args: Any, **kwargs: Any) -> Any:

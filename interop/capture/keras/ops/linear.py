@@ -11,10 +11,11 @@ from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit, element_count, to_numpy
 from interop.capture.keras.ops.creation import counting
 from interop.capture.keras.ops.elementwise import operands
+from interop.capture.keras.ops.quantization import integer_product
 from interop.capture.keras.registry import op
 from interop.capture.keras.shapes import broadcast_shapes, merge
 from interop.capture.keras.symint import is_symbolic
-from interop.graph.record import Value
+from interop.graph.record import Dims, Value
 
 
 def _matmul_spec(operation: Any, x1: Any, x2: Any) -> Any:
@@ -35,7 +36,9 @@ _MULTIPLIED = ("float32", "float16", "bfloat16", "float64", "int32", "int64", "u
 
 
 def _factors(e: Emit, x1: Any, x2: Any) -> tuple[Value, Value]:
-    """Both operands in the result's dtype, or a wider one that has a kernel."""
+    """Both operands in the result's dtype, or a wider one that has a kernel; int8 by int8 stays as it is."""
+    if all(getattr(x, "dtype", None) == "int8" for x in (x1, x2)) and e.spec.dtype == "int32":
+        return e.tensor(x1), e.tensor(x2)
     a, b = operands(e, x1, x2, e.spec.dtype)
     return e.widened(a, *_MULTIPLIED), e.widened(b, *_MULTIPLIED)
 
@@ -49,7 +52,13 @@ def _product_spec(operation: Any, x1: Any, x2: Any) -> Any:
 @op("Matmul", since=13, spec=_matmul_spec)
 def matmul(e: Emit, x1: Any, x2: Any) -> Value:
     a, b = _factors(e, x1, x2)
-    return e.node("MatMul", a, b, dtype=a.dtype, shape=tuple(e.spec.shape))
+    return _product(e, a, b, tuple(e.spec.shape))
+
+
+def _product(e: Emit, a: Value, b: Value, shape: Dims) -> Value:
+    if a.dtype == "int8":
+        return integer_product(e, a, b, shape)
+    return e.node("MatMul", a, b, dtype=a.dtype, shape=shape)
 
 
 @op("Dot", since=13, spec=_product_spec)
@@ -158,9 +167,9 @@ def _contract(e: Emit, a: Value, b: Value, axes_a: list[int], axes_b: list[int])
     left = e.reshape(left, (*rows, inner)) if len(axes_a) != 1 else left
     right = e.reshape(e.transpose(b, [*axes_b, *free_b]), (inner, math.prod(columns)))
     if left.rank == 1:
-        product = e.node("MatMul", left, right, shape=(math.prod(columns),))
+        product = _product(e, left, right, (math.prod(columns),))
     else:
-        product = e.node("MatMul", left, right, shape=(*rows, math.prod(columns)))
+        product = _product(e, left, right, (*rows, math.prod(columns)))
     return e.reshape(product, (*rows, *columns))
 
 
@@ -226,9 +235,8 @@ def _einsum_spec(operation: Any, *args: Any, **kwargs: Any) -> Any:
 @op("Einsum", since=13, spec=_einsum_spec)
 def einsum(e: Emit, *args: Any, subscripts: str) -> Value:
     """A two-operand contraction without batch letters as MatMul; the rest as ONNX Einsum."""
-    values = [e.tensor(x, e.spec.dtype) for x in args]
-    values = [e.widened(x, "float32", "float16", "bfloat16", "float64", "int32", "int64") for x in values]
-    operation_terms, output = _parse(subscripts, [x.rank for x in values])
+    operation_terms, output = _parse(subscripts, [len(x.shape) for x in args])
+    values = list(_factors(e, *args)) if len(args) == 2 else [e.tensor(x, e.spec.dtype) for x in args]
     values, operation_terms = _without_ones(e, values, operation_terms)
     if len(values) == 2:
         left, right = operation_terms
@@ -241,6 +249,8 @@ def einsum(e: Emit, *args: Any, subscripts: str) -> Value:
             places_left, places_right = [left.index(t) for t in shared], [right.index(t) for t in shared]
             return _contract(e, values[0], values[1], places_left, places_right)
     equation = ",".join(operation_terms) + "->" + output
+    values = [e.cast(x, e.spec.dtype) for x in values]
+    values = [e.widened(x, "float32", "float16", "bfloat16", "float64", "int32", "int64") for x in values]
     return e.node("Einsum", *values, equation=equation, shape=tuple(e.spec.shape))
 
 

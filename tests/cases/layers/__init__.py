@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from cases.ops import SIZES, Input, x
 
-__all__ = ["ABSENT", "SIZES", "Input", "LayerCase", "all_cases", "mask", "words", "x"]
+__all__ = ["ABSENT", "SIZES", "Input", "LayerCase", "all_cases", "holed", "mask", "words", "x"]
 
 _RAW = "it runs code of one framework, which only that framework's own exporter can read"
 
@@ -35,10 +35,11 @@ ABSENT: dict[str, str] = {
 
 def mask(*shape: int | str) -> Input:
     """A boolean mask with every kind of row: holes, all masked, left padded, right padded."""
-    return Input(shape, "bool", make=_holed)
+    return Input(shape, "bool", make=holed)
 
 
-def _holed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def holed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """The values of ``mask``."""
     made = rng.random(shape) < 0.7
     made[0] = rng.random(shape[1:]) < 0.4
     made[1, : shape[1] // 2], made[1, shape[1] // 2 :] = False, True

@@ -1,0 +1,76 @@
+"""One row a KerasHub model of a small random configuration, in a file a family; nothing is downloaded.
+
+A row names a class of ``keras_hub.models``, builds it and says what it is called on. ``tests/test_hub.py`` runs the
+few that are marked ``quick``, and all of them with ``--full``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cases.layers import holed
+from cases.ops import Input
+
+#: Tokens of every row come from a vocabulary of this size.
+VOCABULARY = 40
+
+
+def hub(name: str, **options: Any) -> Any:
+    """A model of ``keras_hub.models`` by the name of its class."""
+    import keras_hub
+
+    return getattr(keras_hub.models, name)(**options)
+
+
+def tokens(length: str = "t", high: int = VOCABULARY - 1) -> Input:
+    """Token ids; 0 is the padding of models that derive their mask from it."""
+    return Input(("b", length), "int32", low=0, high=high)
+
+
+def padding(length: str = "t", dtype: str = "int32") -> Input:
+    """A padding mask with every kind of row: holes, left padded, right padded, all padding."""
+    return Input(("b", length), dtype, make=holed)
+
+
+@dataclass(frozen=True)
+class HubCase:
+    """One KerasHub model.
+
+    Attributes:
+        model: name of the class in ``keras_hub.models``.
+        build: makes the model.
+        inputs: what it is called on, by input name; a single tensor for models of one nameless input.
+        variant: tells rows of one class apart.
+        rtol: relative tolerance of float outputs.
+        atol: absolute tolerance of float outputs.
+        quick: whether the row runs without ``--full`` as well.
+        steady: outputs, by place, that do not vary over the batch, and why not.
+        backends: the backends whose own model works on these inputs, and why not the others.
+    """
+
+    model: str
+    build: Callable[[], Any]
+    inputs: Mapping[str, Input] | Input
+    variant: str = ""
+    rtol: float = 1e-4
+    atol: float = 1e-5
+    quick: bool = False
+    steady: Mapping[int, str] = field(default_factory=dict)
+    backends: tuple[str, ...] = ("jax", "tensorflow", "torch")
+
+    @property
+    def id(self) -> str:
+        """``model`` or ``model-variant``."""
+        return f"{self.model}-{self.variant}" if self.variant else self.model
+
+
+def all_cases() -> list[HubCase]:
+    """The rows of every family, by file name."""
+    found: list[HubCase] = []
+    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+        found += importlib.import_module(f"{__name__}.{module.name}").CASES
+    return found

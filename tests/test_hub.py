@@ -1,0 +1,69 @@
+"""KerasHub models against Keras itself: two sizes of every dynamic dimension, both forms of the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from cases import hub as table
+
+from interop.capture.keras import capture
+from models.randomize import randomize, relative_std
+
+CASES = table.all_cases()
+
+
+def arrays_of(case: table.HubCase, size: int) -> Any:
+    """The inputs of a row at one size, in the structure the model takes."""
+    rng = np.random.default_rng(5 + size)
+    if isinstance(case.inputs, table.Input):
+        return case.inputs.array(rng, size)
+    return {name: given.array(rng, size) for name, given in case.inputs.items()}
+
+
+def reference(model: Any, inputs: Any) -> list[np.ndarray]:
+    outputs = model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
+    return [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(outputs)]
+
+
+def session_of(graph: Any) -> onnxruntime.InferenceSession:
+    data = ir.serde.serialize_model(graph).SerializeToString()
+    onnx.checker.check_model(data, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_hub_model(case: table.HubCase) -> None:
+    model = case.build()
+    randomize(model, batch=arrays_of(case, 0))
+    captured = capture(model)
+    sessions = [session_of(captured.flat()), session_of(captured.with_functions())]
+    for size in (0, 1):
+        inputs = arrays_of(case, size)
+        fed = inputs if isinstance(inputs, dict) else {sessions[0].get_inputs()[0].name: inputs}
+        results = [
+            session.run(None, {value.name: fed[value.name] for value in session.get_inputs()})
+            for session in sessions
+        ]
+        if keras.backend.backend() not in case.backends:
+            continue
+        wanted = reference(model, inputs)
+        for place, array in enumerate(wanted):
+            assert place in case.steady or relative_std(array) > 1e-2, "the comparison would prove nothing"
+        for got in results:
+            assert [str(array.dtype) for array in got] == [str(array.dtype) for array in wanted]
+            for ours, theirs in zip(got, wanted, strict=True):
+                assert ours.shape == theirs.shape
+                np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol)
+
+
+def test_names_of_rows_are_unique() -> None:
+    ids = [case.id for case in CASES]
+    assert len(ids) == len(set(ids))

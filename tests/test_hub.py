@@ -39,10 +39,17 @@ def session_of(graph: Any) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Layer .* was passed an input with a mask attached",  # T5's own layers do so
+    "ignore:Layer .* looks like it has unbuilt state",  # what Keras makes of the warning above
+    "ignore:The structure of `inputs` doesn't match",  # models around a backbone of one input
+    "ignore:The 'rwkv_ops' package is not installed",
+    "ignore:.*Using a non-tuple sequence for multidimensional indexing",  # RoFormer's on PyTorch
+)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_hub_model(case: table.HubCase) -> None:
     model = case.build()
-    randomize(model, batch=arrays_of(case, 0))
+    randomize(model, batch=arrays_of(case, 1))
     captured = capture(model)
     sessions = [session_of(captured.flat()), session_of(captured.with_functions())]
     for size in (0, 1):

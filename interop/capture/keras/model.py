@@ -32,11 +32,13 @@ from interop.graph.prune import prune
 from interop.graph.record import Node, Recording, Value
 
 # Two primes per dimension. Sizes near 30 suit models with small position tables; convolutional
-# networks with free height and width need more room; the last pair is for very short limits.
+# networks with free height and width need more room; the third pair is for very short limits; the last is for
+# networks that halve and double sizes, and whose branches meet only where a size divides.
 _HINTS = (
     ((23, 29, 31, 37, 41, 43, 47, 53), (59, 61, 67, 71, 73, 79, 83, 89)),
     ((211, 223, 227, 229, 233, 239, 241, 251), (307, 311, 313, 317, 331, 337, 347, 349)),
     ((3, 5, 7, 11), (13, 17, 19, 23)),
+    ((192, 320, 448, 704, 832, 1088), (1216, 1472, 1856, 1984, 2368, 2624)),
 )
 
 

@@ -34,8 +34,12 @@ def merge(a: Any, b: Any) -> Any:
         return a
     if is_unknown(a) or is_unknown(b):
         return b if is_unknown(a) else a
-    if (is_symbolic(a) and (a.name or not is_symbolic(b))) or (is_symbolic(b) and b.name):
+    # Two names, or a name and a number: equal whenever the model makes sense.
+    if all(not is_symbolic(size) or size.name for size in (a, b)) and (is_symbolic(a) or is_symbolic(b)):
         raise Unify(a, b)
+    # Equal for some sizes, as x and 2 * (x // 2): traced with such sizes, and left to the operator at run time.
+    if int(a) == int(b) and is_symbolic(a - b):
+        return a
     raise ValueError(f"dimensions {a} and {b} cannot be broadcast together")
 
 

@@ -67,6 +67,13 @@ def _divide_exactly(a: Poly, b: Poly) -> Poly | None:
     return _poly(terms)
 
 
+def _split(a: Poly, divisor: int) -> tuple[Poly, Poly]:
+    """``a`` as ``divisor * whole + rest``, every coefficient of the rest from 0 to ``divisor - 1``."""
+    whole = {monomial: coefficient // divisor for monomial, coefficient in a}
+    rest = {monomial: coefficient % divisor for monomial, coefficient in a}
+    return _poly(whole), _poly(rest)
+
+
 def _make(value: int, poly: Poly) -> int:
     if not poly:
         return 0
@@ -207,14 +214,18 @@ def last_unequal() -> tuple[SymInt, SymInt] | None:
 def floor_divide(a: int, b: int) -> int:
     """``a // b`` with the expression kept; the numerator of a kept quotient is never negative.
 
-    ONNX integer division truncates while Python's floors, so ``-(-n // k)`` (the usual ceiling) is
-    rewritten to ``(n + k - 1) // k``.
+    ONNX integer division truncates while Python's floors, so of a division by a number every multiple is taken
+    out: ``(x - 7) // 2`` is ``(x + 1) // 2 - 4``. That also makes equal quotients equal expressions.
     """
     if not isinstance(a, SymInt) and not isinstance(b, SymInt):
         return int(a) // int(b)
     exact = _divide_exactly(_expression(a), _expression(b))
     if exact is not None:
         return _make(int(a) // int(b), exact)
+    if not isinstance(b, SymInt) and b > 0:
+        whole, rest = _split(_expression(a), int(b))
+        quotient: Poly = (((("//", rest, _constant(int(b))),), 1),)
+        return _make(int(a) // int(b), _add(whole, quotient))
     if int(a) < 0 and int(b) > 0:
         return -floor_divide(-a + b - 1, b)
     return SymInt(int(a) // int(b), ((((("//", _expression(a), _expression(b))),), 1),))
@@ -226,7 +237,10 @@ def remainder(a: int, b: int) -> int:
         return int(a) % int(b)
     if _divide_exactly(_expression(a), _expression(b)) is not None:
         return 0
-    return SymInt(int(a) % int(b), ((((("%", _expression(a), _expression(b))),), 1),))
+    left = _expression(a)
+    if not isinstance(b, SymInt) and b > 0:
+        left = _split(left, int(b))[1]
+    return SymInt(int(a) % int(b), (((("%", left, _expression(b)),), 1),))
 
 
 def same(a: int | None, b: int | None) -> bool:

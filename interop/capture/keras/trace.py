@@ -158,6 +158,7 @@ class Trace:
 
     def operation(self, operation: Any, args: Any, kwargs: Any) -> Any:
         cls: Any = type(operation)
+        args, kwargs = _read(args), _read(kwargs)
         emitter = registry.find_op(cls.__name__, self.recorder.opset)
         if emitter is None or not compat.is_keras_class(cls):
             if compat.is_keras_class(cls):
@@ -287,6 +288,17 @@ class Trace:
                     integer = node.op_type == "Cast" and node.outputs[0].dtype.startswith("int")
                     uses.setdefault(floats[value], []).append(integer)
         return {name for name, casts in uses.items() if any(casts) and name in self._bounds}
+
+
+def _read(structure: Any) -> Any:
+    """Variables as the traced tensors they hold: Keras' shape rules ask more of a tensor than a variable has."""
+    if isinstance(structure, keras.Variable):
+        return structure.value
+    if isinstance(structure, dict):
+        return {key: _read(item) for key, item in structure.items()}
+    if type(structure) in (list, tuple):
+        return type(structure)(_read(item) for item in structure)
+    return structure
 
 
 def _is_raw(error: BaseException) -> bool:

@@ -77,7 +77,8 @@ BACKBONES: dict[str, tuple[dict[str, Any], dict[str, Input]]] = {
     "Qwen3Moe": ({**HEADED, "moe_intermediate_dim": 12, "num_experts": 4, "top_k": 2}, PADDED),
     "Qwen3_5": (
         {
-            **HEADED,
+            **GROUPED,
+            "head_dim": 8,
             "layer_types": ["linear_attention", "full_attention"],
             "linear_num_key_heads": 2,
             "linear_num_value_heads": 4,
@@ -108,7 +109,7 @@ BACKBONES: dict[str, tuple[dict[str, Any], dict[str, Input]]] = {
             "aaa_lora": 4,
             "decay_lora": 4,
         },
-        {"token_ids": Input(("b", 16), "int32", low=0, high=VOCABULARY - 1), "padding_mask": padding()},
+        PADDED,
     ),
     "SmolLM3": (
         {
@@ -194,7 +195,7 @@ CASES = [
     *[
         _head(f"{family}CausalLM", family)
         for family in (
-            *("Bloom", "Falcon", "GPT2", "GPTNeoX", "Gemma", "Gemma3", "GptOss", "Llama", "Llama3", "Mistral"),
+            *("Bloom", "Falcon", "GPT2", "GPTNeoX", "Gemma", "GptOss", "Llama", "Llama3", "Mistral"),
             *("Mixtral", "OPT", "Phi3", "Qwen", "Qwen3", "Qwen3Moe", "Qwen3_5", "QwenMoe", "RWKV7", "SmolLM3"),
         )
     ],
@@ -206,6 +207,7 @@ CASES = [
         _head(f"{family}MaskedLM", family, POSITIONS)
         for family in ("Albert", "Bert", "DebertaV3", "DistilBert", "FNet", "Roberta", "XLMRoberta")
     ],
+    _head("Gemma3CausalLM", "Gemma3", preprocessor=None),
     *[_head(f"{family}Seq2SeqLM", family) for family in ("Bart", "EdRec", "T5", "T5Gemma")],
     _row("Gemma", "window", use_sliding_window_attention=True, sliding_window_size=4, attention_logit_soft_cap=5.0),
     _row("Gemma3", "window", use_sliding_window_attention=True, sliding_window_size=4, final_logit_soft_cap=5.0),

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 import keras
+import numpy as np
 from keras.src import backend as keras_backend
 from keras.src.backend.common import backend_utils, global_state
 from keras.src.backend.common import keras_tensor as keras_tensor_module
@@ -83,10 +84,30 @@ class Sym(KerasTensor):  # type: ignore[misc, valid-type]
     def __bool__(self) -> bool:
         raise RawFrameworkCall("Python branched on the value of a traced tensor (`if tensor:`)")
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise RawFrameworkCall("Python assigned to a part of a traced tensor (`tensor[key] = value`)")
+
+    # A KerasTensor compares by identity; the tensors that it stands for compare element by element.
+
+    def __eq__(self, other: object) -> Any:
+        return keras.ops.equal(self, other) if _is_operand(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        return keras.ops.not_equal(self, other) if _is_operand(other) else NotImplemented
+
+    __hash__ = KerasTensor.__hash__
+
     def __iter__(self) -> Iterator[Any]:
         if not self.shape or isinstance(self.shape[0], SymInt):
             raise RawFrameworkCall("Python iterated over a dynamic dimension of a traced tensor")
         return (self[index] for index in range(self.shape[0]))
+
+
+def _is_operand(x: object) -> bool:
+    """Whether a traced tensor can be compared with ``x``: numbers and tensors, not None or names."""
+    return isinstance(x, bool | int | float | np.generic | np.ndarray | KerasTensor | Variable) or (
+        keras.ops.is_tensor(x)
+    )
 
 
 _TORCH_OPERATORS = {"add", "sub", "mul", "truediv", "div", "pow", "mod", "matmul", "floordiv"}

@@ -38,7 +38,10 @@ def _dims(shape: Any) -> tuple[Any, ...]:
 
 @op("BroadcastTo", since=13, spec=_as_emitted)
 def broadcast_to(e: Emit, x: Any, *, shape: Any) -> Value:
-    return e.expand(e.tensor(x), _dims(shape))
+    value, dims = e.tensor(x), _dims(shape)
+    for given, wanted in zip(reversed(value.dims), reversed(dims), strict=False):
+        merge(given, wanted)  # two dynamic sizes must be equal
+    return e.expand(value, dims)
 
 
 @op("Transpose", since=13)

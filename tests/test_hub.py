@@ -26,6 +26,11 @@ def arrays_of(case: table.HubCase, size: int) -> Any:
     return {name: given.array(rng, size) for name, given in case.inputs.items()}
 
 
+def signature_of(case: table.HubCase) -> Any:
+    assert not isinstance(case.inputs, table.Input)
+    return {name: {"shape": x.shape, "dtype": x.dtype, "name": name} for name, x in case.inputs.items()}
+
+
 def reference(model: Any, inputs: Any) -> list[np.ndarray]:
     outputs = model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
     return [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(outputs)]
@@ -41,16 +46,16 @@ def session_of(graph: Any) -> onnxruntime.InferenceSession:
 
 @pytest.mark.filterwarnings(
     "ignore:Layer .* was passed an input with a mask attached",  # T5's own layers do so
+    "ignore:`build\\(\\)` was called on layer",  # Flux's blocks have none
     "ignore:Layer .* looks like it has unbuilt state",  # what Keras makes of the warning above
     "ignore:The structure of `inputs` doesn't match",  # models around a backbone of one input
-    "ignore:The 'rwkv_ops' package is not installed",
     "ignore:.*Using a non-tuple sequence for multidimensional indexing",  # RoFormer's on PyTorch
 )
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_hub_model(case: table.HubCase) -> None:
     model = case.build()
     randomize(model, batch=arrays_of(case, 1))
-    captured = capture(model)
+    captured = capture(model, input_signature=[signature_of(case)] if case.closed else None)
     sessions = [session_of(captured.flat()), session_of(captured.with_functions())]
     for size in (0, 1):
         inputs = arrays_of(case, size)

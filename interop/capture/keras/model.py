@@ -32,13 +32,14 @@ from interop.graph.prune import prune
 from interop.graph.record import Node, Recording, Value
 
 # Two primes per dimension. Sizes near 30 suit models with small position tables; convolutional
-# networks with free height and width need more room; the third pair is for very short limits; the last is for
-# networks that halve and double sizes, and whose branches meet only where a size divides.
+# networks with free height and width need more room; the third pair is for very short limits; the fourth is for
+# networks that halve and double sizes, and whose branches meet only where a size divides; the last is for sound.
 _HINTS = (
     ((23, 29, 31, 37, 41, 43, 47, 53), (59, 61, 67, 71, 73, 79, 83, 89)),
     ((211, 223, 227, 229, 233, 239, 241, 251), (307, 311, 313, 317, 331, 337, 347, 349)),
     ((3, 5, 7, 11), (13, 17, 19, 23)),
     ((192, 320, 448, 704, 832, 1088), (1216, 1472, 1856, 1984, 2368, 2624)),
+    ((2003, 2011, 2017, 2027, 2029, 2039), (4001, 4003, 4007, 4013, 4019, 4021)),
 )
 
 
@@ -246,21 +247,41 @@ def _trace_twice(plan: CallPlan, trace: Tracer) -> TraceResult:
 
 
 def _agreeing(plan: CallPlan, trace: Tracer, first: tuple[int, ...], second: tuple[int, ...]) -> TraceResult:
-    merged: dict[str, Any] = {}
     dtypes: dict[str, str] = {}
     while True:
+        merged, result = _settled(plan, trace, first, dtypes, {})
+        integers = {spec.name for spec in plan.inputs if not spec.dtype_given} & result.integer_inputs
+        if integers - set(dtypes):
+            dtypes.update(dict.fromkeys(integers, "int32"))
+            continue
+        # A name that must be a number has to be that number with other hints as well.
+        names = {name: other for name, other in merged.items() if isinstance(other, str)}
+        again, confirmed = _settled(plan, trace, second, dtypes, names)
+        for name, size in merged.items():
+            if again.get(name) != size:
+                raise SpecializationError(
+                    f"Python code reads the size {name!r} as a plain number while it runs, so a graph of it would "
+                    f"be right for one size only (it asks for {size} where that was traced, and for "
+                    f"{again.get(name, 'any other')} the second time). Keep sizes in keras.ops: index variables, "
+                    "not tensors that are kept as attributes, and use ops.shape and ops.arange. Or give the "
+                    "dimension a number in input_signature."
+                )
+        _compare(result, confirmed)
+        return result
+
+
+def _settled(
+    plan: CallPlan,
+    trace: Tracer,
+    primes: tuple[int, ...],
+    dtypes: Mapping[str, str],
+    given: Mapping[str, Any],
+) -> tuple[dict[str, Any], TraceResult]:
+    """A trace without open questions: the dimensions that the model forces to be equal, and the trace."""
+    merged = dict(given)
+    while True:
         try:
-            results = []
-            for primes in (first, second):
-                _, result = trace(_hints(plan, primes, merged), dtypes)
-                integers = {spec.name for spec in plan.inputs if not spec.dtype_given} & result.integer_inputs
-                if integers - set(dtypes):
-                    dtypes.update(dict.fromkeys(integers, "int32"))
-                    break
-                results.append(result)
-            else:
-                _compare(*results)
-                return results[0]
+            return merged, trace(_hints(plan, primes, merged), dtypes)[1]
         except Unify as needed:
             _merge(merged, needed)
 

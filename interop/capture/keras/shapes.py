@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from interop.capture.keras.symint import SymInt, floor_divide, is_symbolic, is_unknown, same
+from interop.capture.keras.symint import SymInt, equated, floor_divide, is_symbolic, is_unknown, same
 
 Dims = tuple[Any, ...]
 
@@ -34,9 +34,9 @@ def merge(a: Any, b: Any) -> Any:
         return a
     if is_unknown(a) or is_unknown(b):
         return b if is_unknown(a) else a
-    # Two names, or a name and a number: equal whenever the model makes sense.
-    if all(not is_symbolic(size) or size.name for size in (a, b)) and (is_symbolic(a) or is_symbolic(b)):
-        raise Unify(a, b)
+    needed = equated(a, b)
+    if needed is not None:
+        raise Unify(*needed)
     # Equal for some sizes, as x and 2 * (x // 2): traced with such sizes, and left to the operator at run time.
     if int(a) == int(b) and is_symbolic(a - b):
         return a

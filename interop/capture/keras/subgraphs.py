@@ -16,7 +16,7 @@ from typing import Any
 from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit
 from interop.capture.keras.shapes import Unify
-from interop.capture.keras.symint import is_symbolic, same
+from interop.capture.keras.symint import equated, same
 from interop.errors import CaptureError
 from interop.graph.record import Body, Dims, Value
 
@@ -70,8 +70,9 @@ def _agreed(carry: Value, result: Value) -> None:
     if len(result.dims) == carry.rank:
         for left, right in zip(carry.dims, result.dims, strict=True):
             if not same(left, right):
-                if any(is_symbolic(dim) and dim.name for dim in (left, right)):
-                    raise Unify(left, right)
+                needed = equated(left, right)
+                if needed is not None:
+                    raise Unify(*needed)
                 break
         else:
             return

@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
@@ -250,6 +251,30 @@ def same(a: int | None, b: int | None) -> bool:
     if isinstance(a, SymInt) or isinstance(b, SymInt):
         return _expression(a) == _expression(b)
     return int(a) == int(b)
+
+
+def equated(a: int, b: int) -> tuple[SymInt, int] | None:
+    """What must be equal for ``a == b``: two names, or a name and a number; None if it is neither.
+
+    ``x + 1 == y + 1`` says that x is y, ``b * x == b`` that x is 1.
+    """
+    difference = _add(_expression(a), _expression(b), -1)
+    common = Counter(difference[0][0]) if difference else Counter()
+    for monomial, _ in difference[1:]:
+        common &= Counter(monomial)
+    if common:
+        difference = _divide_exactly(difference, ((tuple(common.elements()), 1),)) or difference
+    named = [(monomial[0], factor) for monomial, factor in difference if len(monomial) == 1]
+    constant = dict(difference).get((), 0)
+    if len(named) + bool(constant) != len(difference) or any(
+        atom[0] != "s" or abs(f) != 1 for atom, f in named
+    ):
+        return None
+    sizes = [SymInt(1, (((atom,), 1),)) for atom, _ in named]
+    if len(named) == 2 and not constant and named[0][1] == -named[1][1]:
+        return sizes[0], sizes[1]
+    number = -constant * named[0][1] if len(named) == 1 else 0
+    return (sizes[0], number) if number > 0 else None
 
 
 def is_unknown(value: Any) -> bool:

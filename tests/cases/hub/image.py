@@ -341,7 +341,12 @@ CASES = [
     ],
     _classifier("HGNetV2", preprocessor=None),
     HubCase("DeepLabV3Backbone", _deeplab, EVEN, atol=DEEP),
-    HubCase("DeepLabV3ImageSegmenter", lambda: hub("DeepLabV3ImageSegmenter", backbone=_deeplab(), num_classes=3), EVEN, atol=DEEP),
+    HubCase(
+        "DeepLabV3ImageSegmenter",
+        lambda: hub("DeepLabV3ImageSegmenter", backbone=_deeplab(), num_classes=3),
+        EVEN,
+        atol=DEEP,
+    ),
     HubCase("RetinaNetBackbone", _retinanet, EVEN, atol=DEEP),
     HubCase("RetinaNetObjectDetector", _detector, EVEN, atol=DEEP),
     HubCase("BASNetImageSegmenter", lambda: hub("BASNetImageSegmenter", backbone=_basnet()), EVEN, atol=DEEP),

@@ -97,20 +97,6 @@ BACKBONES: dict[str, tuple[dict[str, Any], dict[str, Input]]] = {
         },
         PADDED,
     ),
-    "RWKV7": (
-        {
-            "vocabulary_size": VOCABULARY,
-            "num_layers": 2,
-            "hidden_size": 8,
-            "head_size": 4,
-            "intermediate_dim": 16,
-            "gate_lora": 4,
-            "mv_lora": 4,
-            "aaa_lora": 4,
-            "decay_lora": 4,
-        },
-        PADDED,
-    ),
     "SmolLM3": (
         {
             "vocabulary_size": VOCABULARY,
@@ -168,7 +154,34 @@ BACKBONES: dict[str, tuple[dict[str, Any], dict[str, Input]]] = {
         },
         PAIR,
     ),
+    "Gemma4": (
+        {**HEADED, "image_size": 16, "sliding_window_size": 4, "sliding_window_pattern": 2},
+        {**PADDED, "position_ids": tokens(high=5)},
+    ),
+    "Gemma3n": (
+        {
+            "text_vocab_size": VOCABULARY,
+            "text_hidden_size": 8,
+            "num_hidden_layers": 2,
+            "pad_token_id": 0,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 4,
+            "intermediate_size": [16, 16],
+            "hidden_activation": "gelu_approximate",
+            "layer_types": ["sliding_attention", "full_attention"],
+            "sliding_window": 4,
+            "rope_theta": 10000.0,
+            "max_position_embeddings": 32,
+            "vocab_size_per_layer_input": VOCABULARY,
+            "hidden_size_per_layer_input": 2,
+            "altup_num_inputs": 2,
+            "laurel_rank": 1,
+        },
+        {"token_ids": tokens(), "padding_mask": padding("t", "bool")},
+    ),
 }
+BACKBONES["T5Gemma2"] = BACKBONES["T5Gemma"]
 
 QUICK = ("Bert", "Llama")
 
@@ -196,12 +209,21 @@ CASES = [
         _head(f"{family}CausalLM", family)
         for family in (
             *("Bloom", "Falcon", "GPT2", "GPTNeoX", "Gemma", "GptOss", "Llama", "Llama3", "Mistral"),
-            *("Mixtral", "OPT", "Phi3", "Qwen", "Qwen3", "Qwen3Moe", "Qwen3_5", "QwenMoe", "RWKV7", "SmolLM3"),
+            *("Mixtral", "OPT", "Phi3", "Qwen", "Qwen3", "Qwen3Moe", "Qwen3_5", "QwenMoe", "SmolLM3"),
         )
     ],
     *[
         _head(f"{family}TextClassifier", family, num_classes=3)
-        for family in ("Albert", "Bert", "DebertaV3", "DistilBert", "FNet", "Roberta", "RoformerV2", "XLMRoberta")
+        for family in (
+            "Albert",
+            "Bert",
+            "DebertaV3",
+            "DistilBert",
+            "FNet",
+            "Roberta",
+            "RoformerV2",
+            "XLMRoberta",
+        )
     ],
     *[
         _head(f"{family}MaskedLM", family, POSITIONS)
@@ -209,8 +231,16 @@ CASES = [
     ],
     _head("Gemma3CausalLM", "Gemma3", preprocessor=None),
     *[_head(f"{family}Seq2SeqLM", family) for family in ("Bart", "EdRec", "T5", "T5Gemma")],
-    _row("Gemma", "window", use_sliding_window_attention=True, sliding_window_size=4, attention_logit_soft_cap=5.0),
-    _row("Gemma3", "window", use_sliding_window_attention=True, sliding_window_size=4, final_logit_soft_cap=5.0),
+    _row(
+        "Gemma",
+        "window",
+        use_sliding_window_attention=True,
+        sliding_window_size=4,
+        attention_logit_soft_cap=5.0,
+    ),
+    _row(
+        "Gemma3", "window", use_sliding_window_attention=True, sliding_window_size=4, final_logit_soft_cap=5.0
+    ),
     _row(
         "Llama3",
         "scaled",
@@ -219,6 +249,8 @@ CASES = [
         rope_high_freq_factor=4.0,
         rope_pretraining_sequence_length=16,
     ),
-    _row("Qwen", "untied", tie_word_embeddings=False, use_sliding_window_attention=True, sliding_window_size=4),
+    _row(
+        "Qwen", "untied", tie_word_embeddings=False, use_sliding_window_attention=True, sliding_window_size=4
+    ),
     _row("T5", "untied", tie_embedding_weights=False, use_gated_activation=False, key_value_dim=6),
 ]

@@ -16,8 +16,17 @@ import numpy as np
 
 #: The two sizes of each name that may stand for a dimension.
 SIZES = {
-    **{"b": (2, 5), "t": (6, 9), "h": (12, 17), "w": (10, 15), "n": (3, 4), "e": (6, 8)},
-    **{"height": (65, 97), "width": (70, 43), "tall": (64, 128), "wide": (96, 64)},
+    "b": (2, 5),
+    "t": (6, 9),
+    "h": (12, 17),
+    "w": (10, 15),
+    "n": (3, 4),
+    "e": (6, 8),
+    "height": (65, 97),
+    "width": (70, 43),
+    "tall": (64, 128),
+    "wide": (96, 64),
+    "sound": (2000, 2600),
 }
 
 

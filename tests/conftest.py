@@ -21,14 +21,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--full``: the rows of the long tables too."""
+    parser.addoption("--full", action="store_true", help="also run what is marked `full`: hours, not minutes")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of a framework's own models run with that framework's backend, once over the three runs."""
+    """Tests of a framework's own models run with that framework's backend, once over the three runs.
+
+    What is marked ``full`` runs when it is asked for.
+    """
     backend = os.environ["KERAS_BACKEND"]
-    elsewhere = [
-        item
-        for item in items
-        if (mark := item.get_closest_marker("framework")) is not None and backend not in mark.args
-    ]
-    if elsewhere:
-        config.hook.pytest_deselected(items=elsewhere)
-        items[:] = [item for item in items if item not in elsewhere]
+    full = config.getoption("--full")
+
+    def runs(item: pytest.Item) -> bool:
+        mark = item.get_closest_marker("framework")
+        return (mark is None or backend in mark.args) and (full or item.get_closest_marker("full") is None)
+
+    kept = [item for item in items if runs(item)]
+    if len(kept) < len(items):
+        chosen = set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = kept

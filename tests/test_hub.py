@@ -51,7 +51,10 @@ def session_of(graph: Any) -> onnxruntime.InferenceSession:
     "ignore:The structure of `inputs` doesn't match",  # models around a backbone of one input
     "ignore:.*Using a non-tuple sequence for multidimensional indexing",  # RoFormer's on PyTorch
 )
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.id, marks=() if case.quick else pytest.mark.full) for case in CASES],
+)
 def test_hub_model(case: table.HubCase) -> None:
     model = case.build()
     randomize(model, batch=arrays_of(case, 1))

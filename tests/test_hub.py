@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from cases import hub as table
 
+from interop.artifact.signature import flatten
 from interop.capture.keras import capture
 from models.randomize import randomize, relative_std
 
@@ -31,9 +32,11 @@ def signature_of(case: table.HubCase) -> Any:
     return {name: {"shape": x.shape, "dtype": x.dtype, "name": name} for name, x in case.inputs.items()}
 
 
-def reference(model: Any, inputs: Any) -> list[np.ndarray]:
+def reference(model: Any, inputs: Any, structure: Any) -> list[np.ndarray]:
+    """What Keras computes, in the order of the graph's outputs."""
     outputs = model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)
-    return [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(outputs)]
+    leaves = flatten(structure, outputs)
+    return [keras.ops.convert_to_numpy(leaves[place]) for place in sorted(leaves)]
 
 
 def session_of(graph: Any) -> onnxruntime.InferenceSession:
@@ -69,7 +72,7 @@ def test_hub_model(case: table.HubCase) -> None:
         ]
         if keras.backend.backend() not in case.backends:
             continue
-        wanted = reference(model, inputs)
+        wanted = reference(model, inputs, captured.signature.output_structure)
         for place, array in enumerate(wanted):
             assert place in case.steady or relative_std(array) > 1e-2, "the comparison would prove nothing"
         for got in results:

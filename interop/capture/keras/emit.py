@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,8 @@ class Emit:
         **attributes: Any,
     ) -> tuple[Value, ...]:
         """One node with several outputs, given as (dtype, shape) pairs; loops and branches have bodies."""
+        if domain == "":
+            self._check_known(op_type)
         values = [self._operand(x) for x in inputs]
         while values and values[-1] is None:
             values.pop()
@@ -89,6 +92,14 @@ class Emit:
         return self.recorder.node(
             op_type, values, [(d or first, s) for d, s in outputs], made, domain, bodies
         )
+
+    def _check_known(self, op_type: str) -> None:
+        since = _first_opset(op_type, self.opset)
+        if since > self.opset:
+            raise UnsupportedOp(
+                f"{self.recorder.scope.path or 'the model'!r} uses the ONNX operator {op_type}: {op_type} needs opset "
+                f"{since} or newer, but opset {self.opset} was requested. Pass opset={since} or leave opset out."
+            )
 
     def _operand(self, x: Any) -> Value | None:
         if x is None or isinstance(x, Value):
@@ -370,6 +381,20 @@ class Emit:
 
         batch = broadcast_shapes(a.dims[:-2], b.dims[:-2])
         return self.node("MatMul", a, b, shape=(*batch, a.dims[-2], b.dims[-1]))
+
+
+@cache
+def _first_opset(op_type: str, opset: int) -> int:
+    """`opset` if it has the operator, otherwise the one that brought it; one nobody knows is the checker's to find."""
+    import onnx
+
+    try:
+        onnx.defs.get_schema(op_type, opset, "")
+    except onnx.defs.SchemaError:
+        schemas = onnx.defs.get_all_schemas_with_history()
+        versions = (s.since_version for s in schemas if s.name == op_type and s.domain == "")
+        return min(versions, default=opset)
+    return opset
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

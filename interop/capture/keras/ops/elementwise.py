@@ -102,7 +102,7 @@ def _kind(x: Any) -> Any:
         return x.dtype
     if isinstance(x, list | tuple):
         return compat.result_type(*(_kind(item) for item in x))
-    return str(x.dtype)
+    return compat.dtype_name(x.dtype)
 
 
 _ARITHMETIC = {"Add": "Add", "Subtract": "Sub", "Multiply": "Mul"}

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from cases import hub as table
 
+import interop
 from interop.artifact.signature import flatten
 from interop.capture.keras import capture
 from models.randomize import randomize, relative_std
@@ -85,3 +86,19 @@ def test_hub_model(case: table.HubCase) -> None:
 def test_names_of_rows_are_unique() -> None:
     ids = [case.id for case in CASES]
     assert len(ids) == len(set(ids))
+
+
+def test_a_hub_model_comes_back_as_layers(tmp_path: Any) -> None:
+    """KerasHub registers its classes, so nothing has to be named to load them."""
+    case = next(case for case in CASES if case.id == "BertBackbone")
+    model = case.build()
+    randomize(model)
+    interop.save_model(model, tmp_path / "bert.interop")
+    loaded = interop.load_model(tmp_path / "bert.interop")
+    inputs = arrays_of(case, 1)
+    outputs, again = (
+        {name: keras.ops.convert_to_numpy(x) for name, x in m(inputs).items()} for m in (model, loaded)
+    )
+    assert type(loaded) is type(model)
+    for name, array in outputs.items():
+        np.testing.assert_array_equal(again[name], array)

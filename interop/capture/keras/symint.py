@@ -224,6 +224,8 @@ def floor_divide(a: int, b: int) -> int:
     if exact is not None:
         return _make(int(a) // int(b), exact)
     if not isinstance(b, SymInt) and b > 0:
+        if all(coefficient < 0 for monomial, coefficient in _expression(a) if monomial):
+            return -floor_divide(-a + b - 1, b)  # -(-n // k), the usual ceiling
         whole, rest = _split(_expression(a), int(b))
         quotient: Poly = (((("//", rest, _constant(int(b))),), 1),)
         return _make(int(a) // int(b), _add(whole, quotient))

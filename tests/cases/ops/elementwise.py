@@ -314,4 +314,7 @@ CASES = [
     ),
     OpCase("nan_to_num", lambda a: ops.nan_to_num(a, posinf=8.0), _CLASSES, variant="posinf"),
     OpCase("nan_to_num", ops.nan_to_num, _INTEGERS[:1], variant="integers"),
+    # Python's own comparisons: a tensor's, not those of the object that stands for it.
+    OpCase("equal", lambda a, b: ops.where(a == b, a, -1), _INTEGERS, variant="python"),
+    OpCase("not_equal", lambda a, b: ops.where(a != b, a, -1), _INTEGERS, variant="python"),
 ]

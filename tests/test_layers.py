@@ -19,9 +19,6 @@ from models.randomize import randomize, relative_std
 
 CASES = table.all_cases()
 
-#: Rows that the lowest opset has no operator for -> the first that has.
-NEEDS = {case.id: 20 for case in CASES if case.layer == "TextVectorization"}
-
 
 class Around(keras.Model):
     """A subclassed model that is one call of a layer."""
@@ -147,29 +144,6 @@ def compare(case: table.LayerCase, got: list[np.ndarray], wanted: list[np.ndarra
             np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol)
         else:
             np.testing.assert_array_equal(ours, theirs)
-
-
-@pytest.mark.full
-@pytest.mark.framework("torch")
-@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask attached")
-@pytest.mark.parametrize("opset", [17, 23])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_layer_at_another_opset(case: table.LayerCase, opset: int) -> None:
-    """The numbers of the usual opset, which ``test_layer`` holds to Keras; or an error that says what is missing."""
-    model = built(case)
-    signature = [signature_of(case)] if case.model else None
-    if opset < NEEDS.get(case.id, case.opset or 0):
-        with pytest.raises(UnsupportedOp, match=r"needs opset \d+ or newer"):
-            capture(model, input_signature=signature, opset=opset)
-        return
-    usual, other = (
-        session_of(capture(model, input_signature=signature, opset=version).flat())
-        for version in (case.opset, opset)
-    )
-    for size in (0, 1):
-        arrays = {f"x{i}": array for i, array in enumerate(arrays_of(case, size))}
-        fed = {value.name: arrays[value.name] for value in usual.get_inputs()}
-        compare(case, other.run(None, fed), usual.run(None, fed))
 
 
 @pytest.mark.parametrize(

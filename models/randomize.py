@@ -7,7 +7,9 @@ signal in each block. ``randomize`` preserves the variance of the signal instead
 - kernels are normal with variance 2 / fan-in and, where a unit sees several channels, sum to zero
   over its inputs, so that the constant part of a ReLU's output does not drown what varies;
 - scales are near 1 (layer scales and BatchNormalization's gamma too), offsets near 0;
-- BatchNormalization statistics are those of a batch that is run through the model, as in training.
+- BatchNormalization statistics are those of a batch that is run through the model, as in training. Of the
+  variances only the mean over the channels is kept: those of a small batch are too small for other inputs
+  in some channels, and a hundred layers that each enlarge a signal a little make chaos of it.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ import keras
 import numpy as np
 
 
-def randomize(model: keras.Model, seed: int = 0, batch: np.ndarray | None = None) -> keras.Model:
+def randomize(
+    model: keras.Model, seed: int = 0, batch: np.ndarray | None = None, damping: float = 1.12
+) -> keras.Model:
     """Draw every float weight of a built model, then measure its BatchNormalization statistics.
 
     Args:
         model: A built model; its weights are overwritten.
         seed: Of the weights, and of the batch when none is given.
+        damping: BatchNormalization's variances over those measured: above 1, the more so the calmer the model.
         batch: Inputs to measure on; by default standard normal of ``model.input_shape``, 4 examples.
 
     Returns:
@@ -41,7 +46,18 @@ def randomize(model: keras.Model, seed: int = 0, batch: np.ndarray | None = None
             batch = rng.standard_normal((4, *model.input_shape[1:])).astype("float32")
         with _measuring(model):
             _train_call(model, batch)
+        _pool_variances(model, rng, damping)
     return model
+
+
+def _pool_variances(model: keras.Model, rng: np.random.Generator, damping: float) -> None:
+    """Every channel gets the variance to expect for new examples, give or take a little."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            measured = keras.ops.convert_to_numpy(layer.moving_variance.value)
+            expected = measured.mean() * damping
+            noise = rng.standard_normal(measured.shape)
+            layer.moving_variance.assign((expected * np.exp(0.2 * noise)).astype(measured.dtype))
 
 
 def _train_call(model: keras.Model, batch: np.ndarray) -> None:

@@ -21,6 +21,7 @@ class Packing:
         place: (batch, time) int64, the packed place of the last valid step at or before each step.
         started: (batch, time) bool, whether there is such a step.
         lengths: (batch,) int32, at least 1, as runtimes refuse rows of length 0.
+        end: (batch, 1) int64, the packed place of the last valid step of all; 0 if there is none.
         any_valid: (batch, 1) bool.
         mask: (batch, time) bool, the mask itself.
     """
@@ -29,6 +30,7 @@ class Packing:
     place: Value
     started: Value
     lengths: Value
+    end: Value
     any_valid: Value
     mask: Value
 
@@ -48,10 +50,12 @@ def pack(e: Emit, mask: Value) -> Packing:
     one = e.scalar(1, "int64")
     place = e.binary("Max", e.binary("Sub", count, one), e.scalar(0, "int64"))
     length = e.reduce("ReduceSum", valid, [1], keepdims=True)
-    lengths = e.cast(e.reshape(e.binary("Max", length, one), (batch,)), "int32")
+    at_least_one = e.binary("Max", length, one)
+    lengths = e.cast(e.reshape(at_least_one, (batch,)), "int32")
+    end = e.binary("Sub", at_least_one, one)
     started = e.binary("Greater", count, e.scalar(0, "int64"), dtype="bool")
     any_valid = e.binary("Greater", length, e.scalar(0, "int64"), dtype="bool")
-    return Packing(order, place, started, lengths, any_valid, mask)
+    return Packing(order, place, started, lengths, end, any_valid, mask)
 
 
 def rows(e: Emit, x: Value, index: Value) -> Value:

@@ -3,7 +3,9 @@
 Keras skips masked steps wherever they stand: a masked step keeps the state and repeats the last
 output. ONNX's ``sequence_lens`` only knows padding at the end. So the valid steps of each row are
 packed to the front (a stable TopK), the native node runs on the packed rows, and every position takes
-the output of the last valid step at or before it (CumSum).
+the output of the last valid step at or before it (CumSum). The last output is taken from that place too and
+not from the node's Y_h: OpenVINO 2026.4 ignores ``sequence_lens`` where a dimension is open. Its Y_c, which only
+an LSTM with ``return_state`` and a mask gives, is therefore wrong there.
 
 A stateful layer starts every call from the state it had when it was captured, as a graph keeps none.
 
@@ -193,6 +195,8 @@ def recurrent(
     for cell, start in zip(cells, initial, strict=True):
         run = _native(e, cell, x, start, packing.lengths if packing else None, reverse)
         x = run.outputs
+        if packing is not None:
+            run.states[0] = e.squeeze(rows(e, run.outputs, packing.end), [1])
         states.append(run.states)
     return _collect(e, layer, x, states, initial, packing, reverse)
 

@@ -25,7 +25,7 @@ from interop.artifact.schema import parse_model
 from interop.artifact.signature import TensorSpec
 from interop.errors import ArtifactError, FormatError
 from interop.formats import open_tensors
-from interop.formats.dtypes import BY_NAME, BY_ONNX, size_bytes
+from interop.formats.dtypes import BY_NAME, BY_ONNX, HALF_BYTES, size_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +312,8 @@ def _onnx_spec(value: Any) -> TensorSpec:
 
 def _onnx_tensor(name: str, data_type: int, shape: tuple[int, ...]) -> TensorSummary:
     dtype = _onnx_dtype(data_type)
-    return TensorSummary(name, dtype, shape, size_bytes(dtype, shape) if dtype in BY_NAME else 0)
+    known = dtype in BY_NAME or dtype in HALF_BYTES
+    return TensorSummary(name, dtype, shape, size_bytes(dtype, shape) if known else 0)
 
 
 def _onnx_dtype(code: int) -> str:

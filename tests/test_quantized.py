@@ -236,6 +236,13 @@ def test_float8_below_its_opset_is_an_error_that_names_the_cast() -> None:
         capture(quantised(ROWS[0], "float8"), opset=18)
 
 
+def test_rounded_activations_in_half_floats(tmp_path: Path) -> None:
+    model = quantise(block(), "int8")
+    interop.export_onnx(model, tmp_path / "half.onnx", dtype="float16", io_dtype="float32")
+    kinds = {t.name: t.dtype for t in interop.inspect(tmp_path / "half.onnx").tensors}
+    assert (kinds["up/kernel"], kinds["up/kernel_scale"]) == ("int8", "float16")
+
+
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16"])
 def test_half_floats_with_weights_of_four_bits(policy: str) -> None:
     keras.config.set_dtype_policy(policy)
@@ -289,8 +296,15 @@ def test_a_transformer_through_both_doors(mode: str, tmp_path: Path) -> None:
     assert summary.opset == (21 if "int4" in mode else 20)
     (got,) = onnxruntime.InferenceSession(tmp_path / "decoder.onnx").run(None, {"tokens": TOKENS})
     np.testing.assert_allclose(got, wanted, **near)
-    dtypes = {tensor.dtype for tensor in interop.inspect(path).tensors}
-    assert ("int8" in dtypes) == (mode != "float8")
+    (kernel,) = (t for t in interop.inspect(path).tensors if t.name == "up/kernel")
+    assert (kernel.dtype, kernel.size_bytes) == {
+        "int8": ("int8", 512),
+        "int4": ("int8", 256),  # two weights in each
+        "float8": ("float32", 2048),  # Keras keeps the kernel it trains
+    }[mode]
+    if mode == "int4":
+        (kernel,) = (t for t in interop.inspect(tmp_path / "decoder.onnx").tensors if t.name == "up/kernel")
+        assert (kernel.dtype, kernel.shape, kernel.size_bytes) == ("int4", (16, 32), 256)
 
 
 MILLION = {"int8": 1.0, "int4": 0.5, "int4-channels": 0.5, "float8": 1.0}

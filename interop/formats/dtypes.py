@@ -54,6 +54,9 @@ BY_NAME = {row.name: row for row in _ROWS}
 BY_SAFETENSORS = {row.safetensors: row for row in _ROWS}
 BY_ONNX = {row.onnx: row for row in _ROWS}
 
+HALF_BYTES = frozenset({"int4", "uint4"})
+"""Names of the types that take half a byte; only initializers in an ``.onnx`` file have them."""
+
 FROM_ML_DTYPES = frozenset(name for name in BY_NAME if name.startswith(("bfloat", "float8")))
 """Names of the types that are ``ml_dtypes``' own."""
 
@@ -74,4 +77,6 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 def size_bytes(dtype: str, shape: Sequence[int]) -> int:
     """Bytes of a dense tensor, computed in Python integers so that huge dims cannot wrap around."""
+    if dtype in HALF_BYTES:
+        return -(-math.prod(shape) // 2)
     return math.prod(shape) * BY_NAME[dtype].itemsize

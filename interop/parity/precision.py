@@ -19,7 +19,7 @@ from typing import Any
 from interop.artifact.signature import Signature, TensorSpec
 from interop.graph.passes.precision import FLOATS, converted, own_floats, rounded
 from interop.parity.report import ParityReport
-from interop.parity.sides import GraphSide
+from interop.parity.sides import GraphSide, open_side
 from interop.parity.verification import verify
 from interop.runtime.session import open_graph
 
@@ -56,7 +56,8 @@ def verify_precision(
         save(graph, plain)
         first = verify(reference, plain, inputs)
         save(converted(rounded(graph, dtype), own, io_dtype=io_dtype), yardstick)
-        side = GraphSide(open_graph(yardstick), _in_type(signature, io_dtype))
+        rounds = open_side(reference).rounded_to
+        side = GraphSide(open_graph(yardstick), _in_type(signature, io_dtype), rounds)
         second = verify(side, candidate, inputs)
     rows = (*first.rows, *(replace(row, case=f"{row.case} in {dtype}") for row in second.rows))
     notes = (

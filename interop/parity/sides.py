@@ -190,11 +190,16 @@ class GraphSide:
     """A graph on ONNX Runtime."""
 
     adopts = False
-    rounded_to: frozenset[str] = frozenset()
 
-    def __init__(self, graph: GraphModel, signature: Signature | None = None) -> None:
-        """Take a graph, with the signature it was captured with if that says more than its own."""
+    def __init__(
+        self,
+        graph: GraphModel,
+        signature: Signature | None = None,
+        rounded_to: frozenset[str] = frozenset(),
+    ) -> None:
+        """Take a graph, with what was known when it was captured, where that says more than the graph."""
         self._graph = graph
+        self.rounded_to = rounded_to
         self._given = signature
         self._is_artifact = not graph.path.is_file() or is_zip(graph.path)
         self.label = f"graph of {graph.path}"

@@ -56,6 +56,9 @@ TOLERANCES: Mapping[str, Tolerance] = MappingProxyType(
 #: Element type that activations are rounded to -> share of an output's root mean square.
 SHARES: Mapping[str, float] = MappingProxyType({"int8": 2e-2, "float8_e4m3fn": 1.5e-1})
 
+# In 16 bits far more values end up on the other side of a border.
+_IN_HALF_FLOATS = 3
+
 
 def tolerance_for(
     dtype: str, *, computed_in: frozenset[str] = frozenset(), rounded_to: frozenset[str] = frozenset()
@@ -69,15 +72,16 @@ def tolerance_for(
         rounded_to: element types that quantised layers round their activations to.
 
     >>> tolerance_for("float32")
-    Tolerance(rtol=0.0001, atol=1e-05)
+    Tolerance(rtol=0.0001, atol=1e-05, share=0.0)
     >>> tolerance_for("float32", computed_in=frozenset({"float16"}))
-    Tolerance(rtol=0.02, atol=0.002)
+    Tolerance(rtol=0.02, atol=0.002, share=0.0)
     >>> tolerance_for("int64")
-    Tolerance(rtol=0.0, atol=0.0)
+    Tolerance(rtol=0.0, atol=0.0, share=0.0)
     """
     if dtype not in TOLERANCES:
         return EXACT
     used = [TOLERANCES[name] for name in {dtype, *computed_in} if name in TOLERANCES]
     coarsest = max(used, key=lambda tolerance: tolerance.rtol)
     share = max((SHARES[name] for name in rounded_to if name in SHARES), default=0.0)
-    return Tolerance(coarsest.rtol, coarsest.atol, share)
+    halves = {"float16", "bfloat16"} & {dtype, *computed_in}
+    return Tolerance(coarsest.rtol, coarsest.atol, share * _IN_HALF_FLOATS if halves else share)

@@ -136,7 +136,10 @@ class KerasSide:
 
         if not is_functional(self._model):
             return arrays
-        declared = flatten(signature.output_structure, _without_none(functional_structure(self._model)[1]))
+        nested = _without_none(functional_structure(self._model)[1])
+        if isinstance(signature.output_structure, int) and isinstance(nested, list | tuple):
+            nested = nested[0]  # Keras returns a list of one output as that output
+        declared = flatten(signature.output_structure, nested)
         dtypes = {index: str(tensor.dtype) for index, tensor in declared.items()}
         return {
             index: array

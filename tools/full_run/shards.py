@@ -28,7 +28,7 @@ _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
-    **{f"{pool}_NUM_THREADS": "1" for pool in ("OMP", "MKL", "OPENBLAS", "TF_NUM_INTRAOP", "TF_NUM_INTEROP")},
+    **{f"{pool}_NUM_THREADS": "1" for pool in ("OMP", "MKL", "OPENBLAS")},
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
     # Compiling is most of what the reference costs on JAX; what we export never passes through XLA.
@@ -142,24 +142,24 @@ def _messages(
     assert process.stdin is not None
     with process.stdin:
         json.dump(kept, process.stdin)
-    hung, rest, died = False, b"", ""
+    ended, rest, died = False, b"", ""
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(receive, selectors.EVENT_READ)
-            while not (hung := not selector.select(LIMIT_SECONDS)) and (data := os.read(receive, 1 << 16)):
+            while selector.select(LIMIT_SECONDS):
+                if not (data := os.read(receive, 1 << 16)):
+                    ended = True
+                    break
                 *lines, rest = (rest + data).split(b"\n")
                 for message in map(json.loads, lines):
                     died = message.get("died", died)
                     yield message
-        if hung:
-            process.kill()
-    except BaseException:
-        process.kill()
-        raise
     finally:
         os.close(receive)
+        if not ended:  # it hangs, or this program was interrupted
+            process.kill()
     code = process.wait()
-    if hung:
+    if not ended:
         yield {"ended": f"no result after {LIMIT_SECONDS} s"}
     elif code != 0:
         yield {"ended": died or f"the process ended with {'signal' if code < 0 else 'exit code'} {abs(code)}"}

@@ -320,7 +320,7 @@ def export_onnx(
         input_signature: shapes, specs or example arrays in the structure of the model's first argument; default:
             its own. PyTorch modules and JAX functions have none of their own and need it.
         opset: ONNX opset, 17 to 23; default 20, or 21 for a model with weights of four bits: these become INT4
-            tensors. Below 21 they stay two in a byte.
+            tensors, dequantised at every call. Below 21 they stay two in a byte, which ONNX Runtime unpacks once.
         dtype: ``"float16"``, ``"bfloat16"`` or ``"float32"``: the weights and what computes with them become that;
             what could leave the range of 16 bits stays float32. None keeps the model's own dtypes.
         io_dtype: of the float inputs and outputs where `dtype` is given: by default the same, or ``"float32"``.

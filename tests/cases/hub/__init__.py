@@ -56,9 +56,10 @@ class HubCase:
         rtol: relative tolerance of float outputs.
         atol: absolute tolerance of float outputs.
         quick: whether the row runs without ``--full`` as well.
-        closed: capture for the sizes of the inputs: where the model leaves one open that has one right value.
-        steady: outputs, by place, that do not vary over the batch, and why not.
-        backends: the backends whose own model works on these inputs, and why not the others.
+        named: capture for the sizes of the row's inputs, equal names equal, instead of the model's own: where one has
+            one right value, or where raw code of a framework is given sizes that have to be equal.
+        steady: outputs, by name, that do not vary over the batch, and why not.
+        refused: backends on which the model's own code cannot be captured, and what the error says.
     """
 
     model: str
@@ -68,9 +69,9 @@ class HubCase:
     rtol: float = 1e-4
     atol: float = 1e-5
     quick: bool = False
-    closed: bool = False
-    steady: Mapping[int, str] = field(default_factory=dict)
-    backends: tuple[str, ...] = ("jax", "tensorflow", "torch")
+    named: bool = False
+    steady: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

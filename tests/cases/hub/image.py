@@ -319,6 +319,9 @@ def _vae() -> Any:
     )
 
 
+#: It resizes by a function of TensorFlow, of which tf2onnx gives a graph that does not say its types.
+RAW_RESIZE = {"tensorflow": "does not tell the dtype"}
+
 CASES = [
     *[_row(family) for family in BACKBONES],
     _row("ResNet", "bottleneck", block_type="bottleneck_block"),
@@ -365,7 +368,7 @@ CASES = [
         ),
         square(32),
     ),
-    HubCase("DepthAnythingBackbone", _depth, {"images": square(126)}, atol=DEEP),
+    HubCase("DepthAnythingBackbone", _depth, {"images": square(126)}, atol=DEEP, refused=RAW_RESIZE),
     # Each decoder layer refines the boxes of the one before, and with them where it looks.
     HubCase("DFineBackbone", _dfine, square(32), rtol=1e-2, atol=5e-3),
     HubCase("VAEBackbone", _vae, EVEN, atol=DEEP),

@@ -239,12 +239,14 @@ CASES = [
     HubCase("CLIPBackbone", _contrastive("CLIP", projection_dim=8), BOTH),
     HubCase("MetaCLIP2Backbone", _contrastive("MetaCLIP2", projection_dim=8), BOTH),
     HubCase("SigLIPBackbone", _contrastive("SigLIP"), {**BOTH, "token_ids": NINE}),
-    HubCase("SAMBackbone", _sam, PROMPTS, steady={2: "where the patches are"}),
+    HubCase(
+        "SAMBackbone", _sam, PROMPTS, steady={"prompt_dense_positional_embeddings": "where the patches are"}
+    ),
     HubCase(
         "SAMImageSegmenter",
         lambda: hub("SAMImageSegmenter", backbone=_sam()),
         PROMPTS,
-        closed=True,
+        named=True,
         atol=DEEP,
     ),
     HubCase(

@@ -122,6 +122,38 @@ def _bidirectional(name: str, merge: str | None, **options: Any) -> Any:
     return lambda: layers.Bidirectional(getattr(layers, name)(3, **given), merge_mode=merge)
 
 
+LAST_ZEROS = {
+    "zero_output_for_mask": True,
+    "return_sequences": True,
+    "return_state": True,
+    "go_backwards": True,
+}
+
+#: Layer, variant, inputs, call, options.
+COMBINED: list[tuple[str, str, Any, Any, dict[str, Any]]] = [
+    *[(name, "mask_zeros_backwards", MASKED, _masked, LAST_ZEROS) for name in NATIVE],
+    *[(name, "mask_backwards_last", MASKED, _masked, {"go_backwards": True}) for name in ("LSTM", "GRU")],
+    (
+        "LSTM",
+        "initial_state_backwards",
+        (*SERIES, x("b", 3), x("b", 3)),
+        _started,
+        {"go_backwards": True, "return_sequences": True},
+    ),
+    (
+        "GRU",
+        "stateful_mask",
+        (x(3, "t", 4), mask(3, "t")),
+        _masked,
+        {"stateful": True, "return_sequences": True},
+    ),
+    ("GRU", "reset_before_mask", MASKED, _masked, {"reset_after": False, "return_sequences": True}),
+    ("GRU", "reset_before_no_bias", SERIES, LayerCase.call, {"reset_after": False, "use_bias": False}),
+    ("GRU", "hard_sigmoid", SERIES, LayerCase.call, {"recurrent_activation": "hard_sigmoid"}),
+    ("LSTM", "swapped", SERIES, LayerCase.call, {"activation": "sigmoid", "recurrent_activation": "tanh"}),
+    ("LSTM", "softsign", SERIES, LayerCase.call, {"activation": "softsign", "return_sequences": True}),
+    ("SimpleRNN", "linear", SERIES, LayerCase.call, {"activation": None, "use_bias": False}),
+]
 SCAN = {"holds": ("Scan",), "lacks": ("Loop",)}
 
 CASES = [
@@ -230,5 +262,81 @@ CASES = [
         lambda: layers.Bidirectional(layers.RNN(Leaky(3), return_sequences=True)),
         variant="custom",
         **SCAN,
+    ),
+    # Options together
+    *[
+        LayerCase(
+            name,
+            lambda name=name, given=given: getattr(layers, name)(3, **given),
+            inputs,
+            variant,
+            call=call,
+            holds=(NATIVE[name],),
+        )
+        for name, variant, inputs, call, given in COMBINED
+    ],
+    LayerCase(
+        "LSTM", lambda: layers.LSTM(3, unroll=True), (x("b", 5, 4), mask("b", 5)), "unroll_mask", call=_masked
+    ),
+    LayerCase("GRU", lambda: layers.GRU(3, recurrent_activation="gelu"), variant="gelu_gates", **SCAN),
+    LayerCase(
+        "RNN",
+        _rnn(
+            lambda: layers.GRUCell(3, reset_after=False),
+            return_sequences=True,
+            return_state=True,
+            go_backwards=True,
+        ),
+        MASKED,
+        "standard_mask",
+        call=_masked,
+        holds=("GRU",),
+    ),
+    LayerCase("RNN", _rnn(lambda: Leaky(3), stateful=True), (x(3, "t", 4),), "stateful", **SCAN),
+    LayerCase(
+        "StackedRNNCells",
+        _rnn(lambda: [layers.GRUCell(4), layers.SimpleRNNCell(3)], go_backwards=True),
+        variant="backwards",
+        holds=("GRU", "RNN"),
+    ),
+    LayerCase(
+        "StackedRNNCells",
+        _rnn(lambda: [layers.GRUCell(3), layers.GRUCell(2)], return_state=True),
+        (*SERIES, x("b", 3), x("b", 2)),
+        "initial_state",
+        call=_started,
+        holds=("GRU",),
+    ),
+    *[
+        LayerCase(
+            "Bidirectional",
+            _bidirectional("GRU", merge, return_sequences=False, return_state=state),
+            variant=f"{merge}_last{'_state' if state else ''}",
+            holds=("GRU",),
+        )
+        for merge, state in (("concat", True), ("sum", False), ("mul", True), ("ave", False), (None, True))
+    ],
+    LayerCase(
+        "Bidirectional",
+        _bidirectional("LSTM", "ave", zero_output_for_mask=True),
+        MASKED,
+        "mask_zeros",
+        call=_masked,
+        holds=("LSTM",),
+    ),
+    LayerCase(
+        "Bidirectional",
+        _bidirectional("LSTM", "concat", stateful=True),
+        (x(3, "t", 4),),
+        "stateful",
+        holds=("LSTM",),
+    ),
+    LayerCase(
+        "Bidirectional",
+        lambda: layers.Bidirectional(
+            layers.RNN([layers.GRUCell(3), layers.GRUCell(2)], return_sequences=True)
+        ),
+        variant="stacked",
+        holds=("GRU",),
     ),
 ]

@@ -16,6 +16,8 @@ import interop
 from interop.artifact.signature import flatten
 from interop.capture.keras import capture
 from interop.errors import CaptureError
+from interop.parity.difference import difference
+from interop.parity.tolerance import Tolerance
 from models.randomize import randomize, relative_std
 
 CASES = table.all_cases()
@@ -68,7 +70,7 @@ def session_of(graph: Any) -> onnxruntime.InferenceSession:
     "case",
     [pytest.param(case, id=case.id, marks=() if case.quick else pytest.mark.full) for case in CASES],
 )
-def test_hub_model(case: table.HubCase) -> None:
+def test_hub_model(case: table.HubCase, record_property: Any) -> None:
     model = case.build()
     randomize(model, batch=arrays_of(case, 1))
     signature = [signature_of(case)] if case.named else None
@@ -78,6 +80,10 @@ def test_hub_model(case: table.HubCase) -> None:
         return
     captured = capture(model, input_signature=signature)
     sessions = [session_of(captured.flat()), session_of(captured.with_functions())]
+    record_property("opset", captured.opset)
+    errors: list[float] = []
+    record_property("max_rel", errors)
+    tolerance = Tolerance(case.rtol, case.atol)
     for size in (0, 1):
         inputs = arrays_of(case, size)
         fed = inputs if isinstance(inputs, dict) else {sessions[0].get_inputs()[0].name: inputs}
@@ -95,6 +101,7 @@ def test_hub_model(case: table.HubCase) -> None:
             for ours, theirs in zip(got, wanted, strict=True):
                 assert ours.shape == theirs.shape
                 np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol)
+                errors.append(difference(theirs, ours, tolerance).max_rel)
 
 
 def test_names_of_rows_are_unique() -> None:

@@ -42,7 +42,9 @@ def rows_of(title: str, test: str, absent: Callable[[], Mapping[str, str]]) -> K
 
 
 def _pytest(test: str, plugin: object, *arguments: str) -> None:
-    code = pytest.main([test, "-p", "no:cacheprovider", "--capture=fd", *arguments], plugins=[plugin])
+    code = pytest.main(
+        [test, "--full", "-p", "no:cacheprovider", "--capture=fd", *arguments], plugins=[plugin]
+    )
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise RuntimeError(f"pytest could not run {test}: {code!r}")
 

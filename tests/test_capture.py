@@ -34,9 +34,7 @@ def run(graph: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def reference(model: Any, inputs: Any) -> list[np.ndarray]:
-    if keras.backend.backend() == "jax":  # compiled whole: operation by operation takes many times longer
-        return keras.tree.flatten(model.predict_on_batch(inputs))
-    return [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(model(inputs))]
+    return [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(compat.inference(model)(inputs))]
 
 
 def prepared(case: keras_models.Case) -> Any:

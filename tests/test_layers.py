@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from cases import layers as table
 
-from interop.capture.keras import capture
+from interop.capture.keras import capture, compat
 from interop.errors import UnsupportedOp
 from interop.graph.passes import optimized
 from models.randomize import randomize, relative_std
@@ -69,18 +69,8 @@ def reference(model: Any, case: table.LayerCase, arrays: list[np.ndarray]) -> li
         layer = next(layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
         outputs = case.call(layer, *arrays)
     else:
-        outputs = called(model, [keras.ops.convert_to_tensor(array) for array in arrays])
+        outputs = compat.inference(model)([keras.ops.convert_to_tensor(array) for array in arrays])
     return [_decoded(keras.ops.convert_to_numpy(leaf)) for leaf in keras.tree.flatten(outputs)]
-
-
-def called(model: Any, tensors: list[Any]) -> Any:
-    """The model's own answer; on JAX compiled whole, as operation by operation takes many times longer."""
-    changes = states_of(model) or len(model.variables) > len(model.weights)  # of a loop, or of random numbers
-    if keras.backend.backend() != "jax" or changes:
-        return model(tensors, training=False)
-    import jax
-
-    return jax.jit(lambda given: model(given, training=False))(tensors)
 
 
 def _decoded(array: np.ndarray) -> np.ndarray:

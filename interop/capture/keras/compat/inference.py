@@ -35,7 +35,7 @@ def _compiled(model: Any, eager: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return compiled([variable.value for variable in model.variables], args, kwargs)
-        except (ValueError, TypeError, RuntimeError, IndexError) as error:
+        except Exception as error:
             if not any(isinstance(step, unknown) for step in _chain(error)):
                 raise
         return eager(*args, **kwargs)

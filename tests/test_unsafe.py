@@ -186,7 +186,7 @@ UNSAFE: dict[str, tuple[Callable[[ModelProto], object], str]] = {
         lambda m: m.graph.node.append(
             helper.make_node("Gelu", ["y"], ["z"], domain="com.microsoft", name="n")
         ),
-        "uses com.microsoft::Run",
+        "uses com.microsoft::Gelu",
     ),
     "function of another domain": (
         lambda m: m.functions.append(_function("Relu", ["Neg"], domain="ai.onnx")),

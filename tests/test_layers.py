@@ -139,13 +139,14 @@ def compare(case: table.LayerCase, got: list[np.ndarray], wanted: list[np.ndarra
 @pytest.mark.parametrize(
     ("layer", "dtype", "message"),
     [
-        (lambda: keras.layers.Hashing(3), "int32", "no operator that hashes"),
-        (lambda: keras.layers.StringLookup(vocabulary=["a"], num_oov_indices=2), "string", "by their hash"),
+        (lambda: keras.layers.Hashing(3), "string", "no operator that hashes"),
+        (lambda: keras.layers.Hashing(3, salt=7), "int32", "SipHash"),
         (
-            lambda: keras.layers.TextVectorization(vocabulary=["a"], split="character"),
+            lambda: keras.layers.StringLookup(vocabulary=["a"], num_oov_indices=2),
             "string",
-            "into characters",
+            "the hash of their text",
         ),
+        (lambda: keras.layers.TextVectorization(vocabulary=["a"], split=str.split), "string", "runs Python"),
     ],
 )
 def test_what_has_no_operator_is_an_error_that_says_so(layer: Any, dtype: str, message: str) -> None:

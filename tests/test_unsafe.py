@@ -182,6 +182,12 @@ UNSAFE: dict[str, tuple[Callable[[ModelProto], object], str]] = {
         lambda m: m.graph.node.append(helper.make_node("Run", ["y"], ["z"], domain="com.evil", name="n")),
         "uses com.evil::Run",
     ),
+    "an operator of ONNX Runtime's that no layer needs": (
+        lambda m: m.graph.node.append(
+            helper.make_node("Gelu", ["y"], ["z"], domain="com.microsoft", name="n")
+        ),
+        "uses com.microsoft::Gelu",
+    ),
     "function of another domain": (
         lambda m: m.functions.append(_function("Relu", ["Neg"], domain="ai.onnx")),
         "an artifact's functions are in 'interop'",

@@ -33,6 +33,8 @@ MAX_DEPTH = 64
 """Functions that call functions, and graphs within graphs, one inside the other."""
 
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+# What ONNX has no operator for and every ONNX Runtime has one.
+_RUNTIME_OPERATORS = frozenset({("com.microsoft", "Tokenizer")})
 _FUNCTION_DOMAIN = "interop"
 _STRING = 8
 _KEYS = frozenset({"location", "offset", "length"})
@@ -288,7 +290,7 @@ def _check_domains(model: Any, bodies: Mapping[FunctionKey | None, _Body]) -> No
             )
     for body in bodies.values():
         for domain, name in sorted(body.operators):
-            if domain not in _STANDARD_DOMAINS:
+            if domain not in _STANDARD_DOMAINS and (domain, name) not in _RUNTIME_OPERATORS:
                 raise UnsafeFileError(
                     f"model.onnx: {body.where} uses {domain}::{name}; "
                     "an artifact uses the operators of ONNX and its own functions only"

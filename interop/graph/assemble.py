@@ -28,8 +28,9 @@ from interop.graph.typecodes import onnx_type_code
 
 FUNCTION_DOMAIN = "interop.layers"
 
-# Operators of other standard domains, in the version that every supported opset of ONNX knows.
-DOMAIN_VERSIONS = {"ai.onnx.ml": 3}
+# Other domains in use: the standard one of classical models, in the version that every supported opset of ONNX
+# knows, and ONNX Runtime's own.
+DOMAIN_VERSIONS = {"ai.onnx.ml": 3, "com.microsoft": 1}
 
 Contents = Callable[[Value], Any]  # variable -> ir tensor (external or in memory)
 

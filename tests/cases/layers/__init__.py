@@ -19,13 +19,11 @@ __all__ = ["ABSENT", "SIZES", "Input", "LayerCase", "all_cases", "holed", "mask"
 
 _RAW = "it runs code of one framework, which only that framework's own exporter can read"
 
-_HASH = "ONNX has no operator that hashes (FarmHash, SipHash); capturing it is an error that says so"
 
 #: Public names in ``keras.layers`` without a row -> why they need none.
 ABSENT: dict[str, str] = {
     "InputSpec": "it describes inputs; it is not a layer",
-    "Hashing": _HASH,
-    "HashedCrossing": _HASH,
+    "HashedCrossing": "it chains hashes in a way that only TensorFlow has; capturing it is an error that says so",
     "FlaxLayer": _RAW,
     "JaxLayer": _RAW,
     "TFSMLayer": _RAW,

@@ -47,6 +47,15 @@ def _row(name: str, variant: str = "", inputs: Any = IMAGE, row: Any = None, **o
     return LayerCase(name, lambda: cls(**options), inputs, variant, **(row or {}))
 
 
+def _of_any_length(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Integers of 1 to 20 characters, the sign included."""
+    edges = [0, -1, 2**63 - 1, -(2**63), 10**18, 10**15, -(10**15), 99, 100, 12345678, 1234567, -1234567]
+    drawn = (10.0 ** rng.uniform(0, 18.9, shape)).astype("int64") * rng.choice([-1, 1], shape)
+    drawn.ravel()[: len(edges)] = edges[: drawn.size]
+    return drawn
+
+
+LONG = (x("b", 30, dtype="int64", make=_of_any_length),)
 DATA = np.random.default_rng(0).normal(2, 3, (50, 4)).astype("float32")
 TABLE = {"random": False}
 NO_TORCH = {"backends": ("jax", "tensorflow")}
@@ -230,6 +239,47 @@ CASES = [
         "TextVectorization", _adapted(layers.TextVectorization, list(SENTENCES)), TEXT, "adapted", **SPLITS
     ),
     _row("TextVectorization", "column", (words("b", 1, of=SENTENCES),), SPLITS, vocabulary=list(TOKENS)),
+    *[
+        _row(
+            "TextVectorization",
+            f"characters{name}",
+            TEXT,
+            SPLITS | {"holds": ("Tokenizer",)} | row,
+            vocabulary=letters,
+            split="character",
+            **options,
+        )
+        for name, row, letters, options in (
+            ("", {}, list("acdgehot "), {}),
+            ("_as_is", {}, list("acTZ?\t'-"), {"standardize": None, "output_sequence_length": 6}),
+            ("_bigrams", FLOATS, ["c a", "a t"], {"ngrams": 2, "output_mode": "count"}),
+        )
+    ],
+    *[
+        _row("Hashing", name, inputs, TABLES | TABLE | row, **options)
+        for name, inputs, row, options in (
+            ("", LONG, {}, {"num_bins": 1000003}),
+            ("mask", IDS, {}, {"num_bins": 7, "mask_value": 2}),
+            ("few", IDS, {}, {"num_bins": 1}),
+            ("floats", (x("b", 4, low=-50, high=50),), {}, {"num_bins": 11}),
+            ("count", IDS, FLOATS, {"num_bins": 5, "output_mode": "count"}),
+            (
+                "one_hot",
+                (x("b", 1, dtype="int64", low=0, high=99),),
+                FLOATS,
+                {"num_bins": 5, "output_mode": "one_hot"},
+            ),
+        )
+    ],
+    _row(
+        "IntegerLookup",
+        "farmhash",
+        LONG,
+        TABLES | TABLE,
+        vocabulary=[0, 99, 7],
+        num_oov_indices=5,
+        oov_method="farmhash",
+    ),
     _row("STFTSpectrogram", "", (x("b", 40, 1),), frame_length=8, frame_step=4, fft_length=8),
     *[
         _row("STFTSpectrogram", mode, (x("b", 40, 2),), mode=mode, frame_length=8, fft_length=8)

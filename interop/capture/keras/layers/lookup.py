@@ -14,10 +14,16 @@ import numpy as np
 
 from interop.capture.keras import compat
 from interop.capture.keras.emit import Emit
+from interop.capture.keras.layers.hashing import bucket
 from interop.capture.keras.ops.creation import counting
 from interop.capture.keras.registry import layer as layer_emitter
 from interop.errors import UnsupportedOp
 from interop.graph.record import Value
+
+_NO_TEXT = (
+    "ONNX has no operator that hashes, or reads the bytes of a string, and that of onnxruntime-extensions gives other "
+    "buckets than TensorFlow's."
+)
 
 
 def text(value: str | list[str]) -> Value:
@@ -46,15 +52,31 @@ def indices(e: Emit, layer: Any, x: Value) -> Value:
     found = encoder(e, x, compat.lookup_table(layer), default)
     if layer.invert or layer.num_oov_indices <= 1:
         return found
-    if x.dtype == "string" or layer.oov_method == "farmhash":
+    if x.dtype == "string":
         raise UnsupportedOp(
-            f"layer {layer.name!r} spreads unknown tokens over {layer.num_oov_indices} buckets by their hash, and ONNX "
-            "has no operator that hashes. Use num_oov_indices=1."
+            f"layer {layer.name!r} spreads unknown tokens over {layer.num_oov_indices} buckets by the hash of their "
+            f"text. {_NO_TEXT} Use num_oov_indices=1."
         )
-    bucket = e.binary("Mod", x, e.scalar(layer.num_oov_indices, "int64"))
-    bucket = e.binary("Add", bucket, e.scalar(compat.lookup_first_unknown(layer), "int64"))
+    if layer.oov_method == "farmhash":
+        place = _hashed(e, layer, x, layer.num_oov_indices)
+    else:
+        place = e.binary("Mod", x, e.scalar(layer.num_oov_indices, "int64"))
+    place = e.binary("Add", place, e.scalar(compat.lookup_first_unknown(layer), "int64"))
     unknown = e.binary("Equal", found, e.scalar(default, "int64"), dtype="bool")
-    return e.node("Where", unknown, bucket, found, dtype="int64", shape=x.shape)
+    return e.node("Where", unknown, place, found, dtype="int64", shape=x.shape)
+
+
+def _hashed(e: Emit, layer: Any, x: Value, count: int) -> Value:
+    """The bucket of each integer."""
+    if layer.salt is not None:
+        raise UnsupportedOp(
+            f"layer {layer.name!r} hashes with SipHash, as it has a salt; FarmHash alone is exported. Use salt=None."
+        )
+    if e.opset < 18:
+        raise UnsupportedOp(
+            f"layer {layer.name!r} hashes, which takes BitwiseXor of opset 18; the graph is of opset {e.opset}"
+        )
+    return bucket(e, x, count)
 
 
 def categories(
@@ -93,11 +115,32 @@ def lookup(e: Emit, layer: Any, inputs: Value) -> Value:
     return encoded(e, layer, indices(e, layer, inputs))
 
 
-@layer_emitter("Hashing", "HashedCrossing", since=13)
+@layer_emitter("Hashing", since=18)
 def hashing(e: Emit, layer: Any, inputs: Any) -> Value:
+    """Buckets of integers; bucket 0 is the mask's alone if there is one."""
+    x = e.tensor(inputs)
+    if x.dtype == "string":
+        raise UnsupportedOp(
+            f"layer {layer.name!r} hashes texts. {_NO_TEXT} Hash before the graph, or use StringLookup."
+        )
+    if layer.sparse:
+        raise UnsupportedOp(f"layer {layer.name!r} gives sparse tensors, which ONNX has no operators for")
+    masked = layer.mask_value is not None and layer.num_bins > 1
+    found = _hashed(e, layer, x, layer.num_bins - masked)
+    if masked:
+        is_mask = e.binary("Equal", x, e.like(layer.mask_value, x), dtype="bool")
+        found = e.binary("Add", found, e.scalar(1, "int64"))
+        found = e.node("Where", is_mask, e.scalar(0, "int64"), found, dtype="int64", shape=found.shape)
+    if layer.output_mode == "int":
+        return e.cast(found, str(layer.dtype))
+    return categories(e, found, layer.output_mode, layer.num_bins, str(layer.dtype))
+
+
+@layer_emitter("HashedCrossing", since=13)
+def hashed_crossing(e: Emit, layer: Any, inputs: Any) -> Value:
     raise UnsupportedOp(
-        f"layer {layer.name!r}: {type(layer).__name__} hashes with FarmHash or SipHash, and ONNX has no operator that "
-        "hashes. Use IntegerLookup or StringLookup, or hash before the graph."
+        f"layer {layer.name!r}: HashedCrossing chains the hashes of its inputs in a way that only TensorFlow has. "
+        "Cross before the graph, or hash one feature made of both with Hashing."
     )
 
 

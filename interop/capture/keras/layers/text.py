@@ -1,5 +1,7 @@
 """TextVectorization with the string operators of ONNX: StringNormalizer, StringSplit, StringConcat.
 
+ONNX has none that splits a text into characters; ONNX Runtime's own Tokenizer, which is in every build of it, does.
+
 TensorFlow lowers ASCII letters only, so the C locale is asked for. ONNX replaces no substrings: a text is split
 at each character that has to go and joined again. Its split at spaces knows no other whitespace, so tabs and
 line ends are turned into spaces first.
@@ -23,6 +25,7 @@ from interop.capture.keras.registry import layer as layer_emitter
 from interop.capture.keras.subgraphs import scan
 from interop.errors import UnsupportedOp
 from interop.graph.record import Value
+from interop.graph.typecodes import onnx_type_code
 
 _PUNCTUATION = "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'"
 _WHITESPACE = "\t\n\v\f\r"
@@ -95,6 +98,19 @@ def _words(e: Emit, x: Value) -> _Tokens:
     return _Tokens(tokens, _before(e, tokens.dims[1], counts), counts)
 
 
+def _characters(e: Emit, x: Value) -> _Tokens:
+    """The Unicode characters of each of (texts,)."""
+    tokens = e.node(
+        "Tokenizer", x, domain="com.microsoft", mark=0, mincharnum=1, pad_value="", separators=[""]
+    )
+    # The type again: inference of ONNX 1.23 does not know it, and crashes where the next operator asks for it.
+    tokens = e.node("Cast", tokens, to=onnx_type_code("string"))
+    tokens.shape = (*x.dims, e.unknown("characters", tokens))
+    e.witness(tokens)
+    valid = e.unary("Not", e.binary("Equal", tokens, text(""), dtype="bool"))
+    return _Tokens(tokens, valid, e.reduce("ReduceSum", e.cast(valid, "int64"), [1]))
+
+
 def _before(e: Emit, length: Any, counts: Value) -> Value:
     """(texts, length) bool: whether a place is one of the first ``counts``."""
     return e.binary("Less", e.unsqueeze(counting(e, length), [0]), e.unsqueeze(counts, [1]), dtype="bool")
@@ -163,12 +179,13 @@ def text_vectorization(e: Emit, layer: Any, inputs: Value) -> Value:
         if vocabulary.output_mode == "int" and length is not None:
             return _fitted(e, found, length)
         return encoded(e, vocabulary, found)
-    if split != "whitespace" or vocabulary.sparse or compat.is_ragged(layer):
+    if callable(split) or vocabulary.sparse or compat.is_ragged(layer):
         raise UnsupportedOp(
-            f"layer {layer.name!r}: TextVectorization exports with split='whitespace' or None, and dense outputs. ONNX "
-            "has no operator that splits a text into characters, runs Python, or gives ragged or sparse tensors."
+            f"layer {layer.name!r}: TextVectorization exports with split='whitespace', 'character' or None, and dense "
+            "outputs. ONNX has no operator that runs Python, or gives ragged or sparse tensors."
         )
-    words = _words(e, e.reshape(x, x.dims[:1]))
+    texts = e.reshape(x, x.dims[:1])
+    words = _characters(e, texts) if split == "character" else _words(e, texts)
     words = _grams(e, words, widths) if widths else words
     found = indices(e, vocabulary, words.tokens)
     if vocabulary.output_mode != "int":

@@ -30,6 +30,7 @@ from interop.graph.assemble import LayerCalls, assemble, assemble_flat, attribut
 from interop.graph.opsets import IR_VERSIONS, check_opset
 from interop.graph.prune import prune
 from interop.graph.record import Node, Recording, Value
+from interop.graph.runnable import runnable
 
 # Two primes per dimension. Sizes near 30 suit models with small position tables; convolutional
 # networks with free height and width need more room; the third pair is for very short limits; the fourth is for
@@ -218,7 +219,7 @@ def capture(
 
     result = _trace_twice(plan, trace)
     names, leaves, structure = output_names(model, result.output)
-    recording = prune(_with_outputs(result.recording, names, leaves))
+    recording = runnable(prune(_with_outputs(result.recording, names, leaves)))
     signature = _signature(plan, recording, structure, result)
     exported = tuple(exporters.layers) if exporters is not None else ()
     return Captured(model, recording, signature, result.constants, exported)

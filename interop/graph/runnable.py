@@ -84,7 +84,9 @@ def _without_kernel(node: Node, opset: int) -> Iterator[Value]:
     missing = {
         parameter
         for parameter, value in (*operands, *results)
-        if value in halves and value is not None and not _exists(node.op_type, parameter, value.dtype, allowed)
+        if value in halves
+        and value is not None
+        and not _exists(node.op_type, parameter, value.dtype, allowed)
     }
     if not missing or node.op_type == "Cast":
         return
@@ -96,8 +98,6 @@ def _exists(op_type: str, parameter: str, dtype: str, allowed: Mapping[str, Coll
     return _TYPE_STRINGS[dtype] in allowed.get(parameter, ()) and has_kernel(op_type, parameter, dtype)
 
 
-def _parameters(
-    names: Iterable[str], values: tuple[Value | None, ...]
-) -> list[tuple[str, Value | None]]:
+def _parameters(names: Iterable[str], values: tuple[Value | None, ...]) -> list[tuple[str, Value | None]]:
     known = list(names)
     return [(known[min(index, len(known) - 1)], value) for index, value in enumerate(values)]

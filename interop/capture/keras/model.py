@@ -57,7 +57,8 @@ class _VariableSource:
     shape: tuple[int, ...]
 
     def read(self) -> np.ndarray[Any, Any]:
-        return compat.to_numpy(self.variable)
+        array = compat.to_numpy(self.variable)  # JAX keeps float64 in float32, if it is not told otherwise
+        return array.astype(self.dtype) if self.dtype == "float64" else array
 
 
 class Captured:

@@ -151,6 +151,11 @@ def stored_dtype(variable: Any) -> str:
     return str(variable._dtype)
 
 
+def computes_in_float64(root: Any) -> bool:
+    """Whether a layer, or one below it, has a float64 policy."""
+    return any(layer.compute_dtype == "float64" for layer in all_layers(root))
+
+
 def all_layers(root: Any) -> list[Any]:
     """A layer and every layer below it, each before those it owns."""
     return list(root._flatten_layers(include_self=True))

@@ -52,7 +52,7 @@ def _between_casts(node: Node, opset: int, wide: dict[Value, Value]) -> list[Nod
         made = value
         if value in narrow:
             made = Value("result", "float32", value.shape, scope=node.scope)
-            after.append(_cast(made, value, node.scope))
+            after.append(_cast_node(made, value, node.scope))
         outputs.append(made)
     node.outputs = tuple(outputs)
     if node.attributes.get("dtype") in {onnx_type_code(dtype) for dtype in _TYPE_STRINGS}:
@@ -64,11 +64,20 @@ def _widened(value: Value, scope: Scope, nodes: list[Node | Scope]) -> Value:
     if value.array is not None:
         return Value("constant", "float32", value.shape, array=value.array.astype(np.float32))
     made = Value("result", "float32", value.shape, scope=scope)
-    nodes.append(_cast(value, made, scope))
+    nodes.append(_cast_node(value, made, scope))
     return made
 
 
-def _cast(source: Value, result: Value, scope: Scope) -> Node:
+def cast(value: Value, dtype: str, scope: Scope) -> Value:
+    """A value in another type, by a node at the end of a scope; itself if it has the type."""
+    if value.dtype == dtype:
+        return value
+    made = Value("result", dtype, value.shape, scope=scope)
+    scope.items.append(_cast_node(value, made, scope))
+    return made
+
+
+def _cast_node(source: Value, result: Value, scope: Scope) -> Node:
     return Node("Cast", "", (source,), (result,), {"to": onnx_type_code(result.dtype)}, scope)
 
 

@@ -190,6 +190,13 @@ def to_numpy(x: Any) -> np.ndarray[Any, Any]:
         value = x.value if isinstance(x, keras.Variable) else x
         if type(value).__module__.startswith("jaxlib"):
             return np.asarray(value)
+    if (
+        keras.backend.backend() == "tensorflow"
+        and keras.ops.is_tensor(x)
+        and x.dtype == "bfloat16"
+        and not len(x.shape)
+    ):
+        return np.asarray(x.numpy())  # TensorFlow 2.21: np.array() of a single bfloat16 number fails
     return np.asarray(keras.ops.convert_to_numpy(x))
 
 

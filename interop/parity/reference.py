@@ -15,6 +15,7 @@ import numpy as np
 from interop.artifact.bundle import open_bundle
 from interop.artifact.files import is_zip
 from interop.artifact.signature import Signature, TensorSpec
+from interop.errors import ParityError
 from interop.graph.kernels import float64_gaps
 from interop.graph.passes import inlined
 from interop.graph.typecodes import dtype_name
@@ -27,6 +28,7 @@ class ReferenceSide:
 
     adopts = False
     computed_in: frozenset[str] = frozenset({"float64"})
+    rounded_to: frozenset[str] = frozenset()
 
     def __init__(self, path: Path, model: Any, signature: Signature | None, gaps: Sequence[str]) -> None:
         """Take a flat ``ir.Model`` with its weights in memory."""
@@ -53,7 +55,11 @@ class ReferenceSide:
 
 
 def reference_side(path: Path) -> ReferenceSide | None:
-    """The graph on ``onnx.reference`` if ONNX Runtime lacks a float64 kernel for it."""
+    """The graph on ``onnx.reference`` if ONNX Runtime lacks a float64 kernel for it.
+
+    Raises:
+        ParityError: neither of them can run it.
+    """
     import onnx
     import onnx_ir as ir
 
@@ -69,7 +75,25 @@ def reference_side(path: Path) -> ReferenceSide | None:
                 value.const_value = ir.tensor(np.array(bundle.weights[name]), name=name)
     model = inlined(model)
     gaps = float64_gaps(model)
+    if gaps and (reason := passed_over(model)):
+        raise ParityError(
+            f"{path} cannot be run: ONNX Runtime has no float64 kernel of {', '.join(gaps)}, and onnx.reference "
+            f"{reason}. Go without a comparison: verify=False"
+        )
     return ReferenceSide(path, model, signature, gaps) if gaps else None
+
+
+def passed_over(model: Any) -> str:
+    """What of a flat ``ir.Model`` the reference evaluator of ONNX 1.23 does not do, if anything."""
+    for node in model.graph.all_nodes():
+        if node.op_type in ("GRU", "LSTM", "RNN"):
+            if len(node.inputs) > 4 and node.inputs[4] is not None:
+                return f"ignores the sequence_lens of {node.op_type}"
+            if "activations" in node.attributes:
+                return f"does not know all activations of {node.op_type}"
+        if node.op_type == "Scan" and "scan_input_axes" in node.attributes:
+            return "has no Scan over other axes than the first"
+    return ""
 
 
 def _signature_of(model: Any) -> Signature:

@@ -82,15 +82,9 @@ class KerasSide:
 
     @property
     def computed_in(self) -> frozenset[str]:
-        return frozenset(str(layer.compute_dtype) for layer in _layers(self._model)) | self._cut_short
-
-    @property
-    def _cut_short(self) -> frozenset[str]:
-        """Keras computes a float64 model in float32 on JAX, and its products on PyTorch."""
-        import keras
-
-        double = any(layer.compute_dtype == "float64" for layer in _layers(self._model))
-        return frozenset({"float32"}) if double and keras.backend.backend() != "tensorflow" else frozenset()
+        dtypes = frozenset(str(layer.compute_dtype) for layer in _layers(self._model))
+        # Norms, attention and resizing in part on every backend; on JAX and PyTorch, products too.
+        return dtypes | {"float32"} if "float64" in dtypes else dtypes
 
     @property
     def rounded_to(self) -> frozenset[str]:

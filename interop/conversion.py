@@ -31,6 +31,7 @@ from interop.errors import InteropError
 from interop.formats import TensorMapping
 from interop.garbage import uncollected
 from interop.graph.file import write_file
+from interop.graph.kernels import float64_gaps
 from interop.graph.passes import inlined, optimized
 from interop.graph.passes.precision import converted
 from interop.parity import ParityReport, ParityRow
@@ -361,6 +362,8 @@ def export_onnx(
             if report.disagrees:
                 report.raise_if_failed()
             warnings = tuple(dict.fromkeys(_unproven(row) for row in report.rows if row.verdict == "vacuous"))
+        if written.gaps:
+            warnings += (f"ONNX Runtime cannot run the file: it has no float64 {', '.join(written.gaps)}",)
     return ExportSummary(
         path=path,
         opset=captured.opset,
@@ -393,8 +396,10 @@ def _export(
         opset = _needed_opset(model)
     with uncollected():
         captured = capture_any(model, input_signature=input_signature, opset=opset, fallback=fallback)
-        graph = _write(optimized(captured.flat()) if flat else captured.with_functions(), path, precision)
-    return captured, _Written(_reference(model, captured.signature), graph, captured.signature)
+        graph = optimized(captured.flat()) if flat else captured.with_functions()
+        gaps = float64_gaps(graph) if precision is None else ()
+        own = _write(graph, path, precision)
+    return captured, _Written(_reference(model, captured.signature), own, captured.signature, gaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,11 +431,13 @@ class _Written:
         reference: the model, to compare with.
         graph: its graph in its own dtypes, where it was written in another.
         signature: of the model, where it is known.
+        gaps: operators in the file that ONNX Runtime lacks in float64.
     """
 
     reference: Any
     graph: Any = None
     signature: Signature | None = None
+    gaps: tuple[str, ...] = ()
 
 
 def _compared(

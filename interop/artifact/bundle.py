@@ -33,7 +33,7 @@ from interop.artifact.files import (
     open_regular,
 )
 from interop.artifact.relocate import relocate
-from interop.artifact.schema import half_floats, parse_model
+from interop.artifact.schema import float_types, parse_model
 from interop.artifact.signature import Signature
 from interop.artifact.tensors import Placement, TensorFile, map_region, read_entries
 from interop.errors import ArtifactError, InteropError
@@ -130,7 +130,7 @@ class Bundle:
         form: ``"directory"`` or ``"zip"``.
         config: the checked content of ``config.json``.
         signature: inputs, outputs and their structures.
-        half_floats: the float types of 16 bits that the graph computes in.
+        float_types: the float types of its weights, and those it casts to.
     """
 
     def __init__(self, path: Path, real: Path, regions: dict[str, Region], *, verify_digest: bool) -> None:
@@ -159,7 +159,7 @@ class Bundle:
         guard.check_variables(self.config["variables"], self._entries)
         model = parse_model(self._graph)
         guard.check_artifact_graph(model, self._entries, weights.start)
-        self.half_floats = half_floats(model)
+        self.float_types = float_types(model)
         if verify_digest:
             self.verify_weights()
 

@@ -133,8 +133,8 @@ def is_external(tensor: Any) -> bool:
     return bool(tensor.data_location == _EXTERNAL or len(tensor.external_data))
 
 
-def half_floats(model: Any) -> frozenset[str]:
-    """The float types of 16 bits that a model's weights are in, or that it casts to."""
+def float_types(model: Any) -> frozenset[str]:
+    """The float types that a model's weights are in, and those it casts to."""
     codes = {tensor.data_type for tensor in model.graph.initializer}
     pending = [model.graph, *model.functions]
     while pending:
@@ -143,7 +143,8 @@ def half_floats(model: Any) -> frozenset[str]:
                 pending += [attribute.g] if attribute.HasField("g") else []
                 if node.op_type == "Cast" and attribute.name == "to":
                     codes.add(attribute.i)
-    return frozenset(name for name in ("float16", "bfloat16") if BY_NAME[name].onnx in codes)
+    names = ("float16", "bfloat16", "float32", "float64")
+    return frozenset(name for name in names if BY_NAME[name].onnx in codes)
 
 
 @cache

@@ -1,11 +1,16 @@
 """Which ONNX operators ONNX Runtime computes on the CPU in which float types.
 
 Float32 is everywhere, and ONNX Runtime casts float16 itself where it has no kernel. Bfloat16 it does not
-cast: the sets below say what it has, as ``operator.type parameter`` of the operator's schema, in every opset
-from 17 to 23. ``tests/test_dtypes.py`` holds them to the installed ONNX Runtime.
+cast: ``BFLOAT16`` says what it has, as ``operator.type parameter`` of the operator's schema, in every opset from
+17 to 23. Float64 is not cast down by anybody, so ``WITHOUT_FLOAT64`` says which operators it cannot run: such a graph
+is right, but for other runtimes. ``tests/test_dtypes.py`` holds both to the installed ONNX Runtime.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+from interop.graph.typecodes import onnx_type_code
 
 _T = (
     *(
@@ -35,3 +40,69 @@ def has_kernel(op_type: str, parameter: str, dtype: str) -> bool:
     (False, True)
     """
     return dtype != "bfloat16" or f"{op_type}.{parameter}" in BFLOAT16
+
+
+# A GRU or LSTM in float64 is loaded, and fails when it runs.
+WITHOUT_FLOAT64 = {
+    *(
+        "Acos",
+        "Acosh",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "Attention",
+        "AveragePool",
+        "Bernoulli",
+        "Col2Im",
+    ),
+    *(
+        "Conv",
+        "ConvTranspose",
+        "Cosh",
+        "Det",
+        "Elu",
+        "Erf",
+        "Gelu",
+        "GRU",
+        "GlobalAveragePool",
+        "GlobalLpPool",
+    ),
+    *(
+        "GlobalMaxPool",
+        "GroupNormalization",
+        "HardSigmoid",
+        "HardSwish",
+        "Hardmax",
+        "InstanceNormalization",
+        "LRN",
+    ),
+    *(
+        "LSTM",
+        "LeakyRelu",
+        "LpPool",
+        "MaxRoiPool",
+        "MaxUnpool",
+        "Multinomial",
+        "NonZero",
+        "OneHot",
+        "PRelu",
+        "RNN",
+    ),
+    *("Resize", "Selu", "Sinh", "Softplus", "Softsign", "Tan", "ThresholdedRelu"),
+}
+
+
+def float64_gaps(model: Any) -> tuple[str, ...]:
+    """The operators of an ``ir.Model``, functions included, that ONNX Runtime cannot run because they take float64."""
+    double = onnx_type_code("float64")
+    graphs = [model.graph, *model.functions.values()]
+    found = {
+        node.op_type
+        for graph in graphs
+        for node in graph.all_nodes()
+        if node.domain == ""
+        and node.op_type in WITHOUT_FLOAT64
+        and any(value is not None and value.dtype == double for value in node.inputs)
+    }
+    return tuple(sorted(found))

@@ -25,7 +25,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from interop.artifact import guard
 from interop.artifact.bundle import open_bundle
 from interop.artifact.files import open_regular
-from interop.artifact.schema import half_floats, parse_model
+from interop.artifact.schema import float_types, parse_model
 from interop.artifact.signature import Signature, TensorSpec, pack
 from interop.artifact.skeleton import without_values
 from interop.errors import ArtifactError, InteropError, SignatureError
@@ -73,7 +73,7 @@ class GraphModel:
         outputs: the same for the outputs.
         signature: both, with the structures they are nested in.
         session: the ONNX Runtime session.
-        half_floats: the float types of 16 bits that the graph computes in.
+        float_types: the float types of its weights, and those it casts to.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class GraphModel:
         path: Path,
         session: onnxruntime.InferenceSession,
         signature: Signature,
-        half_floats: frozenset[str] = frozenset(),
+        float_types: frozenset[str] = frozenset(),
     ) -> None:
         self.path = path
-        self.half_floats = half_floats
+        self.float_types = float_types
         self.session = session
         self.signature = signature
         self._names = [spec.name for spec in self.outputs]
@@ -176,7 +176,7 @@ def open_graph(
             session = _session(path, source.model, source.folder, providers, low_memory)
             # ONNX Runtime opens the files by name: they must still be the ones that were checked.
             if bundle.is_current():
-                return GraphModel(path, session, bundle.signature, bundle.half_floats)
+                return GraphModel(path, session, bundle.signature, bundle.float_types)
     raise ArtifactError(f"{path}: it was replaced while it was being opened, {_ATTEMPTS} times over")
 
 
@@ -202,7 +202,7 @@ def _open_plain(path: Path, providers: Sequence[Provider] | None, low_memory: bo
         signature = _signature_of(session)
     except UnicodeDecodeError as e:
         raise ArtifactError(f"{path}: a name or dim of its inputs and outputs is not UTF-8: {e}") from e
-    return GraphModel(path, session, signature, half_floats(model))
+    return GraphModel(path, session, signature, float_types(model))
 
 
 def _session(

@@ -29,7 +29,8 @@ from interop.formats.source import ArraySource
 from interop.graph.assemble import LayerCalls, assemble, assemble_flat, attribute_key
 from interop.graph.opsets import IR_VERSIONS, check_opset
 from interop.graph.prune import prune
-from interop.graph.record import Node, Recording, Value
+from interop.graph.record import Node, Recording, Scope, Value
+from interop.graph.runnable import cast, runnable
 
 # Two primes per dimension. Sizes near 30 suit models with small position tables; convolutional
 # networks with free height and width need more room; the third pair is for very short limits; the fourth is for
@@ -56,7 +57,8 @@ class _VariableSource:
     shape: tuple[int, ...]
 
     def read(self) -> np.ndarray[Any, Any]:
-        return compat.to_numpy(self.variable)
+        array = compat.to_numpy(self.variable)  # JAX keeps float64 in float32, if it is not told otherwise
+        return array.astype(self.dtype) if self.dtype == "float64" else array
 
 
 class Captured:
@@ -218,7 +220,8 @@ def capture(
 
     result = _trace_twice(plan, trace)
     names, leaves, structure = output_names(model, result.output)
-    recording = prune(_with_outputs(result.recording, names, leaves))
+    leaves = _as_declared(model, result.recording.root, leaves)
+    recording = runnable(prune(_with_outputs(result.recording, names, leaves)))
     signature = _signature(plan, recording, structure, result)
     exported = tuple(exporters.layers) if exporters is not None else ()
     return Captured(model, recording, signature, result.constants, exported)
@@ -368,6 +371,19 @@ def _compare(a: TraceResult, b: TraceResult) -> None:
                 "arithmetic on a shape. Compute with keras.ops.shape(x) and keras.ops instead, or fix the "
                 "dimension through input_signature."
             )
+
+
+def _as_declared(model: Any, root: Scope, leaves: list[Value]) -> list[Value]:
+    """Float outputs in the dtypes a functional model declares; under a half policy some layers give float32."""
+    if not compat.is_functional(model):
+        return leaves
+    declared = [str(tensor.dtype) for tensor in compat.flatten(compat.functional_structure(model)[1])]
+    if len(declared) != len(leaves):
+        return leaves
+    return [
+        cast(value, dtype, root) if "float" in dtype and "float" in value.dtype else value
+        for value, dtype in zip(leaves, declared, strict=True)
+    ]
 
 
 def _with_outputs(recording: Recording, names: list[str], leaves: list[Value]) -> Recording:

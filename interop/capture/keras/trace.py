@@ -84,10 +84,11 @@ class Trace:
         self, call: Callable[[list[Any]], Any], inputs: list[tuple[str, str, tuple[Any, ...]]]
     ) -> TraceResult:
         """Trace ``call(inputs)``; ``inputs`` are (name, dtype, shape) triples."""
+        float64 = compat.computes_in_float64(self._model) or any(dtype == "float64" for _, dtype, _ in inputs)
         symbols = [compat.Sym(self.recorder.input(*spec)) for spec in inputs]
         forget_comparisons()
         try:
-            with compat.tracing(self):
+            with compat.tracing(self, float64=float64):
                 output = call(symbols)
         except (InteropError, Unify):
             raise
@@ -305,8 +306,15 @@ def _is_raw(error: BaseException) -> bool:
     return compat.raw_framework(error) is not None
 
 
+# Their specs in Keras 3.15 say float32 whatever the operand is.
+_SPECS_WITHOUT_DTYPE = ("Logsumexp", "Normalize", "Reciprocal")
+
+
 def _keras_spec(operation: Any, *args: Any, **kwargs: Any) -> Any:
-    return operation.compute_output_spec(*args, **kwargs)
+    spec = operation.compute_output_spec(*args, **kwargs)
+    if type(operation).__name__ in _SPECS_WITHOUT_DTYPE:
+        return compat.tensor_spec(spec.shape, compat.result_type(args[0].dtype, float))
+    return spec
 
 
 def _to_sym(x: Any) -> Any:

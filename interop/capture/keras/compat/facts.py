@@ -151,6 +151,11 @@ def stored_dtype(variable: Any) -> str:
     return str(variable._dtype)
 
 
+def computes_in_float64(root: Any) -> bool:
+    """Whether a layer, or one below it, has a float64 policy."""
+    return any(layer.compute_dtype == "float64" for layer in all_layers(root))
+
+
 def all_layers(root: Any) -> list[Any]:
     """A layer and every layer below it, each before those it owns."""
     return list(root._flatten_layers(include_self=True))
@@ -185,6 +190,13 @@ def to_numpy(x: Any) -> np.ndarray[Any, Any]:
         value = x.value if isinstance(x, keras.Variable) else x
         if type(value).__module__.startswith("jaxlib"):
             return np.asarray(value)
+    if (
+        keras.backend.backend() == "tensorflow"
+        and keras.ops.is_tensor(x)
+        and x.dtype == "bfloat16"
+        and not len(x.shape)
+    ):
+        return np.asarray(x.numpy())  # TensorFlow 2.21: np.array() of a single bfloat16 number fails
     return np.asarray(keras.ops.convert_to_numpy(x))
 
 

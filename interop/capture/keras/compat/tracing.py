@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Protocol
 import keras
 import numpy as np
 from keras.src import backend as keras_backend
-from keras.src.backend.common import backend_utils, global_state
+from keras.src.backend.common import backend_utils, dtypes, global_state
 from keras.src.backend.common import keras_tensor as keras_tensor_module
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.backend.config import is_nnx_enabled
@@ -416,12 +416,18 @@ def _patches() -> list[tuple[Any, str, Any]]:
 
 
 @contextlib.contextmanager
-def tracing(hooks: Hooks) -> Iterator[None]:
-    """Run a block with Keras reporting to ``hooks``; not reentrant."""
+def tracing(hooks: Hooks, *, float64: bool = False) -> Iterator[None]:
+    """Run a block with Keras reporting to ``hooks``; not reentrant.
+
+    With `float64`, float64 and float64 make float64 on every backend, as on TensorFlow; Keras' own promotion
+    makes float32 of it on the others.
+    """
+    promoted = {**dtypes.BIT64_TO_BIT32_DTYPE, "float64": "float64"}
+    kept = [(dtypes, "BIT64_TO_BIT32_DTYPE", promoted)] if float64 else []
     with _LOCK:
         if _State.hooks is not None:
             raise RuntimeError("a trace is already running in this thread")
-        with whole_tracebacks(), _swapped(_patches()):
+        with whole_tracebacks(), _swapped([*_patches(), *kept]):
             _State.hooks = hooks
             try:
                 with TraceScope(hooks):

@@ -15,10 +15,13 @@ from cases import keras_models
 from keras import layers, ops
 
 from interop.artifact.bundle import Placement
-from interop.capture.keras import capture, compat
+from interop.capture.keras import capture
 from interop.errors import CaptureError, SpecializationError, UnsupportedOp
 from interop.graph.passes import optimized
+from models.applications import applications
 from models.randomize import randomize, relative_std
+from tools.full_run.comparison import compared
+from tools.full_run.tables import Table
 
 OPSETS = (17, 20, 23)
 
@@ -90,26 +93,33 @@ def test_opsets_between_hold_to_the_schema(name: str) -> None:
             onnx.checker.check_model(ir.serde.serialize_model(graph), full_check=True)
 
 
-APPLICATIONS = ["MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121", "ConvNeXtTiny"]
+# One of every family of keras.applications, on one backend or another; `python -m tools.full_run` runs all of
+# them on all three.
+FAMILIES = {
+    "torch": "ConvNeXtTiny DenseNet121 EfficientNetB0 InceptionResNetV2 InceptionV3 MobileNet NASNetMobile ResNet50 "
+    "VGG16 VGG19 Xception",
+    "tensorflow": "EfficientNetV2B0 MobileNetV3Small",
+    "jax": "MobileNetV2 ResNet50V2",
+}
+APPLICATIONS = {application.name: application for application in applications()}
 
 
-@pytest.mark.parametrize("name", APPLICATIONS)
+@pytest.mark.parametrize("name", FAMILIES[keras.backend.backend()].split())
 def test_application(name: str) -> None:
-    build = getattr(keras.applications, name)
-    with compat.deferred_variables() as variables:
-        model = build(weights=None, include_top=False, pooling="avg", input_shape=(None, None, 3))
-        for variable in variables:
-            compat.initialize(variable, np.zeros(variable.shape, variable.dtype))
-    compat.finish_layers(model)
-    rng = np.random.default_rng(0)
-    batch = rng.uniform(0, 255, (6, 96, 96, 3)).astype("float32")
-    randomize(model, batch=batch)
-    graph = optimized(capture(model).flat())
-    for inputs in (batch[:2], rng.uniform(0, 255, (3, 70, 96, 3)).astype("float32")):
-        wanted = model.predict_on_batch(inputs)
-        assert relative_std(wanted) > 1e-2
-        (got,) = run(graph, [inputs])
-        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4 * float(np.abs(wanted).max()))
+    row = compared(APPLICATIONS[name], weights=1)
+    assert row.verdict == "pass", row.reason
+    known = Table("applications").get(name, row.backend)
+    assert known is not None
+    for count in ("nodes", "transposes"):
+        assert row.facts[count] <= known.facts[count], (
+            f"more {count} than in tools/tables; if that is meant: "
+            f"python -m tools.full_run --only applications --backend {row.backend}"
+        )
+
+
+def test_every_family_of_applications_runs_on_some_backend() -> None:
+    names = " ".join(FAMILIES.values()).split()
+    assert {APPLICATIONS[name].family for name in names} == {a.family for a in APPLICATIONS.values()}
 
 
 def test_names_are_a_contract() -> None:

@@ -15,6 +15,8 @@ from cases import layers as table
 from interop.capture.keras import capture, compat
 from interop.errors import UnsupportedOp
 from interop.graph.passes import optimized
+from interop.parity.difference import difference
+from interop.parity.tolerance import Tolerance
 from models.randomize import randomize, relative_std
 
 CASES = table.all_cases()
@@ -95,7 +97,7 @@ def signature_of(case: table.LayerCase) -> Any:
 )  # Keras' own layers do so
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")  # Keras' own layers do, and JAX warns
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_layer(case: table.LayerCase) -> None:
+def test_layer(case: table.LayerCase, record_property: Any) -> None:
     model = built(case)
     states = states_of(model)
     captured = capture(model, input_signature=[signature_of(case)] if case.model else None, opset=case.opset)
@@ -104,6 +106,9 @@ def test_layer(case: table.LayerCase) -> None:
     assert set(case.holds) <= operators
     assert not set(case.lacks) & operators
     sessions = [session_of(optimized(flat)), session_of(captured.with_functions())]
+    record_property("opset", captured.opset)
+    errors: list[float] = []
+    record_property("max_rel", errors)
     for size in (0, 1):
         arrays = arrays_of(case, size)
         results = []
@@ -117,15 +122,15 @@ def test_layer(case: table.LayerCase) -> None:
         wanted = reference(model, case, arrays)
         if case.varies:
             assert all(_varies(array) for array in wanted), "the comparison would prove nothing"
-        for got in results:
-            compare(case, got, wanted)
+        errors.append(max(compare(case, got, wanted) for got in results))
 
 
 def _varies(array: np.ndarray) -> bool:
     return array.dtype == object or relative_std(np.nan_to_num(array)) > 1e-2
 
 
-def compare(case: table.LayerCase, got: list[np.ndarray], wanted: list[np.ndarray]) -> None:
+def compare(case: table.LayerCase, got: list[np.ndarray], wanted: list[np.ndarray]) -> float:
+    """The largest relative difference, which is within the tolerance."""
     assert len(got) == len(wanted)
     assert [str(a.dtype) for a in got] == list(case.dtypes or [str(a.dtype) for a in wanted])
     for ours, theirs in zip(got, wanted, strict=True):
@@ -134,6 +139,8 @@ def compare(case: table.LayerCase, got: list[np.ndarray], wanted: list[np.ndarra
             np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol)
         else:
             np.testing.assert_array_equal(ours, theirs)
+    tolerance = Tolerance(case.rtol, case.atol)
+    return max(difference(b, a, tolerance).max_rel for a, b in zip(got, wanted, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from keras import ops
 from interop.capture.keras import capture
 from interop.capture.keras.absent import ABSENT
 from interop.graph.passes import optimized
+from interop.parity.difference import difference
+from interop.parity.tolerance import Tolerance
 
 CASES = table.all_cases()
 
@@ -37,7 +39,7 @@ def eager(case: table.OpCase, arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_op(case: table.OpCase) -> None:
+def test_op(case: table.OpCase, record_property: Any) -> None:
     backend = keras.backend.backend()
     rng = np.random.default_rng(3)
     model = Through(case.call)
@@ -53,6 +55,9 @@ def test_op(case: table.OpCase) -> None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    record_property("opset", graph.graph.opset_imports[""])
+    errors: list[float] = []
+    record_property("max_rel", errors)
     for size in (0, 1):
         arrays = [x.array(rng, size) for x in case.inputs]
         fed = {value.name for value in session.get_inputs()}
@@ -70,6 +75,8 @@ def test_op(case: table.OpCase) -> None:
                 np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol)
             else:
                 np.testing.assert_array_equal(ours, theirs)
+        tolerance = Tolerance(case.rtol, case.atol)
+        errors.append(max(difference(b, a, tolerance).max_rel for a, b in zip(got, wanted, strict=True)))
 
 
 def test_names_of_rows_are_unique_and_public() -> None:

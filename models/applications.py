@@ -38,8 +38,8 @@ class Application:
     @property
     def shape(self) -> tuple[int | None, int | None, int]:
         """Of one image, open where the sizes differ."""
-        first, second = self.sizes
-        return (*(a if a == b else None for a, b in zip(first, second, strict=True)), 3)
+        height, width = (a if a == b else None for a, b in zip(*self.sizes, strict=True))
+        return height, width, 3
 
     def build(self) -> tuple[keras.Model, list[np.ndarray]]:
         """The model with its weights drawn, and two batches for it of different sizes."""

@@ -15,7 +15,7 @@ from cases import keras_models
 from keras import layers, ops
 
 from interop.artifact.bundle import Placement
-from interop.capture.keras import capture
+from interop.capture.keras import capture, compat
 from interop.errors import CaptureError, SpecializationError, UnsupportedOp
 from interop.graph.passes import optimized
 from models.applications import applications

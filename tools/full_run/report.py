@@ -58,18 +58,23 @@ def _counts(tables: dict[str, Table], titles: dict[str, str]) -> Iterator[str]:
         by_backend: dict[str, Counter[str]] = defaultdict(Counter)
         for row, _ in table:
             by_backend[row.backend][row.verdict] += 1
-        cells = [_count(by_backend[backend]) for backend in BACKENDS]
-        cells.append(_count(sum(by_backend.values(), Counter[str]())))
+        names, backends = {row.name for row, _ in table}, kinds()[name].backends
+        cells = [
+            _count(by_backend[backend], len(names)) if backend in backends else "" for backend in BACKENDS
+        ]
+        cells.append(_count(sum(by_backend.values(), Counter[str]()), len(names) * len(backends)))
         yield f"| [{titles[name]}]({name}.json) | " + " | ".join(cells) + " |"
     yield ""
 
 
-def _count(verdicts: Counter[str]) -> str:
+def _count(verdicts: Counter[str], wanted: int) -> str:
+    """How many passed of those that ran, and how many of those wanted did not."""
     ran = verdicts.total() - verdicts["absent"]
     if not verdicts.total():
         return "not run"
     absent = f", {verdicts['absent']} absent" if verdicts["absent"] else ""
-    return f"{verdicts['pass']}/{ran}{absent}"
+    left = f", {wanted - verdicts.total()} not run" if wanted > verdicts.total() else ""
+    return f"{verdicts['pass']}/{ran}{absent}{left}"
 
 
 def _runs(tables: dict[str, Table]) -> Iterator[str]:

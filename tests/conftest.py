@@ -5,6 +5,8 @@ runs beside each other (``tools/test_all.py``) do not take each other's cores, a
 """
 
 import os
+import sys
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# OpenVINO would fork a process to report that it was imported; it does without where this is not installed.
+modules: dict[str, Any] = sys.modules
+modules["openvino_telemetry"] = None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

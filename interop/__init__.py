@@ -12,8 +12,8 @@ from interop.version import __version__
 
 if TYPE_CHECKING:
     from interop.conversion import convert as convert
-    from interop.conversion import export_onnx as export_onnx
     from interop.errors import InteropError as InteropError
+    from interop.exporting import export_onnx as export_onnx
     from interop.inspection import inspect as inspect
     from interop.loading import load_graph as load_graph
     from interop.loading import load_model as load_model
@@ -27,7 +27,7 @@ _HOME = {
     "GraphModel": "interop.runtime.session",
     "InteropError": "interop.errors",
     "convert": "interop.conversion",
-    "export_onnx": "interop.conversion",
+    "export_onnx": "interop.exporting",
     "inspect": "interop.inspection",
     "load_graph": "interop.loading",
     "load_model": "interop.loading",

@@ -13,39 +13,33 @@ import importlib
 import os
 import re
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from interop.artifact.bundle import ArraySource, Bundle, open_bundle, write_bundle
-from interop.artifact.files import is_zip
-from interop.artifact.signature import Signature
-from interop.backend import choose_backend
-from interop.capture.dispatch import capture_any, framework_of, is_tensorflow_path, runnable
-from interop.capture.records import Capture
+from interop.capture.dispatch import framework_of
 from interop.errors import InteropError
+from interop.exporting import (
+    Precision,
+    Written,
+    compared,
+    kind_of,
+    opened,
+    precision_of,
+    reference_of,
+    size_bytes,
+    staged,
+    write_graph,
+    write_model,
+)
 from interop.formats import TensorMapping
-from interop.garbage import uncollected
-from interop.graph.file import write_file
-from interop.graph.kernels import float64_gaps
 from interop.graph.passes import inlined, optimized
-from interop.graph.passes.precision import converted
-from interop.parity import ParityReport, ParityRow
-from interop.parity import verify as compare
-from interop.parity.precision import verify_precision
-from interop.parity.sides import ForeignSide, KerasSide
-from interop.status import ExportSummary
-
-Kind = Literal["artifact", "onnx", "keras", "tensorflow"]
+from interop.parity import ParityReport
 
 _FACTORY = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
-
-#: Weights up to this size go into the ``.onnx`` file, larger ones beside it: protobuf ends at 2 GiB.
-EMBED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,38 +135,30 @@ def convert(
         raise FileExistsError(f"{dst} exists already and overwrite is off")
     if dst.exists() and src.exists() and dst.samefile(src):
         raise InteropError(f"{src} and {dst} are the same file; choose another destination")
-    precision = _precision(dtype, io_dtype)
-    if precision is not None and _kind(dst) != "onnx":
+    precision = precision_of(dtype, io_dtype)
+    if precision is not None and kind_of(dst) != "onnx":
         raise InteropError(f"dtype is for .onnx files. Received: dtype={dtype!r} with {dst}")
-    source_kind = "factory" if factory and not src.exists() else _kind(src)
+    source_kind = "factory" if factory and not src.exists() else kind_of(src)
     started = time.perf_counter()
-    written = _Written(src)
+    written = Written(src)
     if source_kind == "artifact":
         written = _convert_artifact(src, dst, opset, precision, include_optimizer, say)
     elif source_kind == "onnx":
         raise InteropError(
-            f"{src} is a plain ONNX graph: there is no way from it to {_kind(dst)}. It opens as it is with "
+            f"{src} is a plain ONNX graph: there is no way from it to {kind_of(dst)}. It opens as it is with "
             "interop.load_graph; convert the model it was made from"
         )
     else:
         say(f"loading {src}")
-        model, signature = _call(factory) if source_kind == "factory" and factory else (_opened(src), None)
+        model, signature = _call(factory) if source_kind == "factory" and factory else (opened(src), None)
         say(f"writing {dst}")
         written = _convert_model(model, signature, dst, opset, precision, include_optimizer)
     seconds = time.perf_counter() - started
     parity = None
     if verify:
         say(f"comparing {dst} with {src}")
-        parity = _compared(written, dst, precision, inputs)
-    return Conversion(src, dst, _size_bytes(dst), seconds, parity)
-
-
-def _kind(path: Path) -> Kind:
-    if path.suffix in (".keras", ".h5"):
-        return "keras"
-    if is_tensorflow_path(path):
-        return "tensorflow"
-    return "onnx" if path.suffix == ".onnx" else "artifact"
+        parity = compared(written, dst, precision, inputs)
+    return Conversion(src, dst, size_bytes(dst), seconds, parity)
 
 
 def _call(factory: re.Match[str]) -> tuple[Any, Any]:
@@ -191,28 +177,18 @@ def _call(factory: re.Match[str]) -> tuple[Any, Any]:
     return made if isinstance(made, tuple) and len(made) == 2 else (made, None)
 
 
-def _opened(src: Path) -> Any:
-    """The model a framework's file holds; a path that TensorFlow opens stays one."""
-    if _kind(src) == "tensorflow":
-        return src
-    choose_backend()
-    import keras
-
-    return keras.saving.load_model(src)
-
-
 def _convert_model(
     model: Any,
     signature: Any,
     dst: Path,
     opset: int | None,
-    precision: _Precision | None,
+    precision: Precision | None,
     include_optimizer: bool,
-) -> _Written:
-    kind = _kind(dst)
+) -> Written:
+    kind = kind_of(dst)
     if kind == "onnx":
-        with _staged(dst) as folder:
-            return _export(model, folder / dst.name, signature, opset, precision)[1]
+        with staged(dst) as folder:
+            return write_model(model, folder / dst.name, signature, opset, precision)[1]
     if kind == "artifact":
         from interop.saving import save_model
 
@@ -223,24 +199,18 @@ def _convert_model(
         raise InteropError(
             f"{model!r:.80} is no Keras model, so there is no {dst.suffix} of it; choose .interop or .onnx"
         )
-    return _Written(_reference(model, None))
-
-
-def _reference(model: Any, signature: Signature | None) -> Any:
-    """What to compare the file with that was made from a live model."""
-    foreign = runnable(model)
-    return KerasSide(model, signature) if foreign is None else ForeignSide(foreign, signature)
+    return Written(reference_of(model, None))
 
 
 def _convert_artifact(
     src: Path,
     dst: Path,
     opset: int | None,
-    precision: _Precision | None,
+    precision: Precision | None,
     include_optimizer: bool,
     say: Callable[[str], None],
-) -> _Written:
-    kind = _kind(dst)
+) -> Written:
+    kind = kind_of(dst)
     if kind == "keras":
         from interop.loading import load_model
 
@@ -248,7 +218,7 @@ def _convert_artifact(
         model = load_model(src)
         say(f"writing {dst}")
         _write_keras(model, dst)
-        return _Written(src)
+        return Written(src)
     say(f"writing {dst}")
     with open_bundle(src, verify_digest=True) as bundle:
         if opset not in (None, bundle.config["opset"]):
@@ -257,15 +227,15 @@ def _convert_artifact(
                 f"{src} has opset {has}; for opset {opset}, convert the model it was made from"
             )
         if kind == "onnx":
-            return _Written(src, _write_flat(bundle, dst, precision), bundle.signature)
+            return Written(src, _write_flat(bundle, dst, precision), bundle.signature)
         _repack(bundle, dst, include_optimizer)
-    return _Written(src)
+    return Written(src)
 
 
 def _write_keras(model: Any, dst: Path) -> None:
     if dst.suffix != ".keras":
         raise InteropError(f"{dst} ends in {dst.suffix!r}; Keras models are written as .keras")
-    with _staged(dst) as folder:
+    with staged(dst) as folder:
         model.save(folder / dst.name)
 
 
@@ -286,218 +256,13 @@ def _sources(tensors: TensorMapping) -> dict[str, ArraySource]:
     return {name: ArraySource(array) for name, array in tensors.items()}
 
 
-def _write_flat(bundle: Bundle, dst: Path, precision: _Precision | None) -> Any:
-    """Write the artifact's graph as a plain one, with weights of its own; returns what ``_write`` does."""
+def _write_flat(bundle: Bundle, dst: Path, precision: Precision | None) -> Any:
+    """Write the artifact's graph as a plain one, with weights of its own; returns what ``write_graph`` does."""
     import onnx
     import onnx_ir as ir
 
     model = inlined(ir.from_proto(onnx.load_model_from_string(bundle.graph_bytes())))
     for name, value in model.graph.initializers.items():
         value.const_value = ir.tensor(bundle.weights[name], name=name)
-    with _staged(dst) as folder:
-        return _write(optimized(model), folder / dst.name, precision)
-
-
-def export_onnx(
-    model: Any,
-    path: str | os.PathLike[str],
-    *,
-    input_signature: Any = None,
-    opset: int | None = None,
-    dtype: str | None = None,
-    io_dtype: str | None = None,
-    flat: bool = True,
-    fallback: Literal["layer", "error"] = "layer",
-    verify: bool = True,
-) -> ExportSummary:
-    """Write a model of any framework as one plain ``.onnx`` file, for any ONNX runtime.
-
-    Args:
-        model: a built Keras model, or the path of a ``.keras`` or ``.h5`` file; a PyTorch module or
-            ``torch.export`` program; a ``tf.function``, a concrete function, a loaded SavedModel, or the path of one
-            or of a ``.tflite`` file; a JAX function, ``functools.partial(function, params)``, or a Flax module
-            (linen: bound to its variables).
-        path: where; weights over 1 GiB go beside it, into ``<path>.data``.
-        input_signature: shapes, specs or example arrays in the structure of the model's first argument; default:
-            its own. PyTorch modules and JAX functions have none of their own and need it.
-        opset: ONNX opset, 17 to 23; default 20, or 21 for a model with weights of four bits: these become INT4
-            tensors, dequantised at every call. Below 21 they stay two in a byte, which ONNX Runtime unpacks once.
-        dtype: ``"float16"``, ``"bfloat16"`` or ``"float32"``: the weights and what computes with them become that;
-            what could leave the range of 16 bits stays float32. None keeps the model's own dtypes.
-        io_dtype: of the float inputs and outputs where `dtype` is given: by default the same, or ``"float32"``.
-        flat: True inlines the layers and folds weights into the layout the operators take; False keeps one local
-            function per layer and the weights as they are.
-        fallback: what to do with a Keras layer that is written in the backend's own code: ``"layer"`` sends that
-            layer through the backend's exporter (tf2onnx, jax2onnx, torch.onnx) and names it in the summary's
-            ``fallback_layers``; ``"error"`` forbids it.
-        verify: compare the file with the model on inputs made from the signature. An output that does not vary
-            over them is told in the summary's ``warnings``. With a `dtype`, the graph in the model's own dtypes is
-            compared with the model, and the file with that graph, its weights rounded to `dtype`.
-
-    Returns:
-        What was written.
-
-    Raises:
-        CaptureError: the model cannot be captured; UnsupportedOp and SpecializationError say more.
-        ParityError: the file does not compute what the model does; nothing was written.
-        InteropError: an argument is not supported.
-    """
-    precision = _precision(dtype, io_dtype)
-    if precision is not None and not flat:
-        raise InteropError(f"only a flat graph changes its dtype. Received: dtype={dtype!r} with flat=False")
-    if fallback not in ("layer", "error"):
-        raise InteropError(f"fallback is 'layer' or 'error'. Received: fallback={fallback!r}")
-    started = time.perf_counter()
-    path = Path(path)
-    if isinstance(model, str | os.PathLike):
-        model = _opened(Path(model)) if _kind(Path(model)) == "keras" else model
-    with _staged(path) as folder:
-        captured, written = _export(
-            model, folder / path.name, input_signature, opset, precision, flat=flat, fallback=fallback
-        )
-        seconds = time.perf_counter() - started
-        warnings: tuple[str, ...] = ()
-        if verify:
-            report = _compared(written, folder / path.name, precision)
-            if report.disagrees:
-                report.raise_if_failed()
-            warnings = tuple(dict.fromkeys(_unproven(row) for row in report.rows if row.verdict == "vacuous"))
-        if written.gaps:
-            warnings += (f"ONNX Runtime cannot run the file: it has no float64 {', '.join(written.gaps)}",)
-    return ExportSummary(
-        path=path,
-        opset=captured.opset,
-        ir_version=captured.ir_version,
-        parameters=captured.parameters,
-        size_bytes=_size_bytes(path),
-        files={path.name: _size_bytes(path)},
-        warnings=warnings,
-        fallback_layers=captured.fallback_layers,
-        seconds=seconds,
-    )
-
-
-def _unproven(row: ParityRow) -> str:
-    return f"the comparison proves nothing about output {row.output!r}: it is {row.reason}"
-
-
-def _export(
-    model: Any,
-    path: Path,
-    input_signature: Any,
-    opset: int | None,
-    precision: _Precision | None,
-    *,
-    flat: bool = True,
-    fallback: str = "layer",
-) -> tuple[Capture, _Written]:
-    """Capture a model and write its graph."""
-    if opset is None and flat and framework_of(model) == "keras":
-        opset = _needed_opset(model)
-    with uncollected():
-        captured = capture_any(model, input_signature=input_signature, opset=opset, fallback=fallback)
-        graph = optimized(captured.flat()) if flat else captured.with_functions()
-        gaps = float64_gaps(graph) if precision is None else ()
-        own = _write(graph, path, precision)
-    return captured, _Written(_reference(model, captured.signature), own, captured.signature, gaps)
-
-
-@dataclass(frozen=True, slots=True)
-class _Precision:
-    """The float types that a graph is to have."""
-
-    dtype: str
-    io_dtype: str
-
-
-def _precision(dtype: str | None, io_dtype: str | None) -> _Precision | None:
-    """The two arguments, checked; None for the model's own."""
-    if dtype is None:
-        if io_dtype is not None:
-            raise InteropError(f"io_dtype goes with dtype. Received: io_dtype={io_dtype!r} without dtype")
-        return None
-    if dtype not in ("float16", "bfloat16", "float32"):
-        raise InteropError(f"dtype is None, 'float16', 'bfloat16' or 'float32'. Received: dtype={dtype!r}")
-    if io_dtype not in (None, dtype, "float32"):
-        raise InteropError(f"io_dtype is None, {dtype!r} or 'float32'. Received: io_dtype={io_dtype!r}")
-    return _Precision(dtype, io_dtype or dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """What a file was made from.
-
-    Attributes:
-        reference: the model, to compare with.
-        graph: its graph in its own dtypes, where it was written in another.
-        signature: of the model, where it is known.
-        gaps: operators in the file that ONNX Runtime lacks in float64.
-    """
-
-    reference: Any
-    graph: Any = None
-    signature: Signature | None = None
-    gaps: tuple[str, ...] = ()
-
-
-def _compared(
-    written: _Written, path: Path, precision: _Precision | None, inputs: Any = None
-) -> ParityReport:
-    if precision is None or written.signature is None:
-        return compare(written.reference, path, inputs)
-    return verify_precision(
-        written.reference,
-        written.graph,
-        path,
-        signature=written.signature,
-        dtype=precision.dtype,
-        io_dtype=precision.io_dtype,
-        save=_save_graph,
-        inputs=inputs,
-    )
-
-
-def _write(graph: Any, path: Path, precision: _Precision | None) -> Any:
-    """Write a graph; returns it as it was if it was written in other dtypes."""
-    if precision is None:
-        _save_graph(graph, path)
-        return None
-    _save_graph(converted(graph.clone(), precision.dtype, io_dtype=precision.io_dtype), path)
-    return graph
-
-
-def _needed_opset(model: Any) -> int | None:
-    """The opset of a Keras model whose weights take four bits: that of INT4; None for the default."""
-    from interop.capture.keras import compat
-    from interop.graph.passes.int4 import INT4_OPSET
-
-    return INT4_OPSET if compat.has_four_bits(model) else None
-
-
-def _save_graph(graph: Any, path: Path) -> None:
-    """Write an ``ir.Model`` with its weights inside, or beside it when they are large."""
-    import onnx_ir as ir
-
-    size = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
-    if size > EMBED_BYTES:
-        ir.save(graph, path, external_data=f"{path.name}.data")
-    else:
-        write_file(graph, path)
-
-
-@contextmanager
-def _staged(dst: Path) -> Iterator[Path]:
-    """A folder beside `dst`; what was written into it moves there when the block ends well, `dst` last."""
-    if dst.is_dir():
-        raise FileExistsError(f"{dst} is a directory; choose another name or remove it")
-    with tempfile.TemporaryDirectory(dir=dst.parent, prefix=f".{dst.name}.") as folder:
-        yield Path(folder)
-        for written in sorted(Path(folder).iterdir(), key=lambda path: path.name == dst.name):
-            os.replace(written, dst.parent / written.name)
-
-
-def _size_bytes(path: Path) -> int:
-    if path.is_file():
-        beside = path.with_name(f"{path.name}.data")
-        return path.stat().st_size + (beside.stat().st_size if beside.is_file() and not is_zip(path) else 0)
-    return sum(file.stat().st_size for file in path.iterdir())
+    with staged(dst) as folder:
+        return write_graph(optimized(model), folder / dst.name, precision)

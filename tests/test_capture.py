@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from cases import keras_models
+from cases.sessions import session_of
 from keras import layers, ops
 
 from interop.artifact.bundle import Placement
@@ -27,11 +27,7 @@ OPSETS = (17, 20, 23)
 
 
 def run(graph: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    data = ir.serde.serialize_model(graph).SerializeToString()
-    onnx.checker.check_model(data, full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = session_of(graph)
     names = [value.name for value in session.get_inputs()]
     return session.run(None, dict(zip(names, inputs, strict=True)))
 

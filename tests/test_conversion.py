@@ -13,7 +13,7 @@ import onnx_ir as ir
 import pytest
 
 import interop
-from interop import conversion
+from interop import conversion, exporting
 from interop.errors import ArtifactError, InteropError
 from interop.graph.file import write_file
 from interop.loading import load_graph
@@ -172,7 +172,7 @@ def test_a_conversion_to_something_else_does_not_pass(files, tmp_path, monkeypat
 
 @pytest.mark.parametrize("flat", [True, False])
 def test_weights_over_the_limit_lie_beside_the_graph(tmp_path, monkeypatch, flat):
-    monkeypatch.setattr(conversion, "EMBED_BYTES", 100)
+    monkeypatch.setattr(exporting, "EMBED_BYTES", 100)
     model = small(units=64)  # tensors of less than 256 bytes stay in the graph
     (tmp_path / "here").mkdir()
     summary = interop.export_onnx(model, tmp_path / "here" / "m.onnx", flat=flat)
@@ -196,7 +196,7 @@ def test_weights_over_the_limit_lie_beside_the_graph(tmp_path, monkeypatch, flat
 
 def test_at_the_limit_there_is_one_file(tmp_path, monkeypatch):
     model = small()
-    monkeypatch.setattr(conversion, "EMBED_BYTES", model.count_params() * 4)
+    monkeypatch.setattr(exporting, "EMBED_BYTES", model.count_params() * 4)
     interop.export_onnx(model, tmp_path / "m.onnx")
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 

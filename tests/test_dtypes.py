@@ -110,7 +110,7 @@ def test_layer(case: table.LayerCase, policy: str, tmp_path: Path) -> None:
         ir.save(graph, tmp_path / f"{name}.onnx")
         onnx.checker.check_model(str(tmp_path / f"{name}.onnx"), full_check=True)
     if float64_gaps(graphs["flat"]) and passed_over(graphs["flat"]):
-        return  # the checker has passed it; neither ONNX Runtime nor the evaluator runs it
+        pytest.skip("valid, but neither ONNX Runtime nor the reference evaluator runs it in float64")
     runs = [_runner(tmp_path / f"{name}.onnx", graph, captured.signature) for name, graph in graphs.items()]
     for size in (0, 1):
         arrays = rows.arrays_of(case, size)

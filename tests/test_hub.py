@@ -6,11 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnx
-import onnx_ir as ir
-import onnxruntime
 import pytest
 from cases import hub as table
+from cases.sessions import session_of
 
 import interop
 from interop.artifact.signature import flatten
@@ -49,14 +47,6 @@ def _called(model: Any, tensors: Any) -> Any:
     import jax
 
     return jax.jit(lambda given: model(given, training=False))(tensors)
-
-
-def session_of(graph: Any) -> onnxruntime.InferenceSession:
-    data = ir.serde.serialize_model(graph).SerializeToString()
-    onnx.checker.check_model(data, full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.filterwarnings(

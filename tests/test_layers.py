@@ -6,11 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnx
-import onnx_ir as ir
-import onnxruntime
 import pytest
 from cases import layers as table
+from cases.sessions import session_of
 
 from interop.capture.keras import capture, compat
 from interop.errors import UnsupportedOp
@@ -78,14 +76,6 @@ def reference(model: Any, case: table.LayerCase, arrays: list[np.ndarray]) -> li
 def _decoded(array: np.ndarray) -> np.ndarray:
     """Strings as ONNX Runtime gives them; TensorFlow gives bytes."""
     return np.vectorize(bytes.decode, otypes="O")(array) if array.dtype == object else array
-
-
-def session_of(graph: Any) -> onnxruntime.InferenceSession:
-    data = ir.serde.serialize_model(graph).SerializeToString()
-    onnx.checker.check_model(data, full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def signature_of(case: table.LayerCase) -> Any:

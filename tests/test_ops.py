@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from cases import ops as table
+from cases.sessions import session_of
 from keras import ops
 
 from interop.capture.keras import capture
@@ -50,11 +50,7 @@ def test_op(case: table.OpCase, record_property: Any) -> None:
     assert set(case.holds) <= operators
     assert not set(case.lacks) & operators
     onnx.checker.check_model(ir.serde.serialize_model(graph), full_check=True)
-    data = ir.serde.serialize_model(optimized(graph)).SerializeToString()
-    onnx.checker.check_model(data, full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = session_of(optimized(graph))
     record_property("opset", graph.graph.opset_imports[""])
     errors: list[float] = []
     record_property("max_rel", errors)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from cases import layers, ops
+from cases.sessions import session_of
 from test_layers import arrays_of, built, signature_of
 from test_ops import Through
 
@@ -34,13 +34,6 @@ NEEDS = {
 
 #: Operators of which ONNX Runtime (1.32) has kernels up to opset 21 only.
 DRAWN = {"RandomNormalLike", "RandomUniformLike"}
-
-
-def session_of(graph: Any) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    data = ir.serde.serialize_model(graph).SerializeToString()
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def check(case: Any, model: Any, signature: Any, opset: int, feeds: list[list[np.ndarray]]) -> None:

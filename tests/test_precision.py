@@ -246,14 +246,14 @@ def test_a_float16_graph_with_float32_faces_is_held_to_what_float16_can_give(tmp
 
 
 def test_a_wrong_conversion_is_not_written(tmp_path, monkeypatch):
-    from interop import conversion
+    from interop import exporting
 
     def damaged(graph: Any, dtype: str, *, io_dtype: str | None = None) -> Any:
         for name, value in graph.graph.initializers.items():
             value.const_value = ir.tensor(value.const_value.numpy() * 1.1, name=name)
         return converted(graph, dtype, io_dtype=io_dtype)
 
-    monkeypatch.setattr(conversion, "converted", damaged)
+    monkeypatch.setattr(exporting, "converted", damaged)
     model = randomize(keras.Sequential([keras.Input((6,)), layers.Dense(8, "tanh"), layers.Dense(3)]))
     with pytest.raises(ParityError, match="in float16"):
         interop.export_onnx(model, tmp_path / "m.onnx", dtype="float16")

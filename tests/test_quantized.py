@@ -13,9 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
-import onnx_ir as ir
 import onnxruntime
 import pytest
+from cases.sessions import session_of
 from keras import layers, quantizers
 
 import interop
@@ -172,14 +172,6 @@ def arrays(row: Row, size: int) -> np.ndarray:
         if row.tokens
         else rng.standard_normal(shape).astype("float32")
     )
-
-
-def session_of(graph: Any) -> onnxruntime.InferenceSession:
-    data = ir.serde.serialize_model(graph)
-    onnx.checker.check_model(data, full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(data.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def agrees(session: onnxruntime.InferenceSession, model: Any, row: Row) -> None:

@@ -78,9 +78,9 @@ from interop.capture.keras.compat.tracebacks import (
     RawFrameworkCall,
     raw_framework,
 )
+from interop.capture.keras.compat.traced import Sym
 from interop.capture.keras.compat.tracing import (
     Hooks,
-    Sym,
     TraceScope,
     build_state,
     call_body,

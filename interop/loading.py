@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,8 @@ def load_model(
     from interop.backend import choose_backend
 
     choose_backend()
-    with open_bundle(path, verify_digest=verify_digest) as bundle:
+    with ExitStack() as open_files:
+        bundle = open_files.enter_context(open_bundle(path, verify_digest=False))
         framework = bundle.config["source"].get("framework", "unknown")
         if framework != "keras":
             raise RebuildError(
@@ -80,12 +82,18 @@ def load_model(
             )
         from interop.rebuild.from_config import rebuild
 
-        optimizer = bundle.optimizer if compile else None
+        files = [bundle.read_weights(verify_digest=verify_digest)]
+        if compile and (state := bundle.read_optimizer(verify_digest=verify_digest)) is not None:
+            files.append(state)
+        for file in files:
+            open_files.enter_context(file)
         try:
             rebuilt = rebuild(
-                bundle.config, bundle.weights, optimizer, custom_objects=custom_objects, compile=compile
+                bundle.config, *files, custom_objects=custom_objects, compile=compile
             )
-        except (RebuildError, WeightsError) as error:
+            for file in files:
+                file.check()
+        except (ArtifactError, RebuildError, WeightsError) as error:
             raise type(error)(f"{os.fspath(path)}: {error}") from error
     if report is None:
         rebuilt.status.assert_consumed()

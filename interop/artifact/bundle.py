@@ -32,6 +32,7 @@ from interop.artifact.files import (
     is_zip,
     open_regular,
 )
+from interop.artifact.readahead import ReadAhead
 from interop.artifact.relocate import relocate
 from interop.artifact.schema import float_types, parse_model
 from interop.artifact.signature import Signature
@@ -177,6 +178,19 @@ class Bundle:
         if WEIGHTS not in self._opened:
             self._opened[WEIGHTS] = map_region(_region(self._regions, WEIGHTS), self._entries)
         return self._opened[WEIGHTS]
+
+    def read_weights(self, *, verify_digest: bool) -> ReadAhead:
+        """Begin to read all weights into memory of their own; close it before the bundle."""
+        region, record = _region(self._regions, WEIGHTS), self._records[WEIGHTS]
+        return ReadAhead(region, self._entries, record if verify_digest else None)
+
+    def read_optimizer(self, *, verify_digest: bool) -> ReadAhead | None:
+        """The same of the optimizer's variables; None if there are none."""
+        if OPTIMIZER not in self._records:
+            return None
+        region, record = _region(self._regions, OPTIMIZER), self._records[OPTIMIZER]
+        region.check_size(record)
+        return ReadAhead(region, read_entries(region), record if verify_digest else None)
 
     @property
     def optimizer(self) -> TensorMapping | None:

@@ -80,7 +80,10 @@ class Region:
     def check(self, record: FileRecord) -> None:
         """Raise DigestError unless size and digest are the recorded ones."""
         self.check_size(record)
-        found = self.sha256()
+        self.compare(self.sha256(), record)
+
+    def compare(self, found: str, record: FileRecord) -> None:
+        """Raise DigestError unless the SHA-256 found is the recorded one."""
         if found != record.sha256:
             raise DigestError(
                 f"{self.name} has SHA-256 {found[:16]}... but config.json records {record.sha256[:16]}...: "

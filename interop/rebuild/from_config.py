@@ -4,13 +4,12 @@ Enters: the checked ``config.json`` and mappings of key to array. Leaves: a buil
 if wanted, compiled with its optimizer's state; and an account of every key.
 
 Invariants: no initializer runs for a variable that has a stored value, so each variable is made once;
-values are copied out of the mapped file before a framework sees them, one tensor at a time;
+arrays of weights are given away: a framework may keep one as a variable's memory;
 nothing a file names is imported or run (see ``classes``).
 """
 
 from __future__ import annotations
 
-import mmap
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ class Rebuilt:
 def rebuild(
     config: Mapping[str, Any],
     weights: Tensors,
-    optimizer: Tensors | None,
+    optimizer: Tensors | None = None,
     *,
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,
@@ -135,57 +134,45 @@ def _quantize(model: Any, quantized: Mapping[str, Any]) -> None:
 
 
 def _fill(variables: Mapping[str, Any], tensors: Tensors, stored: set[str], prefix: str) -> LoadStatus:
-    """Assign by key. Variables made without values get theirs directly, others by assignment."""
-    loaded, mismatched = [], []
-    for key, variable in variables.items():
-        if key not in stored:
+    """Assign by key, in the order of the file, which may still be arriving.
+
+    Variables made without values get theirs directly, others by assignment.
+    """
+    loaded, mismatched = set(), []
+    for key in tensors:
+        if key not in variables or key not in stored:
             continue
-        array = _fitting(tensors[key], variable)
-        if array is None:
-            found = tensors[key]
+        variable, array = variables[key], tensors[key]
+        fitting = _fitting(array, variable)
+        if fitting is None:
             expected = f"{compat.stored_dtype(variable)}{tuple(variable.shape)}"
-            mismatched.append(Mismatch(prefix + key, f"{found.dtype.name}{found.shape}", expected))
-        elif compat.is_uninitialized(variable):
-            compat.initialize(variable, array)
-            loaded.append(prefix + key)
+            mismatched.append(Mismatch(prefix + key, f"{array.dtype.name}{array.shape}", expected))
+            continue
+        if compat.is_uninitialized(variable):
+            compat.initialize(variable, fitting)
         else:
-            variable.assign(array)
-            loaded.append(prefix + key)
+            variable.assign(fitting)
+        loaded.add(key)
     if mismatched:
-        LoadStatus(loaded=tuple(loaded), mismatched=tuple(mismatched)).assert_existing_objects_matched()
+        LoadStatus(loaded=tuple(prefix + key for key in loaded), mismatched=tuple(mismatched)).assert_existing_objects_matched()
     return LoadStatus(
-        loaded=tuple(loaded),
+        loaded=tuple(prefix + key for key in variables if key in loaded),
         missing=tuple(prefix + key for key in variables if key not in stored),
         unexpected=tuple(prefix + key for key in sorted(stored - set(variables))),
     )
 
 
 def _fitting(array: NDArray[Any], variable: Any) -> NDArray[Any] | None:
-    """A private, aligned copy in the variable's dtype, or None if it does not fit.
+    """The array in the variable's dtype, or None if it does not fit.
 
     Integers may change their width: seeds and step counters have another one on each backend.
     """
     dtype = np.dtype(_numpy_name(compat.stored_dtype(variable), array))
     if tuple(array.shape) != tuple(variable.shape):
         return None
-    if dtype != array.dtype and not (dtype.kind in "iu" and array.dtype.kind in "iu"):
-        return None
-    copy = _aligned_empty(array.shape, dtype)
-    copy[...] = array
-    _give_back(array)
-    return copy
-
-
-def _give_back(array: NDArray[Any]) -> None:
-    """Drop the pages of a mapped file that were just copied: they would count as memory of the process."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    base = base.obj if isinstance(base, memoryview) else base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") and array.nbytes >= mmap.PAGESIZE:
-        start = array.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
-        first = start - start % mmap.PAGESIZE
-        base.madvise(mmap.MADV_DONTNEED, first, start + array.nbytes - first)
+    if dtype == array.dtype:
+        return array
+    return array.astype(dtype) if dtype.kind in "iu" and array.dtype.kind in "iu" else None
 
 
 def _numpy_name(name: str, array: NDArray[Any]) -> Any:
@@ -194,14 +181,6 @@ def _numpy_name(name: str, array: NDArray[Any]) -> Any:
         if array.dtype.name == name
         else keras.ops.convert_to_numpy(keras.ops.zeros((), name)).dtype
     )
-
-
-def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any], alignment: int = 64) -> NDArray[Any]:
-    """Uninitialised memory that JAX and TensorFlow can use without a further copy."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    raw = np.empty(size + alignment, np.uint8)
-    start = -raw.ctypes.data % alignment
-    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def _initialize_rest(variables: list[Any]) -> None:

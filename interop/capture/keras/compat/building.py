@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.backend.config import is_nnx_enabled
 from keras.src.saving import serialization_lib
+from numpy.typing import NDArray
 
 from interop.capture.keras.compat.facts import stored_dtype
 
@@ -28,6 +30,7 @@ def safe_scope() -> AbstractContextManager[Any]:
 
 
 _DEFERRING = threading.RLock()
+_TENSORFLOW_ALIGNMENT = 64
 
 
 @contextmanager
@@ -98,13 +101,33 @@ def is_uninitialized(variable: Any) -> bool:
     return variable._value is None
 
 
-def initialize(variable: Any, array: Any = None) -> None:
-    """Give an uninitialized variable its first value: an array, or what its initializer says."""
-    if array is None:
+def initialize(variable: Any, value: Any = None) -> None:
+    """Give an uninitialized variable its first value: what its initializer says, a tensor, or an array.
+
+    An array is given away: its memory may become the variable's.
+    """
+    if value is None:
         variable._deferred_initialize()
-    else:
-        variable._initialize(variable._convert_to_tensor(array, dtype=stored_dtype(variable)))
-        variable._initializer = None
+        return
+    if isinstance(value, np.ndarray):
+        value = _given_away(value)
+    variable._initialize(variable._convert_to_tensor(value, dtype=stored_dtype(variable)))
+    variable._initializer = None
+
+
+def _given_away(array: NDArray[Any]) -> Any:
+    """The array, or a tensor in its memory where Keras would copy it. JAX takes an array's memory as it is."""
+    if not (array.size and array.dtype.kind in "fiu" and array.flags.writeable and array.flags.c_contiguous):
+        return array
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.from_numpy(array)
+    if keras.backend.backend() == "tensorflow" and array.ctypes.data % _TENSORFLOW_ALIGNMENT == 0:
+        import tensorflow
+
+        return tensorflow.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return array
 
 
 def finish_layers(root: Any) -> None:

@@ -24,8 +24,11 @@ from interop.artifact.files import CONFIG
 from interop.artifact.schema import parse_model
 from interop.artifact.signature import TensorSpec
 from interop.errors import ArtifactError, FormatError
-from interop.formats import open_tensors
+from interop.formats import find_prefix, open_tensors
 from interop.formats.dtypes import BY_NAME, BY_ONNX, HALF_BYTES, size_bytes
+from interop.formats.tensorbundle.elements import STRING
+from interop.formats.tensorbundle.files import files_of
+from interop.formats.tensorbundle.objects import OBJECT_GRAPH
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +181,8 @@ def inspect(path: str | os.PathLike[str]) -> Summary:
     """Say what a file or an artifact holds.
 
     Args:
-        path: an artifact (a directory or ``.interop``), an ``.onnx`` file, or a ``.keras``, ``.h5``,
-            ``.safetensors`` or ``.npz`` file.
+        path: an artifact (a directory or ``.interop``), an ``.onnx`` file, a ``.keras``, ``.h5``,
+            ``.safetensors`` or ``.npz`` file, or a TensorFlow checkpoint, by its prefix or its folder.
 
     Raises:
         FileNotFoundError: nothing is at `path`.
@@ -187,6 +190,8 @@ def inspect(path: str | os.PathLike[str]) -> Summary:
         FormatError: it is none of these, or cannot be read.
     """
     path = Path(path)
+    if (prefix := find_prefix(path)) is not None:
+        return _checkpoint(prefix)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if path.is_dir() or path.suffix == ".interop":
@@ -345,6 +350,20 @@ def _tensor_file(path: Path) -> Summary:
         size_bytes=path.stat().st_size,
         parameters=sum(tensor.elements for tensor in tensors if not tensor.name.startswith("optimizer")),
         facts=_keras_facts(path) if path.suffix == ".keras" else {},
+        tensors=tensors,
+    )
+
+
+def _checkpoint(prefix: Path) -> Summary:
+    with open_tensors(prefix, "tf") as mapping:
+        tensors = tuple(_tensors(mapping.dtypes, mapping.shapes, {}))
+        graph = OBJECT_GRAPH in mapping
+    return Summary(
+        path=prefix,
+        kind="TensorFlow checkpoint",
+        size_bytes=sum(file.stat().st_size for file in files_of(prefix)),
+        parameters=sum(t.elements for t in tensors if "optimizer" not in t.name and t.dtype != STRING),
+        facts={"object graph": "yes" if graph else "no"},
         tensors=tensors,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -20,6 +21,8 @@ from interop.errors import FormatError
 from interop.formats import FORMATS, open_tensors, safetensors
 from interop.formats.dtypes import BY_NAME, numpy_dtype
 from interop.formats.source import ArraySource
+from interop.formats.tensorbundle.files import shard_of
+from interop.formats.tensorbundle.writer import write_data, write_index
 from interop.loading import load_tensors
 
 TENSORS = {
@@ -44,7 +47,16 @@ def write_h5(path: Path, tensors: dict[str, np.ndarray]) -> None:
             file[key] = array
 
 
+def write_checkpoint(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """The files of the prefix whose index is `path`."""
+    prefix = path.with_suffix("")
+    with shard_of(prefix, 0, 1).open("wb") as file:
+        entries = write_data(file, {key: ArraySource(array) for key, array in tensors.items()})
+    path.write_bytes(write_index(entries))
+
+
 WRITERS = {
+    "tf": (".index", write_checkpoint),
     "safetensors": (".safetensors", write_safetensors),
     "npz": (".npz", lambda path, tensors: np.savez(path, **tensors)),
     "h5": (".weights.h5", write_h5),
@@ -69,7 +81,7 @@ def test_round_trip(tmp_path, format):
     path = tmp_path / f"t{suffix}"
     write(path, TENSORS)
     with load_tensors(path) as found:
-        assert found.keys() == TENSORS.keys()
+        assert set(found) == set(TENSORS)
         assert found.dtypes == {key: array.dtype.name for key, array in TENSORS.items()}
         assert found.shapes == {key: array.shape for key, array in TENSORS.items()}
         for key, array in TENSORS.items():
@@ -83,7 +95,8 @@ def test_round_trip(tmp_path, format):
     with pytest.raises(ValueError, match="was closed"):
         found["flag"]
     assert "5 tensors" in repr(found)
-    (tmp_path / "unnamed").write_bytes(path.read_bytes())
+    for file in tmp_path.glob("t.*"):  # a checkpoint has two files, which are always called so
+        shutil.copy(file, tmp_path / ("unnamed" + file.suffix if format == "tf" else "unnamed"))
     with open_tensors(tmp_path / "unnamed", format) as again:
         assert len(again) == len(TENSORS)
 

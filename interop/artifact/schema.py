@@ -14,26 +14,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, EncodeError
 
 from interop.errors import ArtifactError
 from interop.formats.dtypes import BY_NAME
+from interop.formats.messages import message_classes
 
-_PACKAGE = "interop.onnx"
 _EXTERNAL = 1
-
-# descriptor.proto, FieldDescriptorProto.Type
-_TYPES = {
-    "double": 1,
-    "float": 2,
-    "int64": 3,
-    "uint64": 4,
-    "int32": 5,
-    "string": 9,
-    "message": 11,
-    "bytes": 12,
-}
 
 # message -> "field number type", where * marks repeated and + repeated packed.
 _MESSAGES = {
@@ -150,51 +137,4 @@ def float_types(model: Any) -> frozenset[str]:
 @cache
 def _classes() -> dict[str, Any]:
     """The message classes, built once."""
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(_file_descriptor())
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-        for name in _MESSAGES
-    }
-
-
-def _file_descriptor() -> bytes:
-    """The schema as a serialised ``FileDescriptorProto``; descriptor_pb2 would take longer to import."""
-    file = _text(1, "interop/onnx.proto") + _text(2, _PACKAGE)
-    for message_name, declarations in _MESSAGES.items():
-        message = _text(1, message_name)
-        for declaration in declarations:
-            name, number, kind = declaration.split()
-            repeated, packed = kind[0] in "*+", kind[0] == "+"
-            kind = kind.lstrip("*+")
-            field = _text(1, name) + _number(3, int(number)) + _number(4, 3 if repeated else 1)
-            field += _number(5, _TYPES.get(kind, _TYPES["message"]))
-            if kind in _MESSAGES:
-                field += _text(6, f".{_PACKAGE}.{kind}")
-            if packed:
-                field += _chunk(8, _number(2, 1))
-            message += _chunk(2, field)
-        file += _chunk(4, message)
-    # ONNX says proto2; the bytes are the same, but under proto3 a name that is not UTF-8 is a parse error.
-    return file + _text(12, "proto3")
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _text(field: int, value: str) -> bytes:
-    return _chunk(field, value.encode())
-
-
-def _chunk(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return message_classes("interop.onnx", _MESSAGES)

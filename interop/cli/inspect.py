@@ -12,7 +12,10 @@ from interop.cli import output
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(help="An artifact, or a .onnx, .keras, .h5, .safetensors or .npz file.")
+        Path,
+        typer.Argument(
+            help="An artifact, a .onnx, .keras, .h5, .safetensors or .npz file, or a checkpoint's prefix."
+        ),
     ],
     as_json: output.Json = False,
 ) -> None:
@@ -26,6 +29,7 @@ def inspect(
       interop inspect model.interop
       interop inspect model.onnx
       interop inspect model.interop --json | jq .parameters
+      interop inspect training/ckpt-3              # what a TensorFlow checkpoint holds, without TensorFlow
     """
     from interop.inspection import inspect as run
 

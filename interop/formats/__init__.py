@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from interop.errors import FormatError
 from interop.formats.mapping import TensorMapping
+from interop.formats.tensorbundle.files import find_prefix
 
-__all__ = ["FORMATS", "Format", "TensorMapping", "open_tensors"]
+__all__ = ["FORMATS", "Format", "TensorMapping", "find_prefix", "open_tensors"]
 
 
 class Format(NamedTuple):
@@ -32,6 +33,7 @@ FORMATS = (
     Format("npz", (".npz",), "interop.formats.npz"),
     Format("keras", (".keras",), "interop.formats.keras_zip"),
     Format("h5", (".h5", ".hdf5"), "interop.formats.h5"),
+    Format("tf", (".index",), "interop.formats.tensorbundle.reader"),
 )
 
 
@@ -39,23 +41,24 @@ def open_tensors(path: str | os.PathLike[str], format: str | None = None) -> Ten
     """Open a file of named tensors lazily.
 
     Args:
-        path: the file.
-        format: a name of `FORMATS`; None: by the file's ending.
+        path: the file; of a TensorFlow checkpoint its prefix, its index, or the folder of its state file.
+        format: a name of `FORMATS`; None: by the file's ending, or by the index beside it.
 
     Raises:
         FormatError: no such format, or the file is not valid in it.
         OSError: the file cannot be opened.
     """
     path = Path(path)
-    row = _by_name(format) if format is not None else _by_suffix(path)
-    if path.is_dir():
+    checkpoint = find_prefix(path) if format in (None, "tf") else None
+    row = _by_name("tf" if checkpoint else format) if checkpoint or format else _by_suffix(path)
+    if path.is_dir() and not checkpoint:
         raise FormatError(f"{path} is a folder; expected a file of format {row.name}")
-    opened = import_module(row.module).open_file(path)
+    opened = import_module(row.module).open_file(checkpoint or path)
     assert isinstance(opened, TensorMapping)
     return opened
 
 
-def _by_name(name: str) -> Format:
+def _by_name(name: str | None) -> Format:
     for row in FORMATS:
         if row.name == name:
             return row

@@ -88,9 +88,7 @@ def load_model(
         for file in files:
             open_files.enter_context(file)
         try:
-            rebuilt = rebuild(
-                bundle.config, *files, custom_objects=custom_objects, compile=compile
-            )
+            rebuilt = rebuild(bundle.config, *files, custom_objects=custom_objects, compile=compile)
             for file in files:
                 file.check()
         except (ArtifactError, RebuildError, WeightsError) as error:

@@ -17,6 +17,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -57,23 +58,20 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
         self._record = record
         self._arrays: dict[str, NDArray[Any]] = {}
         self._arrived = threading.Condition()
-        self._error: BaseException | None = None
         self._stop = False
-        self._done = False
-        self._sha256 = hashlib.sha256()
         self._pieces: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
-        work = [self._read_all] if record is None else [self._read_all, self._hash_all]
-        self._threads = [threading.Thread(target=each, name="interop-read", daemon=True) for each in work]
-        for thread in self._threads:
-            thread.start()
+        self._threads = ThreadPoolExecutor(2, "interop-read")
+        self._reading = self._threads.submit(self._read_all)
+        self._reading.add_done_callback(self._wake)
+        self._hashing = None if record is None else self._threads.submit(self._hash_all)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._entries:
             raise KeyError(name)
         with self._arrived:
-            self._arrived.wait_for(lambda: name in self._arrays or self._done)
+            self._arrived.wait_for(lambda: name in self._arrays or self._reading.done())
         if name not in self._arrays:
-            self._raise()
+            self._reading.result()
         return self._arrays[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -84,15 +82,14 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
 
     def check(self) -> None:
         """Wait for the end of the file; raise DigestError if its bytes are not those that were written."""
-        self._join()
-        self._raise()
-        if self._record is not None:
-            self._region.compare(self._sha256.hexdigest(), self._record)
+        self._reading.result()
+        if self._hashing is not None and self._record is not None:
+            self._region.compare(self._hashing.result(), self._record)
 
     def close(self) -> None:
         """Stop reading and forget the arrays; those that were taken stay valid."""
         self._stop = True
-        self._join()
+        self._threads.shutdown()
         self._arrays.clear()
 
     def __enter__(self) -> Self:
@@ -103,14 +100,6 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
     ) -> None:
         self.close()
 
-    def _join(self) -> None:
-        for thread in self._threads:
-            thread.join()
-
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
-
     def _read_all(self) -> None:
         try:
             for chunk in self._chunks():
@@ -120,17 +109,20 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
                 with self._arrived:
                     self._arrays.update(arrays)
                     self._arrived.notify_all()
-        except BaseException as error:  # raised again in the thread that waits
-            self._error = error
-        with self._arrived:
-            self._done = True
-            self._arrived.notify_all()
-        self._pieces.put(None)
+        finally:
+            self._pieces.put(None)
 
-    def _hash_all(self) -> None:
+    def _wake(self, reading: Future[None]) -> None:
+        """Reading has ended, perhaps with an error: nobody should wait for more."""
+        with self._arrived:
+            self._arrived.notify_all()
+
+    def _hash_all(self) -> str:
+        sha256 = hashlib.sha256()
         while (piece := self._pieces.get()) is not None:
             if not self._stop:
-                self._sha256.update(piece)
+                sha256.update(piece)
+        return sha256.hexdigest()
 
     def _chunks(self) -> Iterator[_Chunk]:
         """The whole region in pieces that end where a tensor ends."""
@@ -175,8 +167,5 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
 
 
 def _memory(size: int) -> mmap.mmap:
-    """Private, zeroed memory, in large pages where the system has them: a gigabyte has 262,144 small ones."""
-    memory = mmap.mmap(-1, max(size, 1), **_PRIVATE)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
+    """Private, zeroed memory. Not NumPy's: it asks for huge pages, which some machines take seconds to find."""
+    return mmap.mmap(-1, max(size, 1), **_PRIVATE)

@@ -153,10 +153,11 @@ def _fill(variables: Mapping[str, Any], tensors: Tensors, stored: set[str], pref
         else:
             variable.assign(fitting)
         loaded.add(key)
+    filled = tuple(prefix + key for key in variables if key in loaded)
     if mismatched:
-        LoadStatus(loaded=tuple(prefix + key for key in loaded), mismatched=tuple(mismatched)).assert_existing_objects_matched()
+        LoadStatus(filled, mismatched=tuple(mismatched)).assert_existing_objects_matched()
     return LoadStatus(
-        loaded=tuple(prefix + key for key in variables if key in loaded),
+        loaded=filled,
         missing=tuple(prefix + key for key in variables if key not in stored),
         unexpected=tuple(prefix + key for key in sorted(stored - set(variables))),
     )

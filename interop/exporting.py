@@ -135,9 +135,13 @@ def opened(src: Path) -> Any:
     if kind_of(src) == "tensorflow":
         return src
     choose_backend()
-    import keras
+    from interop.rebuild.legacy.files import load
+    from interop.rebuild.legacy.kinds import kind_of as keras_kind_of
 
-    return keras.saving.load_model(src)
+    kind = keras_kind_of(src)
+    if kind is None:
+        raise InteropError(f"{src} is no file that Keras wrote")
+    return load(src, kind).complete(src)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,11 @@ from interop.errors import ArtifactError, RebuildError, WeightsError
 
 if TYPE_CHECKING:
     from interop.formats import TensorMapping
+    from interop.rebuild.from_config import Rebuilt
     from interop.runtime.session import GraphModel, Provider
     from interop.status import LoadStatus
 
-_NO_LAYERS = {
-    ".onnx": "a plain graph holds no layers. It opens with interop.load_graph(path)",
-    ".keras": "a Keras file opens with keras.saving.load_model(path), and becomes an artifact with interop.convert",
-    ".h5": "a Keras file opens with keras.saving.load_model(path), and becomes an artifact with interop.convert",
-}
+_NO_LAYERS = {".onnx": "a plain graph holds no layers. It opens with interop.load_graph(path)"}
 
 
 def load_model(
@@ -36,10 +33,11 @@ def load_model(
     verify_digest: bool = True,
     report: list[LoadStatus] | Callable[[LoadStatus], object] | None = None,
 ) -> Any:
-    """Open an artifact as Keras layers, on whatever backend runs.
+    """Open an artifact, or a file that any Keras wrote, as Keras layers, on whatever backend runs.
 
     Args:
-        path: an artifact (folder or ``.interop``), written on any backend.
+        path: an artifact (folder or ``.interop``), written on any backend; or a ``.keras``, ``.h5``, ``.json`` file
+            or SavedModel of Keras 1, 2 or 3, for which TensorFlow is not needed.
         custom_objects: name to class or function, for what is not registered with Keras. A lambda, whose
             code is never stored, is expected under the name that saving reported.
         compile: compile as the saved model was, with the optimizer's variables and step, so that training
@@ -49,7 +47,8 @@ def load_model(
         inline: not supported yet; must be False.
         verify_digest: hash the weights first (about 0.5 s per GB).
         report: a list to append the ``LoadStatus`` to, or a function to call with it. With it, keys that do
-            not match are only listed; without, they raise.
+            not match are only listed; without, they raise. Its ``changes`` tell what Keras 3 does otherwise than
+            the file of an older Keras says; without `report`, what is lost is a warning.
 
     Returns:
         A built ``keras.Model``.
@@ -57,8 +56,9 @@ def load_model(
     Raises:
         BackendError: no Keras backend is installed; names the extra.
         ArtifactError: the files are not a valid artifact; DigestError: they were changed.
+        FormatError: a file of Keras is damaged, or holds no model.
         MissingClassError: custom classes or functions that were not passed, all of them.
-        RebuildError: Keras could not make the objects.
+        RebuildError: Keras could not make the objects, or Keras 3 does not have what an older one had.
         WeightsError: stored tensors and variables do not match.
     """
     if (advice := _NO_LAYERS.get(Path(path).suffix)) is not None and Path(path).is_file():
@@ -68,10 +68,34 @@ def load_model(
             "load_model(inline=True) is not supported yet. The same layers load with inline=False; a graph "
             "without functions is written by interop.export_onnx"
         )
-    from interop.artifact.bundle import open_bundle
     from interop.backend import choose_backend
+    from interop.rebuild.legacy.kinds import kind_of
 
     choose_backend()
+    kind = kind_of(Path(path))
+    if kind is None:
+        rebuilt = _load_artifact(path, custom_objects, compile, verify_digest)
+    else:
+        from interop.rebuild.legacy.files import load
+
+        try:
+            rebuilt = load(Path(path), kind, custom_objects=custom_objects, compile=compile)
+        except (RebuildError, WeightsError) as error:
+            raise type(error)(f"{os.fspath(path)}: {error}") from error
+    if report is None:
+        return rebuilt.complete(os.fspath(path))
+    if isinstance(report, list):
+        report.append(rebuilt.status)
+    else:
+        report(rebuilt.status)
+    return rebuilt.model
+
+
+def _load_artifact(
+    path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None, compile: bool, verify_digest: bool
+) -> Rebuilt:
+    from interop.artifact.bundle import open_bundle
+
     with ExitStack() as open_files:
         bundle = open_files.enter_context(open_bundle(path, verify_digest=False))
         framework = bundle.config["source"].get("framework", "unknown")
@@ -93,13 +117,7 @@ def load_model(
                 file.check()
         except (ArtifactError, RebuildError, WeightsError) as error:
             raise type(error)(f"{os.fspath(path)}: {error}") from error
-    if report is None:
-        rebuilt.status.assert_consumed()
-    elif isinstance(report, list):
-        report.append(rebuilt.status)
-    else:
-        report(rebuilt.status)
-    return rebuilt.model
+    return rebuilt
 
 
 def load_graph(

@@ -50,6 +50,25 @@ class Mismatch(NamedTuple):
     expected: str
 
 
+class Change(NamedTuple):
+    """Something that a file of an older Keras asks for and the model has in another form, or not at all.
+
+    Attributes:
+        where: the layer or other object, by its class and name.
+        what: what the file says, such as ``alpha=0.2``.
+        became: what is in its place, in words.
+        lost: whether the model lacks something that the file has.
+    """
+
+    where: str
+    what: str
+    became: str
+    lost: bool
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}: {self.became}"
+
+
 @dataclass(frozen=True)
 class LoadStatus:
     """What became of each stored tensor and each variable. Keys of optimizer variables begin ``optimizer:``.
@@ -61,6 +80,7 @@ class LoadStatus:
         mismatched: stored tensors of another shape or kind than their variable, which keeps its values.
         ambiguous: stored tensors that fit several variables equally well.
         deferred: stored tensors for layers that are not built yet; assigned when they are.
+        changes: what is not as the file says, where it was written by an older Keras.
     """
 
     loaded: tuple[str, ...] = ()
@@ -69,6 +89,7 @@ class LoadStatus:
     mismatched: tuple[Mismatch, ...] = ()
     ambiguous: tuple[str, ...] = ()
     deferred: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
 
     def assert_consumed(self) -> Self:
         """Raise WeightsError unless every stored tensor was used and every variable was given one."""
@@ -81,6 +102,11 @@ class LoadStatus:
     def expect_partial(self) -> Self:
         """Say that a partial load is intended; does nothing and returns the status."""
         return self
+
+    @property
+    def lost(self) -> tuple[Change, ...]:
+        """The changes by which the model lacks something that the file has."""
+        return tuple(change for change in self.changes if change.lost)
 
     def lines(self) -> list[str]:
         """The account in words, one line for each list that is not empty."""
@@ -101,9 +127,9 @@ class LoadStatus:
         return self
 
 
-def _some(keys: tuple[str | Mismatch, ...]) -> str:
+def _some(keys: tuple[str | Mismatch | Change, ...]) -> str:
     words = [
-        key if isinstance(key, str) else f"{key.key} is {key.stored}, expected {key.expected}"
+        f"{key.key} is {key.stored}, expected {key.expected}" if isinstance(key, Mismatch) else str(key)
         for key in keys[:_SHOWN]
     ]
     return ", ".join(words) + (f", and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")

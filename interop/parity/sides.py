@@ -269,9 +269,11 @@ def _open_path(path: Path) -> Side:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist")
         choose_backend()
-        import keras
+        from interop.rebuild.legacy.files import load
+        from interop.rebuild.legacy.kinds import kind_of
 
-        return KerasSide(keras.saving.load_model(path, compile=False), label=f"Keras file {path}")
+        model = load(path, kind_of(path) or "keras", compile=False).complete(path)
+        return KerasSide(model, label=f"Keras file {path}")
     try:
         graph = open_graph(path, verify_digest=True)
     except ArtifactError as error:

@@ -37,6 +37,18 @@ class Rebuilt:
     model: Any
     status: LoadStatus
 
+    def complete(self, path: Any) -> Any:
+        """The model, if everything matched; what an older Keras had and this one lacks is a warning.
+
+        Raises:
+            WeightsError: stored tensors and variables do not match.
+        """
+        self.status.assert_consumed()
+        if self.status.lost:
+            lost = "; ".join(str(change) for change in self.status.lost)
+            warnings.warn(f"{path}: not all of it was loaded: {lost}", stacklevel=3)
+        return self.model
+
 
 def rebuild(
     config: Mapping[str, Any],
@@ -69,25 +81,25 @@ def rebuild(
     stored = {v["key"] for v in config["variables"] if v.get("role") != "constant"}
     with keras.saving.CustomObjectScope(resolver.known), compat.safe_scope():
         with compat.deferred_variables() as made:
-            model = _staged("made from its config", lambda: _make(prepared))
-            _staged("built", lambda: _build(model, config, stored))
-        _staged("quantised", lambda: _quantize(model, quantized))
-        status = _fill(paths.named_variables(model), weights, stored, "")
-        _initialize_rest(made)
+            model = staged("made from its config", lambda: _make(prepared))
+            staged("built", lambda: _build(model, config, stored))
+        staged("quantised", lambda: _quantize(model, quantized))
+        status = fill(paths.named_variables(model), weights, stored, "")
+        initialize_rest(made)
         compat.finish_layers(model)
         restore_assets(model, described.get("assets", {}))
-        _finalize(model)
+        finalize(model)
         _set_trainable(model, config)
         if compiled:
-            _staged("compiled", lambda: _compile(model, compiled, described.get("optimizer")))
+            staged("compiled", lambda: _compile(model, compiled, described.get("optimizer")))
             if optimizer is not None:
                 slots = paths.optimizer_variables(model)
-                status += _fill(slots, optimizer, set(optimizer), OPTIMIZER_PREFIX)
-            _initialize_rest(list(paths.optimizer_variables(model).values()))
+                status += fill(slots, optimizer, set(optimizer), OPTIMIZER_PREFIX)
+            initialize_rest(list(paths.optimizer_variables(model).values()))
     return Rebuilt(model, status)
 
 
-def _staged(what: str, step: Callable[[], Any]) -> Any:
+def staged(what: str, step: Callable[[], Any]) -> Any:
     """Run user and Keras code; wrap what it raises once."""
     try:
         return step()
@@ -133,7 +145,7 @@ def _quantize(model: Any, quantized: Mapping[str, Any]) -> None:
         compat.quantize_as(found[path], quantized[path]["mode"], config)
 
 
-def _fill(variables: Mapping[str, Any], tensors: Tensors, stored: set[str], prefix: str) -> LoadStatus:
+def fill(variables: Mapping[str, Any], tensors: Tensors, stored: set[str], prefix: str) -> LoadStatus:
     """Assign by key, in the order of the file, which may still be arriving.
 
     Variables made without values get theirs directly, others by assignment.
@@ -184,14 +196,14 @@ def _numpy_name(name: str, array: NDArray[Any]) -> Any:
     )
 
 
-def _initialize_rest(variables: list[Any]) -> None:
+def initialize_rest(variables: list[Any]) -> None:
     """Run the initializers of variables for which nothing was stored."""
     for variable in variables:
         if compat.is_uninitialized(variable):
             compat.initialize(variable)
 
 
-def _finalize(model: Any) -> None:
+def finalize(model: Any) -> None:
     """Layers that compute with values derived from their variables derive them anew."""
     derived = (keras.layers.Normalization, keras.layers.Discretization)
     for layer in compat.all_layers(model):

@@ -137,6 +137,15 @@ def loaded_keras_class(module: str, name: str) -> type | None:
     return found if isinstance(found, type) and issubclass(found, KerasSaveable) else None
 
 
+def operation_module(name: str) -> str | None:
+    """The module of the operation class by that name (``Add`` of ``keras.ops.add``); None if there is none."""
+    for module in (m for m in sorted(sys.modules) if m.startswith("keras.src.ops.")):
+        found = vars(sys.modules[module]).get(name)
+        if isinstance(found, type) and issubclass(found, keras.Operation) and found.__module__ == module:
+            return module
+    return None
+
+
 def compiles_its_own_way(model: Any) -> bool:
     """Whether ``compile`` or ``compile_from_config`` are a class' own, so that only the class knows how."""
     cls = type(model)

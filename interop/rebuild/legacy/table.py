@@ -1,0 +1,352 @@
+"""What becomes of each class and argument of Keras 2 in Keras 3: data, read by `migration`.
+
+An argument that has no row here keeps its name and value. One that the class of Keras 3 does not take
+is left out, and reported as lost.
+
+Source: the constructors of tf_keras 2.21 (https://github.com/keras-team/tf-keras) against those of Keras 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """The same value under another name; reported unless it is about the form only."""
+
+    name: str
+    reported: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Keras 3 does not have it and computes as if it were one of `neutral`; another value is reported as lost."""
+
+    neutral: tuple[Any, ...] = (None, False)
+    meaning: str = "Keras 3 has no such argument"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """It never changed what is computed: left out without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Keras 3 has no way to compute it, unless it is one of `neutral` or the class takes the argument."""
+
+    feature: str
+    neutral: tuple[Any, ...] = (None, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """Another value, made from the old one and the object's arguments.
+
+    The change is reported if `meaning` says something and the value did change.
+    """
+
+    convert: Callable[[Any, Mapping[str, Any]], Any]
+    meaning: str = ""
+
+
+Becomes = Renamed | Dropped | Ignored | Refused | Converted
+
+HARD_SIGMOID: Mapping[str, Any] = {
+    "module": "keras.layers",
+    "class_name": "Pipeline",
+    "config": {
+        "name": "hard_sigmoid",
+        "layers": [
+            {
+                "module": "keras.layers",
+                "class_name": "Rescaling",
+                "config": {"name": "line", "scale": 0.2, "offset": 0.5},
+                "registered_name": None,
+            },
+            {
+                "module": "keras.layers",
+                "class_name": "ReLU",
+                "config": {"name": "clip", "max_value": 1.0},
+                "registered_name": None,
+            },
+        ],
+    },
+    "registered_name": None,
+}
+"""``clip(0.2 x + 0.5, 0, 1)``, as Keras 2 computed; Keras 3's own is ``clip(x / 6 + 0.5, 0, 1)``."""
+
+
+def _activation(value: Any, arguments: Mapping[str, Any]) -> Any:
+    return dict(HARD_SIGMOID) if value == "hard_sigmoid" else value
+
+
+def _single(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """``[3]`` -> 3; other values as they are."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _policy(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """The name of a dtype policy, for which Keras 2 also has objects."""
+    if isinstance(value, dict) and isinstance(value.get("config"), dict):
+        return value["config"].get("name", value)
+    return value
+
+
+def _function(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """A reference to a function by name: by that of the layer, if the file has only its bytecode."""
+    name = value if isinstance(value, str) else arguments.get("name")
+    if isinstance(value, dict) and value.get("class_name") == "function":
+        name = value.get("config")
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": name}
+
+
+def _shape(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """A shape; None for the bytecode of a function that computes one."""
+    plain = isinstance(value, list) and all(size is None or isinstance(size, int) for size in value)
+    return value if plain else None
+
+
+def _learning_rate(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """A schedule where the optimizer had ``decay``: ``rate / (1 + decay * iterations)``."""
+    decay = arguments.get("decay")
+    if not decay or not isinstance(value, int | float):
+        return value
+    return {
+        "module": "keras.optimizers.schedules",
+        "class_name": "InverseTimeDecay",
+        "config": {"initial_learning_rate": value, "decay_steps": 1, "decay_rate": decay},
+        "registered_name": None,
+    }
+
+
+def _replaced(old: Any, new: Any) -> Converted:
+    return Converted(lambda value, arguments: new if value == old else value)
+
+
+_ACTIVATION = Converted(_activation, "computed as Keras 2 did, 0.2 x + 0.5; Keras 3's own is x / 6 + 0.5")
+_TIME_MAJOR = Refused("recurrence over the first dimension")
+_RECURRENT = ("RNN", "LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+_CONVOLUTIONS = ("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D")
+_TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+_RANDOM = [
+    "RandomFlip",
+    "RandomRotation",
+    "RandomZoom",
+    "RandomTranslation",
+    "RandomContrast",
+    "RandomBrightness",
+    "RandomCrop",
+    "Dropout",
+    "GaussianNoise",
+    "GaussianDropout",
+    "AlphaDropout",
+]
+_INITIALIZERS = [
+    "Zeros",
+    "Ones",
+    "Constant",
+    "RandomNormal",
+    "RandomUniform",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "Orthogonal",
+    "Identity",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "LecunNormal",
+    "LecunUniform",
+]
+
+ARGUMENTS: Mapping[tuple[str, str], Becomes] = {
+    # every layer
+    (ANY, "activation"): _ACTIVATION,
+    (ANY, "recurrent_activation"): _ACTIVATION,
+    (ANY, "dtype"): Converted(_policy),
+    (ANY, "dynamic"): Dropped(),
+    (ANY, "trainable"): Dropped((True,)),
+    (ANY, "batch_input_shape"): Ignored(),
+    (ANY, "implementation"): Ignored(),
+    (ANY, "input_dtype"): Ignored(),
+    (ANY, "stateful"): Dropped(),
+    (ANY, "shared_object_id"): Ignored(),
+    # renamed and restricted
+    ("LeakyReLU", "alpha"): Renamed("negative_slope"),
+    ("ThresholdedReLU", "theta"): Renamed("threshold"),
+    ("BatchNormalization", "axis"): Converted(_single),
+    ("BatchNormalization", "renorm"): Refused("batch renormalisation"),
+    ("BatchNormalization", "renorm_clipping"): Refused("batch renormalisation"),
+    ("BatchNormalization", "renorm_momentum"): Dropped((None, 0.99)),
+    ("BatchNormalization", "fused"): Ignored(),
+    ("BatchNormalization", "virtual_batch_size"): Dropped(),
+    ("BatchNormalization", "adjustment"): Refused("an adjustment of the batch's statistics"),
+    ("LayerNormalization", "axis"): Converted(_single),
+    ("Softmax", "axis"): Converted(_single),
+    ("Softmax", "robust_masking"): Ignored(),
+    ("Embedding", "input_length"): Ignored(),
+    ("Embedding", "input_dtype"): Ignored(),
+    ("Embedding", "sparse"): Ignored(),
+    ("MultiHeadAttention", "softmax_robust_masking"): Ignored(),
+    ("MultiHeadAttention", "query_shape"): Ignored(),
+    ("MultiHeadAttention", "key_shape"): Ignored(),
+    ("MultiHeadAttention", "value_shape"): Ignored(),
+    ("Attention", "causal"): Refused("causal=True of the layer; Keras 3 takes use_causal_mask in the call"),
+    ("AdditiveAttention", "causal"): Refused(
+        "causal=True of the layer; Keras 3 takes use_causal_mask in the call"
+    ),
+    ("InputLayer", "batch_input_shape"): Renamed("batch_shape", reported=False),
+    ("InputLayer", "ragged"): Refused("ragged inputs"),
+    ("InputLayer", "type_spec"): Refused("inputs that are no plain tensors"),
+    ("Lambda", "function"): Converted(_function),
+    ("Lambda", "output_shape"): Converted(_shape),
+    ("Lambda", "function_type"): Ignored(),
+    ("Lambda", "module"): Ignored(),
+    ("Lambda", "output_shape_type"): Ignored(),
+    ("Lambda", "output_shape_module"): Ignored(),
+    ("Lambda", "mask"): Dropped(),
+    ("TextVectorization", "vocabulary_size"): Ignored(),
+    ("StringLookup", "vocabulary_size"): Ignored(),
+    ("IntegerLookup", "vocabulary_size"): Ignored(),
+    ("IntegerLookup", "max_values"): Renamed("max_tokens"),
+    ("IntegerLookup", "oov_value"): Renamed("oov_token"),
+    ("IntegerLookup", "mask_value"): Renamed("mask_token"),
+    ("Discretization", "bins"): Renamed("bin_boundaries"),
+    ("CategoryEncoding", "max_tokens"): Renamed("num_tokens"),
+    ("RNN", "num_constants"): Refused("constants that an RNN gets in every step", (None, 0)),
+    # recurrent layers
+    **{(name, "time_major"): _TIME_MAJOR for name in _RECURRENT},
+    # arguments of the base class that these never used
+    **{
+        (name, argument): Ignored()
+        for name in _CONVOLUTIONS
+        for argument in ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint")
+    },
+    **{(name, "filters"): Ignored() for name in _CONVOLUTIONS[:2]},
+    **{(name, "groups"): Refused("groups of a transposed convolution", (None, 1)) for name in _TRANSPOSED},
+    # random layers
+    **{(name, "rng_type"): Ignored() for name in _RANDOM},
+    # initializers, constraints
+    **{(name, "dtype"): Ignored() for name in _INITIALIZERS},
+    ("VarianceScaling", "distribution"): _replaced("normal", "truncated_normal"),
+    # optimizers
+    (ANY, "jit_compile"): Ignored(),
+    (ANY, "is_legacy_optimizer"): Ignored(),
+    (ANY, "adaptive_epsilon"): Dropped(),
+    (ANY, "lr"): Renamed("learning_rate"),
+    (ANY, "learning_rate"): Converted(
+        _learning_rate, "with the optimizer's decay, an InverseTimeDecay schedule"
+    ),
+    (ANY, "decay"): Ignored(),
+    ("LossScaleOptimizer", "dynamic"): Refused("a loss scale that is not dynamic", (True,)),
+    # losses and metrics
+    (ANY, "reduction"): _replaced("auto", "sum_over_batch_size"),
+    (ANY, "fn"): Ignored(),
+    (ANY, "ignore_class"): Dropped(),
+}
+"""(class, argument) -> what becomes of it.
+
+The class ``*`` is any that has no row of its own. What such a row leaves out or refuses is kept where the class
+of Keras 3 takes the argument.
+"""
+
+CLASSES: Mapping[str, str] = {
+    "ThresholdedReLU": "ReLU",
+    "CuDNNLSTM": "LSTM",
+    "CuDNNGRU": "GRU",
+    "BatchNormalizationV1": "BatchNormalization",
+    "BatchNormalizationV2": "BatchNormalization",
+    "SyncBatchNormalization": "BatchNormalization",
+    "LossScaleOptimizerV3": "LossScaleOptimizer",
+    "LSTMV2": "LSTM",
+    "GRUV2": "GRU",
+    "Convolution1D": "Conv1D",
+    "Convolution2D": "Conv2D",
+    "Convolution3D": "Conv3D",
+    "Model": "Functional",
+    "Network": "Functional",
+    "Container": "Functional",
+}
+"""Classes under other names."""
+
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "SyncBatchNormalization": {"synchronized": True},
+    "CuDNNLSTM": {"recurrent_activation": "sigmoid"},
+    "CuDNNGRU": {"recurrent_activation": "sigmoid", "reset_after": True},
+}
+"""Arguments that say in Keras 3 what the class alone said in Keras 2."""
+
+REFUSED_CLASSES: Mapping[str, str] = {
+    "AddLoss": "a loss added with model.add_loss(tensor)",
+    "LocallyConnected1D": "locally connected layers",
+    "LocallyConnected2D": "locally connected layers",
+    "RandomHeight": "random heights",
+    "RandomWidth": "random widths",
+    "DenseFeatures": "feature columns",
+    "SequenceFeatures": "feature columns",
+    "LinearFeatures": "feature columns",
+    "TensorFlowOpLayer": "operations stored as nodes of a TensorFlow graph (TensorFlow 2.0 to 2.3)",
+    "PeepholeLSTMCell": "LSTM cells with peepholes",
+    "ConvRNN2D": "convolutional recurrence with a cell of its own",
+    "RadialConstraint": "radial constraints",
+    "MaxoutDense": "maxout layers of Keras 1",
+    "Highway": "highway layers of Keras 1",
+    "Merge": "the Merge layer of Keras 1",
+}
+"""Classes with no counterpart in Keras 3, and what they are."""
+
+LOSSES: Mapping[str, str] = {
+    **dict.fromkeys(("mse", "MSE"), "mean_squared_error"),
+    **dict.fromkeys(("mae", "MAE"), "mean_absolute_error"),
+    **dict.fromkeys(("mape", "MAPE"), "mean_absolute_percentage_error"),
+    **dict.fromkeys(("msle", "MSLE"), "mean_squared_logarithmic_error"),
+    **dict.fromkeys(("bce", "BCE"), "binary_crossentropy"),
+    **dict.fromkeys(("kld", "KLD", "kullback_leibler_divergence", "kl_divergence"), "kl_divergence"),
+    **dict.fromkeys(("logcosh", "log_cosh"), "log_cosh"),
+    **dict.fromkeys(("huber", "huber_loss"), "huber"),
+    **dict.fromkeys(("cosine_proximity", "cosine_similarity", "cosine"), "cosine_similarity"),
+}
+"""Names of loss and metric functions; one that is not here is called the same."""
+
+VARIABLES: Mapping[str, str] = {"depthwise_kernel": "kernel"}
+"""Names of variables; one that is not here is called the same."""
+
+STATES: Mapping[str, str] = {"StateVar": "the state of a random generator"}
+"""Variables of Keras 2 that no variable of Keras 3 stands for, and what they are."""
+
+SLOTS: Mapping[str, str] = {
+    "m": "momentum",
+    "v": "velocity",
+    "vhat": "velocity_hat",
+    "rms": "velocity",
+    "mg": "average_gradient",
+    "accum_grad": "accumulated_grad",
+    "accum_var": "accumulated_delta_var",
+    "iter": "iterations",
+    "iteration": "iterations",
+    "momentum_cache": "u_product",
+}
+"""Variables of optimizers; one that is not here is called the same."""
+
+SLOTS_OF: Mapping[tuple[str, str], str] = {("Adamax", "v"): "norm", ("Adamax", "u"): "norm"}
+"""Where the class of the optimizer (of Keras 3) decides."""
+
+SLOT_ORDER: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "Adam": (("momentum", "velocity"), ("velocity_hat",)),
+    "AdamW": (("momentum", "velocity"), ("velocity_hat",)),
+    "Nadam": (("momentum", "velocity"),),
+    "Adamax": (("momentum", "norm"),),
+    "Adadelta": (("accumulated_grad", "accumulated_delta_var"),),
+    "Adagrad": (("accumulator",),),
+    "Ftrl": (("accumulator", "linear"),),
+    "Lion": (("momentum",),),
+    "RMSprop": (("velocity",), ("momentum",), ("average_gradient",)),
+    "SGD": (("momentum",),),
+}
+"""The order in which the optimizers of tf_keras list their variables: groups, each once for every variable."""

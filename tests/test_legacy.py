@@ -1,0 +1,246 @@
+"""Files that tf_keras wrote (tools/legacy_fixtures), opened without TensorFlow, against what tf_keras computed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import keras
+import legacy_classes  # noqa: F401  registers the classes of the fixtures
+import numpy as np
+import pytest
+
+import interop
+from interop.errors import FormatError, MissingClassError, RebuildError
+from interop.rebuild.legacy import table
+from interop.rebuild.legacy.migration import Migration
+
+# JAX has no 64-bit numbers unless it is told to.
+pytestmark = pytest.mark.filterwarnings("ignore:(?s).*Explicitly requested dtype")
+
+FIXTURES = Path(__file__).parent / "fixtures" / "legacy"
+# Mixed precision rounds to 8 or 11 bits of mantissa in every product.
+TOLERANCE = {"mixed_precision": 4e-3, "mixed_policy_object": 3e-2}
+# What tf_keras computes in the next step depends on how often its Python code was traced: its product of momenta
+# counts the variables, not the steps.
+RESUMES_OTHERWISE = {"nadam"}
+LOST = {"loss_scale": "dynamic_scale, step_counter"}
+
+
+def names(folder: str, suffix: str) -> list[str]:
+    return sorted(p.name.removesuffix(suffix + ".npz") for p in (FIXTURES / folder).glob(f"*{suffix}.npz"))
+
+
+def opened(path: Path, **options):
+    reports = []
+    model = interop.load_model(path, report=reports.append, **options)
+    return model, reports[0]
+
+
+def answers(path: Path):
+    with np.load(path.with_name(f"{path.name}.npz"), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def part(arrays, kind: str):
+    return {k.removeprefix(f"{kind}/"): v for k, v in arrays.items() if k.startswith(f"{kind}/")}
+
+
+def fed(model, inputs):
+    if len(inputs) == 1:
+        return next(iter(inputs.values()))
+    return inputs if isinstance(model.input, dict) else [inputs[tensor.name] for tensor in model.inputs]
+
+
+def called(model, x):
+    y = keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
+    if isinstance(y, dict):
+        return y
+    return {str(i): value for i, value in enumerate(y if isinstance(y, list | tuple) else [y])}
+
+
+def check(model, status, path: Path, arrays) -> None:
+    stem = path.name.split(".")[0]
+    status.assert_consumed()
+    assert [c.became for c in status.lost] == [] or LOST[stem] in str(status.lost)
+    out = called(model, fed(model, part(arrays, "input")))
+    atol = TOLERANCE.get(stem, 1e-5)
+    for name, expected in part(arrays, "output").items():
+        assert out[name].shape == expected.shape
+        np.testing.assert_allclose(out[name].astype("float64"), expected, rtol=atol, atol=atol)
+
+
+def resume(model, arrays) -> None:
+    x, target = fed(model, part(arrays, "input")), part(arrays, "target")
+    loss = model.train_on_batch(x, target["0"] if list(target) == ["0"] else target)
+    np.testing.assert_allclose(np.asarray(loss).reshape(-1)[0], arrays["loss"], rtol=1e-5, atol=1e-6)
+    out = called(model, x)
+    for name, expected in part(arrays, "resumed").items():
+        np.testing.assert_allclose(out[name], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", names("h5", ".h5"))
+def test_whole_models_in_hdf5_compute_what_they_did(name):
+    path = FIXTURES / "h5" / f"{name}.h5"
+    check(*opened(path), path, answers(path))
+
+
+TRAINED = [n for n in names("h5", ".h5") if "loss" in np.load(FIXTURES / "h5" / f"{n}.h5.npz").files]
+OFTEN = {"adam", "rmsprop_nested", "legacy_adam_decay", "schedule_cosine", "adam_two_outputs"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in OFTEN else pytest.mark.full) for n in TRAINED]
+)
+def test_training_goes_on_where_it_stopped(name):
+    if name in RESUMES_OTHERWISE:
+        pytest.skip("tf_keras computes its product of momenta from how often its code was traced")
+    path = FIXTURES / "h5" / f"{name}.h5"
+    resume(opened(path)[0], answers(path))
+
+
+REFUSED = {
+    "added_loss": (RebuildError, "add_loss"),
+    "lambda": (MissingClassError, "double"),
+    "lambda_loss": (MissingClassError, "<lambda>"),
+    "unknown_operation": (RebuildError, "tf.math.bessel_i0e"),
+    "locally_connected": (RebuildError, "locally connected"),
+    "time_major": (RebuildError, "time_major=True"),
+    "random_height": (RebuildError, "random heights"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_keras_3_lacks_is_refused_by_name(name):
+    error, words = REFUSED[name]
+    with pytest.raises(error, match=words):
+        interop.load_model(FIXTURES / "refused" / f"{name}.h5")
+
+
+def test_a_lambda_is_the_function_that_the_caller_passes():
+    model, status = opened(FIXTURES / "refused" / "lambda.h5", custom_objects={"double": lambda t: t * 2.0})
+    status.assert_consumed()
+    x = np.ones((2, 4), "float32")
+    assert called(model, x)["0"].tolist() == (2 * x).tolist()
+
+
+def test_a_loss_of_the_user_is_not_needed_without_compiling():
+    model, status = opened(FIXTURES / "refused" / "lambda_loss.h5", compile=False)
+    status.assert_consumed()
+    assert not model.compiled
+
+
+def test_old_hard_sigmoid_survives_the_format_of_keras_3(tmp_path):
+    path = FIXTURES / "h5" / "lstm_hard_sigmoid.h5"
+    model, status = opened(path)
+    assert any("0.2 x + 0.5" in change.became for change in status.changes)
+    model.save(tmp_path / "m.keras")
+    arrays = answers(path)
+    again = called(keras.saving.load_model(tmp_path / "m.keras"), arrays["input/x"])
+    np.testing.assert_allclose(again["0"], arrays["output/0"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["hard_sigmoid", "depthwise_conv2d", "tf_slices"])
+def test_conversion_of_old_files(name, tmp_path):
+    done = interop.convert(FIXTURES / "h5" / f"{name}.h5", tmp_path / "m.interop")
+    assert done.parity is not None
+    assert done.parity.passed
+
+
+def test_a_lost_state_is_a_warning_and_a_line_of_the_report():
+    path = FIXTURES / "h5" / "loss_scale.h5"
+    with pytest.warns(UserWarning, match="dynamic_scale"):
+        interop.load_model(path)
+    assert any("dynamic_scale" in line for line in opened(path)[1].lines())
+
+
+@pytest.mark.parametrize(
+    ("content", "error"), [(b"", FormatError), (b"\x89HDF\r\n\x1a\n garbage", FormatError)]
+)
+def test_damaged_files(tmp_path, content, error):
+    path = tmp_path / "m.h5"
+    path.write_bytes(content)
+    with pytest.raises(error):
+        interop.load_model(path)
+
+
+def test_arguments_of_the_table_are_those_of_classes_that_exist():
+    for name, _ in table.ARGUMENTS:
+        made = table.CLASSES.get(name, name)
+        assert name == table.ANY or any(
+            hasattr(getattr(keras, family), made) for family in ("layers", "initializers", "optimizers")
+        ), name
+
+
+def test_an_argument_that_nothing_is_known_of_is_reported():
+    migration = Migration(lambda name, config: config)
+    made = migration.object({"class_name": "Dense", "config": {"name": "d", "units": 3, "strange": 1}})
+    assert made["config"] == {"name": "d", "units": 3}
+    assert [str(c) for c in migration.changes] == [
+        "Dense 'd': strange=1: left out: Keras 3 has no such argument"
+    ]
+    assert migration.changes[0].lost
+
+
+@pytest.fixture(scope="module")
+def current(tmp_path_factory):
+    """A trained model that Keras 3 saves in each of its formats, with the gaps of its own loader in it."""
+    folder = tmp_path_factory.mktemp("current")
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)], name="inner")
+    x = keras.Input((3, 4), name="x")
+    y = keras.layers.LSTM(4, return_sequences=True)(keras.layers.TimeDistributed(inner)(x))
+    model = keras.Model(x, keras.layers.Activation("hard_sigmoid")(y + 1.0))
+    model.compile("adam", "mse", metrics=["mae"])
+    data = np.random.default_rng(0).standard_normal((2, 3, 4)).astype("float32")
+    model.train_on_batch(data, data)
+    model.save(folder / "m.keras")
+    (folder / "m.json").write_text(model.to_json())
+    model.save(folder / "m.h5")  # last: Keras 3.15 takes the optimizer out of what it remembers of compile()
+    return folder, model, data
+
+
+def test_hdf5_of_keras_3_opens_with_its_optimizer(current):
+    folder, model, data = current
+    again, status = opened(folder / "m.h5")
+    status.assert_consumed()
+    assert not status.changes
+    check_same(model, again, data)
+
+
+def test_keras_files_of_keras_3(current):
+    folder, model, data = current
+    again, status = opened(folder / "m.keras")
+    status.assert_consumed()
+    assert any(key.startswith("optimizer:") for key in status.loaded), status.lines()
+    check_same(model, again, data)
+
+
+def check_same(model, again, data) -> None:
+    np.testing.assert_array_equal(called(model, data)["0"], called(again, data)["0"])
+    mine, other = ([keras.ops.convert_to_numpy(v) for v in m.optimizer.variables] for m in (model, again))
+    for a, b in zip(mine, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_json_of_keras_3_makes_the_architecture(current):
+    folder, model, data = current
+    again, status = opened(folder / "m.json")
+    assert not status.loaded
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(called(model, data)["0"], called(again, data)["0"])
+
+
+@pytest.mark.parametrize("name", names("weights", ".h5"))
+def test_json_of_keras_2_makes_the_architecture(name):
+    model, status = opened(FIXTURES / "json" / f"{name}.json")
+    whole, _ = opened(FIXTURES / "h5" / f"{name}.h5")
+    assert not status.loaded
+    assert [v.shape for v in model.variables] == [v.shape for v in whole.variables]
+
+
+def test_a_class_that_is_not_registered_is_named(current, tmp_path):
+    config = json.loads((current[0] / "m.json").read_text())
+    config["config"]["layers"][1].update(module="os.path", class_name="Strange", registered_name="Strange")
+    (tmp_path / "m.json").write_text(json.dumps(config))
+    with pytest.raises(MissingClassError, match="Strange"):
+        interop.load_model(tmp_path / "m.json")

@@ -1,0 +1,48 @@
+"""What has no meaning in Keras 3: these must be refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+from tf_keras import layers as L
+
+from tools.legacy_fixtures.layers import SEQUENCE, stack
+
+
+def _added_loss() -> Any:
+    x = keras.Input((4,), name="x")
+    y = L.Dense(2)(x)
+    model = keras.Model(x, y)
+    model.add_loss(tf.reduce_mean(y))
+    return model
+
+
+def _lambda() -> Any:
+    x = keras.Input((4,), name="x")
+    return keras.Model(x, L.Lambda(lambda t: t * 2.0, name="double")(x))
+
+
+def _lambda_loss() -> Any:
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, L.Dense(2)(x))
+    model.compile("sgd", lambda a, b: tf.reduce_mean(a - b))
+    return model
+
+
+def _unknown_operation() -> Any:
+    x = keras.Input((4,), name="x")
+    return keras.Model(x, tf.math.bessel_i0e(x))
+
+
+REFUSED: dict[str, Callable[[], Any]] = {
+    "added_loss": _added_loss,
+    "lambda": _lambda,
+    "lambda_loss": _lambda_loss,
+    "unknown_operation": _unknown_operation,
+    "locally_connected": stack(SEQUENCE, lambda: L.LocallyConnected1D(3, 2)),
+    "time_major": stack(SEQUENCE, lambda: L.LSTM(3, time_major=True)),
+    "random_height": stack((8, 8, 3), lambda: L.RandomHeight(0.2)),
+}

@@ -1,5 +1,8 @@
 """Time of a run in ONNX Runtime: our flat export against the peer's, in one process, run by run in turn.
 
+Where a session's memory comes to lie differs from process to process and can cost one side 10 %: the runs are spread
+over several processes, which open the two sessions in turn first.
+
 Both graphs come from the same weights and get the same input and session options. Where ours is slower than the
 target, the operators of both graphs as ONNX Runtime optimised them are counted into the sample.
 """
@@ -22,6 +25,7 @@ from measure import Row, Target
 TARGET = Target("at most", 1.03)
 BATCHES = (1, 8)
 RUNS = 30
+PROCESSES = 6
 WARM_UPS = 3
 
 
@@ -43,13 +47,20 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def _pair(case: str, ours: Path, theirs: Path, runs: int) -> Iterator[Row]:
     for batch in BATCHES:
-        sample = measure.child("latency.py", ours, theirs, batch, runs)
+        found: dict[str, list[float]] = {"ours": [], "theirs": []}
+        kept: dict[str, Any] = {}
         label = f"{case} batch {batch}"
-        if "error" in sample:
-            yield _failed(label, "theirs", sample["error"])
-            continue
-        kept: dict[str, Any] = {k: sample[k] for k in ("difference", "operators") if k in sample}
-        yield measure.compared("latency", label, "ms", sample["ours"], sample["theirs"], TARGET, samples=kept)
+        for turn in range(PROCESSES):
+            first = list(found)[turn % 2]
+            sample = measure.child("latency.py", ours, theirs, batch, max(1, runs // PROCESSES), first)
+            if "error" in sample:
+                yield _failed(label, "theirs", sample["error"])
+                break
+            for side, milliseconds in found.items():
+                milliseconds.extend(sample[side])
+            kept |= {k: sample[k] for k in ("difference", "operators") if k in sample}
+        else:
+            yield measure.compared("latency", label, "ms", *found.values(), TARGET, samples=kept)
 
 
 def _failed(case: str, side: str, error: str) -> Row:
@@ -57,12 +68,15 @@ def _failed(case: str, side: str, error: str) -> Row:
     return Row("latency", case, "ms", None, None, None, str(TARGET), met, f"{side} fails: {error}")
 
 
-def main(ours: str, theirs: str, batch: int, runs: int) -> None:
+def main(ours: str, theirs: str, batch: int, runs: int, first: str) -> None:
     """The child: run both in turn, report milliseconds."""
     import numpy as np
     import onnxruntime as ort
 
-    sessions = {"ours": ort.InferenceSession(ours), "theirs": ort.InferenceSession(theirs)}
+    paths = {"ours": ours, "theirs": theirs}
+    sessions = {
+        side: ort.InferenceSession(paths[side]) for side in sorted(paths, key=lambda side: side != first)
+    }
     feeds: dict[str, dict[str, Any]] = {}
     for side, session in sessions.items():
         spec, *others = session.get_inputs()
@@ -99,4 +113,4 @@ def operators(path: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

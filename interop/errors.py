@@ -13,7 +13,9 @@
     │   └── VersionError         written by a newer version than this one can read
     ├── FormatError              a weights file cannot be read (also a ValueError)
     ├── RebuildError             a config could not become layer objects
-    │   └── MissingClassError    custom classes or functions that the caller must pass in
+    │   ├── MissingClassError    custom classes or functions that the caller must pass in
+    │   ├── GraphError           an ONNX graph is broken, or a node cannot be computed (names the node)
+    │   └── UnsupportedNodes     every node of an ONNX graph that has no handler (also an UnsupportedOp)
     ├── WeightsError             values do not fit the model they are loaded into (also a ValueError)
     ├── SignatureError           inputs of a call do not fit the signature (also a ValueError)
     └── ParityError              two models that should agree do not
@@ -71,6 +73,14 @@ class RebuildError(InteropError):
 
 class MissingClassError(RebuildError):
     """Custom classes or functions named by the config that were not found."""
+
+
+class GraphError(RebuildError, ValueError):
+    """An ONNX graph that breaks the rules, or a node of it that cannot be computed; names the node."""
+
+
+class UnsupportedNodes(RebuildError, UnsupportedOp):
+    """Nodes of an ONNX graph that nothing computes: all of them, with their names."""
 
 
 class WeightsError(InteropError, ValueError):

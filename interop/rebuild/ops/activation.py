@@ -1,0 +1,106 @@
+"""Activations. Source: https://onnx.ai/onnx/operators/."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import ops
+
+from interop.rebuild.context import Context
+from interop.rebuild.registry import Tensor, op
+
+
+@op("Relu", since=6, pointwise=True)
+def relu(ctx: Context, x: Tensor) -> Tensor:
+    return ops.relu(x)
+
+
+@op("Sigmoid", since=6, pointwise=True)
+def sigmoid(ctx: Context, x: Tensor) -> Tensor:
+    return ops.sigmoid(x)
+
+
+@op("Tanh", since=6, pointwise=True)
+def tanh(ctx: Context, x: Tensor) -> Tensor:
+    return ops.tanh(x)
+
+
+@op("Softplus", pointwise=True)
+def softplus(ctx: Context, x: Tensor) -> Tensor:
+    return ops.softplus(x)
+
+
+@op("Softsign", pointwise=True)
+def softsign(ctx: Context, x: Tensor) -> Tensor:
+    return ops.softsign(x)
+
+
+@op("LeakyRelu", since=6, pointwise=True)
+def leaky_relu(ctx: Context, x: Tensor, *, alpha: float = 0.01) -> Tensor:
+    return ops.leaky_relu(x, negative_slope=alpha)
+
+
+@op("PRelu", since=7, pointwise=True)
+def parametric_relu(ctx: Context, x: Tensor, slope: Tensor) -> Tensor:
+    return ops.where(ops.less(x, 0), ops.multiply(slope, x), x)
+
+
+@op("ThresholdedRelu", since=10, pointwise=True)
+def thresholded_relu(ctx: Context, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return ops.where(ops.greater(x, alpha), x, ops.zeros_like(x))
+
+
+@op("Elu", since=6, pointwise=True)
+def elu(ctx: Context, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return ops.elu(x, alpha=alpha)
+
+
+@op("Selu", since=6, pointwise=True)
+def selu(
+    ctx: Context, x: Tensor, *, alpha: float = 1.6732632423543772, gamma: float = 1.0507009873554805
+) -> Tensor:
+    return ops.multiply(ops.elu(x, alpha=alpha), np.asarray(gamma, ctx.dtype(x)))
+
+
+@op("HardSigmoid", since=6, pointwise=True)
+def hard_sigmoid(ctx: Context, x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
+    scaled = ops.add(ops.multiply(x, np.asarray(alpha, ctx.dtype(x))), np.asarray(beta, ctx.dtype(x)))
+    return ops.clip(scaled, 0.0, 1.0)
+
+
+@op("HardSwish", since=14, pointwise=True)
+def hard_swish(ctx: Context, x: Tensor) -> Tensor:
+    return ops.multiply(x, hard_sigmoid(ctx, x, alpha=1 / 6))
+
+
+@op("Mish", since=18, pointwise=True)
+def mish(ctx: Context, x: Tensor) -> Tensor:
+    return ops.multiply(x, ops.tanh(ops.softplus(x)))
+
+
+@op("Gelu", since=20, pointwise=True)
+def gelu(ctx: Context, x: Tensor, *, approximate: str = "none") -> Tensor:
+    return ops.gelu(x, approximate=approximate == "tanh")
+
+
+@op("Softmax", since=13)
+def softmax(ctx: Context, x: Tensor, *, axis: int = -1) -> Tensor:
+    return ctx.declare(ops.softmax(x, axis=axis), ctx.dims(x))
+
+
+@op("LogSoftmax", since=13)
+def log_softmax(ctx: Context, x: Tensor, *, axis: int = -1) -> Tensor:
+    return ctx.declare(ops.log_softmax(x, axis=axis), ctx.dims(x))
+
+
+@op("Softmax", since=1)
+def softmax_of_rows(ctx: Context, x: Tensor, *, axis: int = 1) -> Tensor:
+    """Over all axes from `axis` on together."""
+    axis = ctx.axis(axis, ctx.rank(x))
+    return ctx.declare(ops.softmax(x, axis=tuple(range(axis, ctx.rank(x)))), ctx.dims(x))
+
+
+@op("LogSoftmax", since=1)
+def log_softmax_of_rows(ctx: Context, x: Tensor, *, axis: int = 1) -> Tensor:
+    """Over all axes from `axis` on together."""
+    axis = ctx.axis(axis, ctx.rank(x))
+    return ctx.declare(ops.log_softmax(x, axis=tuple(range(axis, ctx.rank(x)))), ctx.dims(x))

@@ -1,0 +1,168 @@
+"""Arithmetic, comparison, logic and selection, element by element.
+
+Source: https://onnx.ai/onnx/operators/, from the versions with NumPy's broadcasting (opset 7) on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+
+import numpy as np
+from keras import ops
+
+from interop.rebuild.context import Context
+from interop.rebuild.registry import Tensor, op
+
+_UNARY: dict[str, Callable[[Tensor], Tensor]] = {
+    "Abs": ops.abs,
+    "Acos": ops.arccos,
+    "Acosh": ops.arccosh,
+    "Asin": ops.arcsin,
+    "Asinh": ops.arcsinh,
+    "Atan": ops.arctan,
+    "Atanh": ops.arctanh,
+    "Ceil": ops.ceil,
+    "Cos": ops.cos,
+    "Cosh": ops.cosh,
+    "Erf": ops.erf,
+    "Exp": ops.exp,
+    "Floor": ops.floor,
+    "IsNaN": ops.isnan,
+    "Log": ops.log,
+    "Neg": ops.negative,
+    "Not": ops.logical_not,
+    "Reciprocal": ops.reciprocal,
+    "Round": ops.round,
+    "Sign": ops.sign,
+    "Sin": ops.sin,
+    "Sinh": ops.sinh,
+    "Sqrt": ops.sqrt,
+    "Tan": ops.tan,
+}
+
+_BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "And": ops.logical_and,
+    "Equal": ops.equal,
+    "Greater": ops.greater,
+    "GreaterOrEqual": ops.greater_equal,
+    "Less": ops.less,
+    "LessOrEqual": ops.less_equal,
+    "Mul": ops.multiply,
+    "Or": ops.logical_or,
+    "Sub": ops.subtract,
+    "Xor": ops.logical_xor,
+}
+
+
+def _register() -> None:
+    """Operators that are one function of Keras."""
+
+    def unary(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+        return lambda ctx, x: function(x)
+
+    def binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+        return lambda ctx, x, y: function(x, y)
+
+    for name, function in _UNARY.items():
+        op(name, pointwise=True)(unary(function))
+    for name, pair in _BINARY.items():
+        op(name, since=7, pointwise=True)(binary(pair))
+
+
+_register()
+
+
+@op("Add", since=7, pointwise=True)
+def add(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
+    return ctx.add(x, y)
+
+
+@op("Div", since=7, pointwise=True)
+def divide(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
+    """Integers are divided towards zero."""
+    dtype = ctx.dtype(x)
+    if "int" not in dtype:
+        return ops.divide(x, y)
+    if dtype.startswith("uint"):
+        return ops.floor_divide(x, y)
+    quotient = ops.floor_divide(ops.abs(x), ops.abs(y))
+    return ops.cast(ops.multiply(quotient, ops.multiply(ops.sign(x), ops.sign(y))), dtype)
+
+
+@op("Pow", since=7, pointwise=True)
+def power(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
+    """The result has the type of the base."""
+    return ops.cast(ops.power(x, y), ctx.dtype(x))
+
+
+@op("Mod", since=10, pointwise=True)
+def modulo(ctx: Context, x: Tensor, y: Tensor, *, fmod: int = 0) -> Tensor:
+    """The sign is that of the divisor, with `fmod` that of the dividend."""
+    return ops.fmod(x, y) if fmod else ops.mod(x, y)
+
+
+@op("Max", since=8, pointwise=True)
+def maximum(ctx: Context, *xs: Tensor) -> Tensor:
+    return reduce(ops.maximum, xs)
+
+
+@op("Min", since=8, pointwise=True)
+def minimum(ctx: Context, *xs: Tensor) -> Tensor:
+    return reduce(ops.minimum, xs)
+
+
+@op("Sum", since=8, pointwise=True)
+def total(ctx: Context, *xs: Tensor) -> Tensor:
+    return reduce(ctx.add, xs)
+
+
+@op("Mean", since=8, pointwise=True)
+def mean(ctx: Context, *xs: Tensor) -> Tensor:
+    return ops.divide(reduce(ctx.add, xs), np.asarray(len(xs), ctx.dtype(xs[0])))
+
+
+@op("Where", since=9, pointwise=True)
+def where(ctx: Context, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return ops.where(condition, x, y)
+
+
+@op("Clip", since=6, pointwise=True)
+def clip_to_attributes(
+    ctx: Context, x: Tensor, *, min: float = -3.4028234663852886e38, max: float = 3.4028234663852886e38
+) -> Tensor:
+    return ops.clip(x, min, max)
+
+
+@op("Clip", since=11, pointwise=True)
+def clip(ctx: Context, x: Tensor, low: Tensor = None, high: Tensor = None) -> Tensor:
+    """Where `low` is above `high`, the result is `high`."""
+    if low is not None:
+        x = ops.maximum(x, low)
+    return x if high is None else ops.minimum(x, high)
+
+
+@op("Identity", pointwise=True)
+def identity(ctx: Context, x: Tensor) -> Tensor:
+    return x
+
+
+@op("Cast", since=6, pointwise=True)
+def cast(ctx: Context, x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
+    """`saturate` and `round_mode` say how float8 is rounded."""
+    return ops.cast(x, ctx.dtype_of_code(to))
+
+
+@op("CastLike", since=15)
+def cast_like(ctx: Context, x: Tensor, like: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
+    return ctx.declare(ops.cast(x, ctx.dtype(like)), ctx.dims(x))
+
+
+@op("Dropout", since=7)
+def dropout(
+    ctx: Context, x: Tensor, ratio: Tensor = None, training_mode: Tensor = None, *, seed: int = 0
+) -> tuple[Tensor, ...]:
+    """Outside training it is the identity, and its mask is true."""
+    if training_mode is not None and np.any(ctx.ints(training_mode)):
+        ctx.fail("dropout in training mode is random; export the model for inference")
+    return (x, ops.ones_like(x, dtype="bool")) if ctx.wants(1) else (x,)

@@ -1,0 +1,130 @@
+"""An ONNX file or ModelProto, read, checked and made plain for the importer.
+
+Enters: a path or a ModelProto, of any size, with its weights inside or beside it. Leaves: an ``onnx_ir.Model``
+whose weights stay where they are until they are asked for. Invariants: the caller's proto is not changed; every
+problem is a ``GraphError`` that names the node, and all operators without a handler are told at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from interop.errors import GraphError, UnsupportedNodes
+from interop.rebuild.checking import check_model
+from interop.rebuild.registry import canonical, find_op, registered
+
+_OLDEST_OPSET = 7  # before it, operators broadcast by attributes
+_OPSET = 13  # what older graphs are converted to
+
+
+def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Any:
+    """Read and check a model.
+
+    Raises:
+        GraphError: it is broken; the message names the node.
+        FileNotFoundError: nothing is at the path.
+    """
+    folder = None
+    if isinstance(source, onnx.ModelProto):
+        proto = source
+    else:
+        path = Path(source)
+        folder = path.parent
+        try:
+            proto = onnx.load(os.fspath(path), load_external_data=False)
+        except DecodeError as error:
+            raise GraphError(f"{path} is not an ONNX file, or it is truncated: {error}") from error
+    check_model(proto, folder)
+    if opset_of(proto) < _OLDEST_OPSET:
+        proto = _converted(proto)
+    try:
+        model = ir.serde.deserialize_model(proto)
+    except (ValueError, TypeError, KeyError, ir.serde.SerdeError) as error:
+        raise GraphError(f"the ONNX model cannot be read: {error}") from error
+    if folder is not None:
+        ir.external_data.set_base_dir(model.graph, folder)
+    model.graph.sort()
+    return model
+
+
+def inlined(model: Any) -> Any:
+    """The model with every local function put in the place of its calls."""
+    from onnx_ir.passes.common import InlinePass
+
+    if not model.functions:
+        return model
+    try:
+        return InlinePass()(model).model
+    except (ValueError, ir.passes.PassError) as error:
+        raise GraphError(f"a local function cannot be put in the place of its call: {error}") from error
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """The opset of ONNX' own domain; a graph of other domains alone gets the newest handlers."""
+    return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 10**6)
+
+
+def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(proto, _OPSET)
+    except (RuntimeError, ValueError) as error:
+        raise GraphError(
+            f"the graph has opset {opset_of(proto)}, and onnx cannot convert it to {_OPSET}: {error}. Export the "
+            "model again with a newer opset"
+        ) from error
+
+
+def check_supported(model: Any) -> None:
+    """Raise UnsupportedNodes with every node that nothing computes; functions of the model count as known."""
+    nodes: dict[str, list[str]] = defaultdict(list)
+    for graph in (model.graph, *model.functions.values()):
+        imported = {**model.opset_imports, **graph.opset_imports}
+        opsets = {canonical(domain): version for domain, version in imported.items()}
+        for node in graph.all_nodes():
+            if node.op_identifier() in model.functions:
+                continue
+            problem = _problem(node, opsets)
+            if problem:
+                nodes[problem].append(name_of(node))
+    if not nodes:
+        return
+    listed = "; ".join(f"{problem}: {_some(names)}" for problem, names in sorted(nodes.items()))
+    count = sum(len(names) for names in nodes.values())
+    raise UnsupportedNodes(
+        f"{count} node{'s' if count > 1 else ''} of the graph cannot become Keras operations. {listed}. "
+        "The graph runs as it is with interop.load_graph"
+    )
+
+
+def _problem(node: Any, opsets: dict[str, int]) -> str:
+    domain = canonical(node.domain)
+    title = f"{domain}::{node.op_type}" if domain else node.op_type
+    opset = opsets.get(domain, 1)
+    handler = find_op(domain, node.op_type, opset)
+    if handler is None:
+        older = [h.since for h in registered() if (h.domain, h.op_type) == (domain, node.op_type)]
+        return f"{title} of opset {opset}" + (f" (known from {min(older)} on)" if older else "")
+    unknown = sorted(set(node.attributes) - handler.attributes)
+    if unknown:
+        return f"{title} with attribute {', '.join(unknown)}"
+    missing = sorted(handler.required - set(node.attributes))
+    return f"{title} without attribute {', '.join(missing)}" if missing else ""
+
+
+def name_of(node: Any) -> str:
+    """The name of a node, or of its first output where it has none."""
+    return str(node.name or node.outputs[0].name)
+
+
+def _some(names: list[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(repr(name) for name in names[:shown]) + more

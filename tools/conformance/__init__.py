@@ -1,0 +1,1 @@
+"""ONNX' own backend tests, run through ``interop.onnx_backend``."""

@@ -1,0 +1,95 @@
+"""Run ONNX' backend tests on one Keras backend and count.
+
+    KERAS_BACKEND=torch python -m tools.conformance                      # all of them
+    KERAS_BACKEND=torch python -m tools.conformance -k softmax --reasons # some, with why they fail
+
+While a case runs, onnxruntime and onnx.reference cannot be imported: nothing but Keras computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from typing import Any
+
+from tools.conformance.cases import Case, all_cases, mismatch
+
+FORBIDDEN = ("onnxruntime", "onnx.reference")
+
+
+class _Blocked(MetaPathFinder):
+    """Refuses the import of what could compute in Keras' place."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.startswith(FORBIDDEN):
+            raise ImportError(f"{name} is blocked: conformance is of Keras operations alone")
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """A block in which nothing of FORBIDDEN can be imported, nor is; Keras itself is imported before."""
+    import interop.rebuild.interpreter  # noqa: F401
+
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(FORBIDDEN)}
+    finder = _Blocked()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        sys.modules.update(hidden)
+
+
+def outcome(case: Case) -> str:
+    """ "" if the case passes, else why not."""
+    from interop import onnx_backend
+    from interop.errors import InteropError
+
+    try:
+        prepared = onnx_backend.prepare(case.model)
+        for inputs, wanted in case.data:
+            got = prepared.run(inputs)
+            if len(got) != len(wanted):
+                return f"{len(got)} outputs instead of {len(wanted)}"
+            for ours, theirs in zip(got, wanted, strict=True):
+                if problem := mismatch(ours, theirs, case):
+                    return problem
+    except InteropError as error:
+        return f"{type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 - whatever a case raises is its row
+        return f"crash {type(error).__name__}: {error}"
+    return ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-k", default="", help="only cases whose name holds this")
+    parser.add_argument("--reasons", action="store_true", help="say why cases fail")
+    arguments = parser.parse_args()
+    if os.environ.get("KERAS_BACKEND", "jax") == "jax":
+        os.environ["JAX_ENABLE_X64"] = "1"
+    cases = [case for case in all_cases() if arguments.k in case.name]
+    reasons: dict[str, str] = {}
+    with blocked():
+        for case in cases:
+            if reason := outcome(case):
+                reasons[case.name] = reason
+                if arguments.reasons:
+                    print(f"{case.name}: {reason[:300]}", flush=True)
+    kinds = collections.Counter(case.kind for case in cases)
+    failed = collections.Counter(case.kind for case in cases if case.name in reasons)
+    for kind, count in sorted(kinds.items()):
+        print(f"{kind}: {count - failed[kind]} of {count}")
+    print(f"{len(cases) - len(reasons)} of {len(cases)} pass")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The cases of ``onnx.backend.test``: models with inputs and the outputs they must have.
+
+Leaves: node cases, which are made in memory, and the small models that the onnx package brings as files. Models that
+would be downloaded are left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+FILE_KINDS = ("simple", "pytorch-converted", "pytorch-operator")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test.
+
+    Attributes:
+        name: unique.
+        kind: "node", or the folder of the model.
+        model: the graph.
+        data: inputs and expected outputs, for one or more calls.
+        rtol: relative tolerance of the test.
+        atol: absolute tolerance.
+    """
+
+    name: str
+    kind: str
+    model: onnx.ModelProto
+    data: tuple[tuple[list[Any], list[Any]], ...]
+    rtol: float
+    atol: float
+
+
+def all_cases() -> list[Case]:
+    """Every case, in order of name."""
+    from onnx.backend.test.loader import load_model_tests
+
+    found = []
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for test in load_model_tests(kind="node"):
+            data = tuple(
+                ([_array(x) for x in inputs], [_array(x) for x in outputs]) for inputs, outputs in test.data_sets
+            )
+            found.append(Case(test.name, "node", test.model, data, test.rtol, test.atol))
+        for kind in FILE_KINDS:
+            for test in load_model_tests(kind=kind):
+                folder = Path(test.model_dir)
+                model = onnx.load(os.fspath(folder / "model.onnx"))
+                data = tuple(_data_sets(folder, model))
+                found.append(Case(f"{kind}/{test.name}", kind, model, data, test.rtol, test.atol))
+    return sorted(found, key=lambda case: case.name)
+
+
+def _array(value: Any) -> Any:
+    """Some cases hold arrays, some protos."""
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+
+
+def _data_sets(folder: Path, model: onnx.ModelProto) -> Iterator[tuple[list[Any], list[Any]]]:
+    for data in sorted(folder.glob("test_data_set_*")):
+        yield _read(data, "input", model.graph.input), _read(data, "output", model.graph.output)
+
+
+def _read(folder: Path, what: str, values: Any) -> list[Any]:
+    files = sorted(folder.glob(f"{what}_*.pb"), key=lambda path: int(path.stem.rpartition("_")[2]))
+    return [_read_value(path, values[i].type) for i, path in enumerate(files)]
+
+
+def _read_value(path: Path, kind: Any) -> Any:
+    content = path.read_bytes()
+    if kind.HasField("sequence_type"):
+        return numpy_helper.to_list(onnx.SequenceProto.FromString(content))
+    if kind.HasField("optional_type"):
+        return numpy_helper.to_optional(onnx.OptionalProto.FromString(content))
+    return numpy_helper.to_array(onnx.TensorProto.FromString(content))
+
+
+def mismatch(got: Any, wanted: Any, case: Case) -> str:
+    """Why an output is not the expected one; "" if it is."""
+    if isinstance(wanted, list) or wanted is None or isinstance(got, list) or got is None:
+        if type(got) is not type(wanted):
+            return f"{type(got).__name__} instead of {type(wanted).__name__}"
+        if wanted is None:
+            return ""
+        if len(got) != len(wanted):
+            return f"{len(got)} items instead of {len(wanted)}"
+        return next(filter(None, (mismatch(a, b, case) for a, b in zip(got, wanted, strict=True))), "")
+    got, wanted = np.asarray(got), np.asarray(wanted)
+    if got.dtype != wanted.dtype:
+        return f"dtype {got.dtype} instead of {wanted.dtype}"
+    if got.shape != wanted.shape:
+        return f"shape {got.shape} instead of {wanted.shape}"
+    if got.dtype == object:
+        return "" if np.array_equal(got, wanted) else "strings differ"
+    if wanted.dtype.kind == "V" or wanted.dtype.name not in np.sctypeDict:
+        got, wanted = got.astype("float32"), wanted.astype("float32")
+    close = np.isclose(got, wanted, rtol=case.rtol, atol=case.atol, equal_nan=True)
+    return "" if close.all() else f"{int((~close).sum())} of {close.size} values differ"

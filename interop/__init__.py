@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from interop.conversion import convert as convert
     from interop.errors import InteropError as InteropError
     from interop.exporting import export_onnx as export_onnx
+    from interop.importing import import_onnx as import_onnx
     from interop.inspection import inspect as inspect
     from interop.loading import load_graph as load_graph
     from interop.loading import load_model as load_model
@@ -28,6 +29,7 @@ _HOME = {
     "InteropError": "interop.errors",
     "convert": "interop.conversion",
     "export_onnx": "interop.exporting",
+    "import_onnx": "interop.importing",
     "inspect": "interop.inspection",
     "load_graph": "interop.loading",
     "load_model": "interop.loading",

@@ -1,4 +1,4 @@
-"""What saving and loading report.
+"""What saving, loading and importing report.
 
 Leaves: an ``ExportSummary`` of what was written, a ``LoadStatus`` that accounts for every stored tensor and
 every variable. Invariant: in a ``LoadStatus`` each key stands in one list only.
@@ -6,7 +6,7 @@ every variable. Invariant: in a ``LoadStatus`` each key stands in one list only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -40,6 +40,51 @@ class ExportSummary:
     warnings: tuple[str, ...] = ()
     fallback_layers: tuple[str, ...] = ()
     seconds: float = 0.0
+
+
+class LiftedLayer(NamedTuple):
+    """A layer of an imported model and the nodes it stands for."""
+
+    layer: str
+    kind: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of an ONNX graph that was imported as Keras layers.
+
+    Attributes:
+        lifted: nodes that are a layer with weights of its own.
+        operations: operator to how many nodes stayed an operation of ``keras.ops``.
+        not_lifted: node to why it is no layer, where it uses weights.
+        weights: ONNX initializer to the variables that hold it, as ``layer/variable``.
+        held: initializers that no layer has a variable for; each is a weight of a layer of its own, and trains.
+        frozen: initializers of floats that do not train, and why.
+        inputs: input of the graph to its name in Keras.
+        outputs: output of the graph to its name in Keras.
+    """
+
+    lifted: tuple[LiftedLayer, ...] = ()
+    operations: dict[str, int] = field(default_factory=dict)
+    not_lifted: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
+    frozen: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """The account in words."""
+        lines = [f"{len(self.lifted)} layers with weights"]
+        if self.operations:
+            kinds = ", ".join(f"{count} {name}" for name, count in sorted(self.operations.items()))
+            lines.append(f"{sum(self.operations.values())} operations: {kinds}")
+        if self.held:
+            lines.append(f"{len(self.held)} weights in layers of their own: {_some(self.held)}")
+        if self.frozen:
+            lines.append(f"{len(self.frozen)} constants: {_some(tuple(self.frozen))}")
+        return lines
 
 
 class Mismatch(NamedTuple):

@@ -1,0 +1,208 @@
+"""An ONNX graph becomes a Functional Keras model of stock layers and ``keras.ops`` operations.
+
+Enters: a checked, inlined ``ir.Model`` whose operators all have handlers. Leaves: a model with the graph's weights,
+and an ``ImportReport``. It saves as ``.keras`` and loads where this toolkit is not installed.
+
+An initializer of floats becomes, in this order,
+
+1. a variable of a layer, where a pattern of ``lift/`` covers its uses;
+2. the variable of a layer that does nothing but hold it: ``Embedding(1, size)``, looked up at the one index there is
+   and reshaped. An Embedding is the one stock layer whose output is its weights, bit for bit on every device (a
+   Dense of ones would round on GPUs); the index is a zero made from the model's first input, as a Functional model
+   has only what depends on its inputs;
+3. a constant of an operation: scalars, and numbers an operator needs when the graph is read. The report says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from interop.capture.keras import compat
+from interop.errors import GraphError
+from interop.graph.typecodes import dtype_name
+from interop.rebuild.broadcast import add
+from interop.rebuild.dtypes import available
+from interop.rebuild.interpreter import Interpreter, Override, Scope
+from interop.rebuild.lifting import Lifted, Plan, is_float, plan
+from interop.rebuild.naming import Names, scope_of
+from interop.rebuild.sizes import Sizes
+from interop.rebuild.source import name_of
+from interop.rebuild.values import Array, Value
+from interop.status import ImportReport, LiftedLayer
+
+
+class Importer:
+    """Builds one model."""
+
+    def __init__(self, model: Any, layout: str) -> None:
+        """Take an ``ir.Model``; `layout` is "nhwc" or "keep"."""
+        self._graph = model.graph
+        self._sizes = Sizes()
+        self._names = Names()
+        self._plan: Plan = plan(self._graph, layout)
+        self._layers: dict[Any, Any] = {}
+        self._zero: Any = None
+        self._weights: dict[str, tuple[str, ...]] = {}
+        self._held: list[str] = []
+        self._lifted: list[LiftedLayer] = []
+        overrides: dict[Any, Override] = dict.fromkeys(self._plan.skipped, _skip)
+        overrides |= {node: self._override(lifted) for node, lifted in self._plan.lifted.items()}
+        self._interpreter = Interpreter(
+            model.graph.opset_imports,
+            sizes=self._sizes,
+            parameter=self._parameter,
+            overrides=overrides,
+            fold=True,
+        )
+
+    def build(self, name: str | None) -> tuple[Any, ImportReport]:
+        """The model and what became of the graph."""
+        inputs = [value for value in self._graph.inputs if value.name not in self._graph.initializers]
+        if not inputs:
+            raise GraphError("the graph has no inputs, so there is nothing to make a model of")
+        given = {str(value.name): self._input(value) for value in inputs}
+        self._zero = _zero_of(next(iter(given.values())))
+        results = self._interpreter.run(self._graph, [self._interpreter.value(x) for x in given.values()])
+        outputs = {
+            str(value.name): self._output(str(value.name), result)
+            for value, result in zip(self._graph.outputs, results, strict=True)
+        }
+        names = Names()
+        output_names = {onnx_name: names.take(onnx_name) for onnx_name in outputs}
+        tensors = list(given.values())
+        made: Any = {output_names[key]: tensor for key, tensor in outputs.items()}
+        model = keras.Model(
+            tensors[0] if len(tensors) == 1 else tensors,
+            next(iter(made.values())) if len(made) == 1 else made,
+            name=name or None,
+        )
+        return model, self._report({key: x.name for key, x in given.items()}, output_names)
+
+    def _input(self, value: Any) -> Any:
+        if value.shape is None or value.dtype is None:
+            raise GraphError(f"input {value.name!r} has no shape, or no element type; Keras needs both")
+        dims: list[int] = []
+        for axis, size in enumerate(value.shape):
+            known = size if isinstance(size, int) else None
+            symbol = size.value if known is None else None
+            dims.append(known if known is not None else self._sizes.symbol(symbol or f"{value.name}_{axis}"))
+        if not dims:
+            raise GraphError(f"input {value.name!r} has no axes; a Keras input has a batch")
+        shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+        try:
+            dtype = available(dtype_name(value.dtype.value))
+        except ValueError as error:
+            raise GraphError(f"input {value.name!r}: {error}") from error
+        if dtype == "string":
+            raise GraphError(f"input {value.name!r} holds strings, which Keras layers do not compute with")
+        made = keras.Input(batch_shape=shape, dtype=dtype, name=self._names.take(str(value.name)))
+        self._sizes.declare(made, dims)
+        return made
+
+    def _output(self, name: str, value: Value) -> Any:
+        tensor = value.tensor()
+        if isinstance(tensor, keras.KerasTensor):
+            return tensor
+        if not hasattr(tensor, "shape"):
+            raise GraphError(f"output {name!r} is a sequence or optional, which a Keras model does not return")
+        array = np.asarray(ops.convert_to_numpy(tensor))
+        zero = ops.cast(ops.reshape(self._zero, ()), array.dtype.name)  # what no input changes is added to one
+        return ops.logical_or(array, zero) if array.dtype == bool else add(zero, array)
+
+    # Weights
+
+    def _parameter(self, name: str, array: Array) -> Any:
+        value = self._graph.initializers.get(name)
+        if value is None or not is_float(value.const_value) or not array.ndim:
+            return None
+        return lambda: self._hold(name, array)
+
+    def _hold(self, name: str, array: Array) -> Any:
+        dtype = array.dtype.name
+        layer = keras.layers.Embedding(1, int(array.size), name=self._names.take(name), dtype=dtype)
+        self._fill(layer, [(None,)], {"embeddings": array.reshape(1, -1)})
+        self._held.append(name)
+        self._weights[name] = (f"{layer.name}/embeddings",)
+        return ops.reshape(layer(self._zero), array.shape)
+
+    def _fill(self, layer: Any, shapes: list[Any], arrays: dict[str, Array]) -> None:
+        """Build a layer and give its variables their values, without running initializers."""
+        with compat.deferred_variables():
+            layer.build(*shapes)
+            for variable, (name, array) in zip(layer.weights, arrays.items(), strict=True):
+                if tuple(variable.shape) != array.shape:
+                    raise GraphError(f"{layer.name}/{name} has the shape {variable.shape}; its weights {array.shape}")
+                compat.initialize(variable, np.ascontiguousarray(array))
+        compat.finish_layers(layer)
+
+    # Layers
+
+    def _override(self, lifted: Lifted) -> Override:
+        def compute(scope: Scope) -> None:
+            values = [scope[value] for value in lifted.inputs]
+            order = lifted.order
+            tensors = [x.tensor() if order is None else x.form(order) for x in values]
+            layer = self._layer(lifted, [tuple(x.shape) for x in tensors])
+            try:
+                made = lifted.call(layer, *tensors) if lifted.call is not None else layer(*tensors)
+            except ValueError as error:
+                raise GraphError(f"node {name_of(lifted.node)!r} as {layer!r:.80}: {error}") from error
+            outputs = list(made) if isinstance(made, tuple | list) else [made]
+            for value, tensor in zip(lifted.node.outputs, outputs, strict=False):
+                dims = lifted.dims([self._sizes.of(x) for x in tensors]) if lifted.dims is not None else None
+                if dims is not None:
+                    self._sizes.declare(tensor, dims)
+                scope[value] = self._interpreter.value(tensor, order)
+
+        return compute
+
+    def _layer(self, lifted: Lifted, shapes: list[Any]) -> Any:
+        layer = self._layers.get(lifted.key)
+        if layer is None:
+            arrays = {name: weight.array() for name, weight in lifted.weights.items()}
+            sources = [str(w.source.name) for w in lifted.weights.values() if w.source is not None]
+            dtype = next(iter(arrays.values())).dtype.name if arrays else keras.config.floatx()
+            layer = lifted.make(self._names.take(scope_of(sources) or name_of(lifted.node)), dtype)
+            self._fill(layer, shapes, arrays)
+            self._layers[lifted.key] = layer
+            for name, weight in lifted.weights.items():
+                if weight.source is not None:
+                    key = str(weight.source.name)
+                    self._weights[key] = (*self._weights.get(key, ()), f"{layer.name}/{name}")
+        nodes = tuple(name_of(node) for node in lifted.covers)
+        self._lifted.append(LiftedLayer(layer.name, type(layer).__name__, nodes))
+        return layer
+
+    def _report(self, inputs: dict[str, str], outputs: dict[str, str]) -> ImportReport:
+        taken = self._plan.skipped | set(self._plan.lifted)
+        kept = Counter(node.op_type for node in self._graph if node not in taken)
+        frozen = {}
+        for name, value in self._graph.initializers.items():
+            if is_float(value.const_value) and name not in self._weights:
+                scalar = not value.shape
+                frozen[name] = "a scalar" if scalar else "known when the graph is read, or used by nothing"
+        return ImportReport(
+            lifted=tuple(self._lifted),
+            operations=dict(kept),
+            not_lifted=dict(self._plan.reasons),
+            weights=dict(self._weights),
+            held=tuple(self._held),
+            frozen=frozen,
+            inputs=inputs,
+            outputs=outputs,
+        )
+
+
+def _skip(scope: Scope) -> None:
+    """A node that a layer covers, or that nobody needs."""
+
+
+def _zero_of(x: Any) -> Any:
+    """A vector of one zero, int32, that depends on a model's input."""
+    first = x[(slice(0, 1),) * len(x.shape)]
+    return ops.reshape(ops.zeros_like(first, dtype="int32"), (1,))

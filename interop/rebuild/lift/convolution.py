@@ -1,0 +1,89 @@
+"""Conv1D, Conv2D, Conv3D and their depthwise forms, channels last unless the layout is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from interop.capture.keras.symint import floor_divide
+from interop.rebuild.lifting import Lifted, NoMatch, Site, lift
+from interop.rebuild.sizes import Dims
+
+
+@lift("Conv")
+def conv(site: Site, node: Any) -> Lifted | NoMatch:
+    """A convolution of weights; padding that Keras has no word for is a layer of its own."""
+    kernel = site.weight(node.inputs[1])
+    if kernel is None:
+        return NoMatch("the kernel is no float initializer")
+    bias = site.weight(node.inputs[2]) if len(node.inputs) > 2 else None
+    if bias is None and len(node.inputs) > 2 and node.inputs[2] is not None:
+        return NoMatch("the bias is no float initializer")
+    attributes = site.attributes(node)
+    filters, _, *size = kernel.array().shape
+    rank = len(size)
+    if not 1 <= rank <= 3:
+        return NoMatch(f"a kernel with {rank} axes of places")
+    strides = tuple(attributes.get("strides") or (1,) * rank)
+    dilations = tuple(attributes.get("dilations") or (1,) * rank)
+    pads = tuple(attributes.get("pads") or (0,) * (2 * rank))
+    if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return NoMatch(f"auto_pad={attributes['auto_pad']}")
+    if max(strides) > 1 and max(dilations) > 1:
+        return NoMatch("strides and dilations together")
+    groups = int(attributes.get("group", 1))
+    last = site.layout != "keep"
+    data_format = "channels_last" if last else "channels_first"
+    sides = tuple(zip(pads[:rank], pads[rank:], strict=True))
+    if attributes.get("auto_pad") == "VALID":
+        sides = ((0, 0),) * rank
+    reach = [(length - 1) * step for length, step in zip(size, dilations, strict=True)]
+    # "same" pads as much, where every place is a window's middle.
+    same = max(strides) == 1 and sides == tuple((total // 2, total - total // 2) for total in reach)
+    config = ("Conv", rank, filters, tuple(size), strides, dilations, groups, sides, bias is not None, data_format)
+    layer_class = getattr(keras.layers, f"Conv{rank}D")
+
+    def make(name: str, dtype: str) -> Any:
+        return layer_class(
+            filters,
+            tuple(size),
+            strides,
+            "same" if same else "valid",
+            data_format,
+            dilations,
+            groups,
+            use_bias=bias is not None,
+            name=name,
+            dtype=dtype,
+        )
+
+    def call(layer: Any, x: Any) -> Any:
+        if any(map(any, sides)) and not same:
+            x = _padding(sides, data_format, layer.compute_dtype)(x)
+        return layer(x)
+
+    axes = (*range(2, rank + 2), 1, 0)
+    weights = {"kernel": kernel.changed("places first", lambda array: np.transpose(array, axes))}
+    if bias is not None:
+        weights["bias"] = bias
+    order = (0, *range(2, rank + 2), 1) if last else None
+
+    def dims(given: list[Dims]) -> Sequence[int | None]:
+        x = given[0]
+        places = [
+            floor_divide(length + sum(sides[axis]) - reach[axis] - 1, strides[axis]) + 1
+            for axis, length in enumerate(x[1:-1] if last else x[2:])
+        ]
+        return (x[0], *places, filters) if last else (x[0], filters, *places)
+
+    return Lifted(node, (node,), (node.inputs[0],), make, config, weights, order, call, dims)
+
+
+def _padding(sides: tuple[tuple[int, int], ...], data_format: str, dtype: str) -> Any:
+    """Zeros around."""
+    if len(sides) == 1:
+        return keras.layers.ZeroPadding1D(sides[0], data_format=data_format, dtype=dtype)
+    return getattr(keras.layers, f"ZeroPadding{len(sides)}D")(sides, data_format=data_format, dtype=dtype)

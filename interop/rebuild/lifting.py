@@ -1,0 +1,297 @@
+"""Which nodes of a graph become real layers: patterns, and the plan that they make together.
+
+A pattern is
+
+    @lift("MatMul", size=2)
+    def dense(site: Site, node: ir.Node) -> Lifted | NoMatch: ...
+
+It looks at the graph before anything is built, from the node its name stands for, and says either which layer
+computes that node (and others with it) or why not. Larger patterns (``size``, in nodes) are asked first.
+
+Invariants of a plan: a node belongs to one layer at most; an initializer is a variable of one layer at most, which
+is called wherever the same initializers are used in the same way, so that what is shared in ONNX is shared in Keras;
+an initializer that is used in two ways is lifted in none, and is held as a weight of its own (see ``importer.py``).
+Nodes that reach no output are left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from interop.rebuild.interpreter import array_of, attributes_of
+from interop.rebuild.registry import canonical
+from interop.rebuild.sizes import Dims
+from interop.rebuild.source import name_of
+from interop.rebuild.values import Array, Permutation
+
+
+@dataclass(frozen=True)
+class NoMatch:
+    """Why a pattern does not hold."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Where a variable of a layer comes from: an initializer, or a known array, changed in its layout.
+
+    Attributes:
+        source: the initializer's ``ir.Value``; None for an array that is no parameter of the graph.
+        array: its contents.
+        layout: how the variable differs from the initializer, e.g. "transposed"; equal layouts of one
+            initializer are one variable.
+        frozen: whether it does not train.
+    """
+
+    source: Any
+    array: Callable[[], Array]
+    layout: str = "same"
+    frozen: bool = False
+
+    def changed(self, layout: str, change: Callable[[Array], Array]) -> Weight:
+        """The same weight in another layout."""
+        name = layout if self.layout == "same" else f"{self.layout}, {layout}"
+        return Weight(self.source, lambda: change(self.array()), name, self.frozen)
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A layer in place of nodes.
+
+    Attributes:
+        node: the last of them, whose outputs the layer makes.
+        covers: all of them. Their inner values are used by nothing else (``Site.only_user``).
+        inputs: the values that the layer is called with.
+        make: the layer, of a name and a dtype.
+        config: what tells it from another layer, such as ``("Dense", 10, "relu")``.
+        weights: variable name (``kernel``) to where it comes from, in the order of ``layer.weights``.
+        order: of axes of the inputs and outputs, in which the layer computes; None: the graph's own.
+        call: how it is called; by default with the inputs, one after the other.
+        dims: of the inputs' sizes in that order, the sizes of the output; None where it says nothing.
+    """
+
+    node: Any
+    covers: tuple[Any, ...]
+    inputs: tuple[Any, ...]
+    make: Callable[[str, str], Any]
+    config: tuple[Hashable, ...]
+    weights: Mapping[str, Weight]
+    order: Permutation | None = None
+    call: Callable[..., Any] | None = None
+    dims: Callable[[list[Dims]], Sequence[int | None]] | None = None
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for calls of one layer."""
+        sources = tuple((name, id(w.source), w.layout) for name, w in self.weights.items())
+        alone = id(self.node) if any(w.source is None for w in self.weights.values()) or not self.weights else 0
+        return (self.config, sources, alone)
+
+
+Pattern = Callable[["Site", Any], "Lifted | NoMatch"]
+_PATTERNS: dict[tuple[str, str], list[tuple[int, str, Pattern]]] = defaultdict(list)
+
+
+def lift(*op_types: str, size: int = 1, domain: str = "") -> Callable[[Pattern], Pattern]:
+    """Register a pattern that begins at nodes of some operators."""
+
+    def decorate(pattern: Pattern) -> Pattern:
+        for op_type in op_types:
+            _PATTERNS[domain, op_type].append((-size, pattern.__name__, pattern))
+            _PATTERNS[domain, op_type].sort(key=lambda entry: entry[:2])
+        return pattern
+
+    return decorate
+
+
+@cache
+def _discover() -> None:
+    package = "interop.rebuild.lift"
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
+
+
+def patterns(node: Any) -> Iterator[tuple[str, Pattern]]:
+    """The patterns that begin at a node, larger ones first."""
+    _discover()
+    for _, name, pattern in _PATTERNS.get((canonical(node.domain), node.op_type), ()):
+        yield name, pattern
+
+
+class Site:
+    """What a pattern may ask of the graph around a node."""
+
+    def __init__(self, graph: Any, layout: str) -> None:
+        """`layout` is "nhwc" or "keep", as in ``import_onnx``."""
+        self.graph, self.layout = graph, layout
+        self._outputs = {id(value) for value in graph.outputs}
+
+    def attributes(self, node: Any) -> dict[str, Any]:
+        """As a handler gets them."""
+        return attributes_of(node)
+
+    def constant(self, value: Any) -> Array | None:
+        """The contents of an initializer or Constant, seen through Identity; None of anything else."""
+        if value is None:
+            return None
+        producer = value.producer()
+        if producer is None:
+            return array_of(value.const_value, f"initializer {value.name!r}") if value.is_initializer() else None
+        if producer.op_type == "Identity":
+            return self.constant(producer.inputs[0])
+        if producer.op_type == "Constant" and "value" in producer.attributes:
+            return np.asarray(attributes_of(producer)["value"])
+        return None
+
+    def weight(self, value: Any) -> Weight | None:
+        """A float initializer as a weight, seen through Identity and Transpose; None of anything else."""
+        if value is None:
+            return None
+        producer = value.producer()
+        if producer is None:
+            if not value.is_initializer() or value.is_graph_input():
+                return None
+            what = f"initializer {value.name!r}"
+            if not is_float(value.const_value):
+                return None
+            return Weight(value, lambda: array_of(value.const_value, what))
+        if producer.op_type == "Identity":
+            return self.weight(producer.inputs[0])
+        if producer.op_type == "Transpose":
+            inner = self.weight(producer.inputs[0])
+            if inner is None:
+                return None
+            perm = attributes_of(producer).get("perm")
+            axes = tuple(perm) if perm is not None else None
+            return inner.changed(f"transposed {axes}", lambda array: np.transpose(array, axes))
+        return None
+
+    def only_user(self, value: Any) -> Any:
+        """The node that alone uses a value, if there is one and the value is no output of the graph."""
+        users = {id(user): user for user, _ in value.uses()}
+        if len(users) != 1 or id(value) in self._outputs:
+            return None
+        user = next(iter(users.values()))
+        return user if user.graph is self.graph else None
+
+    def rank(self, value: Any) -> int | None:
+        """How many axes a value has, where shape inference knew it."""
+        return None if value.shape is None else len(value.shape)
+
+
+def is_float(tensor: Any) -> bool:
+    """Whether an ONNX tensor can be a weight: floats of 16 bits or more."""
+    return tensor is not None and tensor.dtype.is_floating_point() and tensor.dtype.itemsize >= 2
+
+
+@dataclass
+class Plan:
+    """What is computed by which layer.
+
+    Attributes:
+        lifted: layers by the node whose outputs they make.
+        skipped: nodes that are covered by a layer or reach no output.
+        reasons: by node name, why nodes that use weights were not lifted.
+    """
+
+    lifted: dict[Any, Lifted] = field(default_factory=dict)
+    skipped: set[Any] = field(default_factory=set)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def plan(graph: Any, layout: str) -> Plan:
+    """Match every pattern and settle which matches stand."""
+    site = Site(graph, layout)
+    made = Plan()
+    claimed: dict[Any, Lifted] = {}
+    for node in graph:
+        reasons = []
+        for name, pattern in patterns(node):
+            found = pattern(site, node)
+            if isinstance(found, NoMatch):
+                reasons.append(f"{name}: {found.reason}")
+            elif any(other in claimed for other in found.covers):
+                reasons.append(f"{name}: some of its nodes belong to another layer")
+            else:
+                claimed.update(dict.fromkeys(found.covers, found))
+                made.lifted[found.node] = found
+                break
+        else:
+            if reasons and any(site.weight(value) for value in node.inputs):
+                made.reasons[name_of(node)] = "; ".join(reasons)
+    while conflicting := _conflicts(graph, made):
+        for lifted, reason in conflicting:
+            del made.lifted[lifted.node]
+            made.reasons[name_of(lifted.node)] = reason
+    made.skipped = {node for node in graph if node not in _live(graph, made)} | {
+        node for lifted in made.lifted.values() for node in lifted.covers if node is not lifted.node
+    }
+    return made
+
+
+def _conflicts(graph: Any, made: Plan) -> list[tuple[Lifted, str]]:
+    """Layers whose initializers are used otherwise too."""
+    live = _live(graph, made)
+    covered = {node for lifted in made.lifted.values() for node in lifted.covers}
+    users: dict[int, set[Hashable]] = defaultdict(set)
+    for lifted in made.lifted.values():
+        if lifted.node in live:
+            for weight in lifted.weights.values():
+                if weight.source is not None:
+                    users[id(weight.source)].add(lifted.key)
+    for node in live - covered:
+        for value in values_of(node):
+            if value.is_initializer():
+                users[id(value)].add(id(node))
+    conflicting = []
+    for lifted in made.lifted.values():
+        for weight in lifted.weights.values():
+            count = len(users[id(weight.source)]) if weight.source is not None else 1
+            if count > 1:
+                conflicting.append((lifted, f"{weight.source.name!r} is used in {count} ways"))
+                break
+    return conflicting
+
+
+def _live(graph: Any, made: Plan) -> set[Any]:
+    """Nodes that an output needs, those inside layers included."""
+    live: set[Any] = set()
+    waiting = [value.producer() for value in graph.outputs]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in live or node.graph is not graph:
+            continue
+        live.add(node)
+        lifted = made.lifted.get(node)
+        live.update(lifted.covers if lifted is not None else ())
+        needed = lifted.inputs if lifted is not None else values_of(node)
+        waiting.extend(value.producer() for value in needed if value is not None)
+    return live
+
+
+def values_of(node: Any) -> Iterator[Any]:
+    """Values a node uses, those that its subgraphs take from around included."""
+    yield from (value for value in node.inputs if value is not None)
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        graphs: Sequence[Any] = []
+        if attribute.type.name == "GRAPH":
+            graphs = [attribute.value]
+        elif attribute.type.name == "GRAPHS":
+            graphs = attribute.value
+        for graph in graphs:
+            for inner in graph:
+                yield from values_of(inner)
+            yield from graph.outputs
+
+

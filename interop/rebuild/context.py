@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import keras
 import numpy as np
-from keras import KerasTensor, layers, ops
+from keras import KerasTensor, ops
 from numpy.typing import NDArray
 
 from interop.capture.keras.symint import SymInt
@@ -19,7 +19,8 @@ from interop.errors import GraphError
 from interop.graph.typecodes import dtype_name
 from interop.rebuild import broadcast
 from interop.rebuild.dtypes import available
-from interop.rebuild.sizes import Dims, Sizes, polynomial
+from interop.rebuild.reshaping import NoReshape, reshaped
+from interop.rebuild.sizes import Dims, Sizes
 
 
 class Context:
@@ -125,46 +126,20 @@ class Context:
         dims = tuple(dims)
         if len(have) == len(dims) and all(self.sizes.same(a, b) for a, b in zip(have, dims, strict=True)):
             return x
-        open_axes = [axis for axis, size in enumerate(dims) if isinstance(size, SymInt)]
-        if len(open_axes) <= 1:
-            result = ops.reshape(x, tuple(-1 if axis in open_axes else int(size) for axis, size in enumerate(dims)))
+        open_sizes = sum(isinstance(size, SymInt) for size in dims)
+        if open_sizes <= 1:
+            result = ops.reshape(x, tuple(-1 if isinstance(size, SymInt) else int(size) for size in dims))
         elif not isinstance(x, KerasTensor):
             result = ops.reshape(x, tuple(self.sizes.measured(size) for size in dims))
-        elif len(open_axes) == 2 and 0 in open_axes and have and self.sizes.same(have[0], dims[0]):
-            target = tuple(-1 if axis in open_axes else int(size) for axis, size in enumerate(dims))
-            result = layers.Reshape(target[1:])(x)  # keeps the batch and has one open size besides
         else:
-            result = self._reshape_in_steps(x, have, dims)
+            try:
+                result = reshaped(self.sizes, x, have, dims)
+            except NoReshape:
+                self.fail(
+                    f"reshape {self._text(have)} -> {self._text(dims)} has more open dimensions than Keras can "
+                    "reshape. Export the model with fewer dynamic dimensions"
+                )
         return self.declare(result, dims)
-
-    def _reshape_in_steps(self, x: Any, have: Dims, dims: Dims) -> Any:
-        """One axis cut into several, or several merged, between axes that stay open.
-
-        ``(b, h, w, 6) -> (b, h, w, 2, 3)``: no operation of Keras reshapes with three open sizes, so the axis is
-        cut into slices that are stacked, or slices are joined.
-        """
-        front = 0
-        while front < min(len(have), len(dims)) and self.sizes.same(have[front], dims[front]):
-            front += 1
-        back = 0
-        while back < min(len(have), len(dims)) - front and self.sizes.same(have[-1 - back], dims[-1 - back]):
-            back += 1
-        cut, into = have[front : len(have) - back], dims[front : len(dims) - back]
-        plain = all(not isinstance(size, SymInt) for size in (*cut, *into))
-        if not plain or polynomial(_product(cut)) != polynomial(_product(into)):
-            self.fail(
-                f"reshape {self._text(have)} -> {self._text(dims)} has more open dimensions than Keras can reshape. "
-                "Export the model with fewer dynamic dimensions"
-            )
-        for _ in cut[1:]:  # merge to one axis
-            parts = ops.unstack(x, int(x.shape[front]), axis=front)
-            x = ops.concatenate(parts, axis=front) if len(parts) > 1 else parts[0]
-        if not cut:
-            x = ops.expand_dims(x, front)
-        for size in reversed(into[1:]):
-            parts = ops.split(x, int(x.shape[front]) // int(size), axis=front)
-            x = ops.stack(parts, axis=front)
-        return x if into else ops.squeeze(x, front)
 
     def expand(self, x: Any, dims: Sequence[int]) -> Any:
         """A tensor broadcast to sizes that may be open."""
@@ -212,10 +187,3 @@ def is_concrete(x: Any) -> bool:
 
         return not tf.is_symbolic_tensor(x)
     return not (hasattr(x, "is_meta") and x.is_meta)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    total = 1
-    for size in sizes:
-        total = total * size
-    return total

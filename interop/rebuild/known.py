@@ -40,10 +40,19 @@ def evaluate(op_type: str, inputs: Sequence[Array | None], attributes: Mapping[s
 
 def settled(array: Any) -> Array:
     """An array of plain numbers where no item is symbolic."""
-    array = np.asarray(array)
+    array = _array(array)
     if array.dtype == object and not any(isinstance(item, SymInt) for item in array.flat):
         return array.astype(bool if array.size and isinstance(array.flat[0], bool | np.bool_) else "int64")
     return array
+
+
+def _array(x: Any) -> Array:
+    """What NumPy made, which of an array without axes is the item itself; a symbolic one stays what it is."""
+    if isinstance(x, SymInt):
+        array = np.empty((), object)
+        array[()] = x
+        return array
+    return np.asarray(x)
 
 
 def sizes_array(sizes: Sequence[int]) -> Array:
@@ -66,7 +75,7 @@ def _unsqueeze(x: Array, axes: Any) -> Array:
 
 
 def _gather(x: Array, indices: Array, axis: int = 0) -> Array:
-    return np.asarray(np.take(x, _numbers(indices), axis=axis))
+    return _array(np.take(x, _numbers(indices), axis=axis))
 
 
 def _slice(
@@ -127,7 +136,7 @@ def _mod(x: Array, y: Array, fmod: int = 0) -> Array:
 
 def _elementwise(function: Callable[[Any, Any], Any]) -> Callable[[Array, Array], Array]:
     def apply(x: Array, y: Array) -> Array:
-        return np.asarray(np.frompyfunc(function, 2, 1)(x, y))
+        return _array(np.frompyfunc(function, 2, 1)(x, y))
 
     return apply
 
@@ -166,7 +175,7 @@ def _extreme(pick: Callable[[int, int], int]) -> Callable[..., Array]:
     def function(*xs: Array) -> Array:
         result = xs[0]
         for x in xs[1:]:
-            result = np.asarray(np.frompyfunc(choose, 2, 1)(result, x))
+            result = _array(np.frompyfunc(choose, 2, 1)(result, x))
         plain = settled(result)
         return plain if plain.dtype == object else plain.astype(xs[0].dtype)
 
@@ -198,7 +207,7 @@ def _reduce(function: Callable[..., Any]) -> Callable[..., Array]:
     def reduce(x: Array, axes: Any = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Array:
         if axes is None and noop_with_empty_axes:
             return x
-        return np.asarray(function(x, axis=_axes(axes) or None, keepdims=bool(keepdims)))
+        return _array(function(x, axis=_axes(axes) or None, keepdims=bool(keepdims)))
 
     return reduce
 

@@ -28,8 +28,8 @@ class Names:
 
 
 def legal(name: str) -> str:
-    """Letters, digits, ``_``, ``-`` and ``.``, beginning with a letter or digit, as TensorFlow wants."""
-    name = re.sub(r"[^A-Za-z0-9_.\-]", "_", name)
+    """Letters, digits, ``_`` and ``-``, beginning with a letter or digit: TensorFlow's scopes; torch has no dots."""
+    name = re.sub(r"[^A-Za-z0-9_\-]", "_", name)
     return name if re.match(r"[A-Za-z0-9]", name) else f"v{name}"
 
 

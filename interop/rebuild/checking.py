@@ -30,7 +30,9 @@ def check_model(model: onnx.ModelProto, folder: Path | None) -> None:
     for function in model.functions:
         where = f"function {function.domain}::{function.name}"
         domains = {"" if entry.domain == "ai.onnx" else entry.domain for entry in function.opset_import}
-        _check_nodes(function.node, set(function.input), list(function.output), where, domains | imported | own)
+        _check_nodes(
+            function.node, set(function.input), list(function.output), where, domains | imported | own
+        )
     for tensor in _tensors(model.graph):
         _check_tensor(tensor, folder)
 
@@ -72,7 +74,9 @@ def _check_nodes(
     for node in nodes:
         domain = "" if node.domain == "ai.onnx" else node.domain
         if domain not in domains:
-            raise GraphError(f"{label(node)} in {where} is of domain {node.domain!r}, whose opset is not imported")
+            raise GraphError(
+                f"{label(node)} in {where} is of domain {node.domain!r}, whose opset is not imported"
+            )
         for name in node.output:
             if name and (name in defined or name in makers):
                 by = f"{label(makers[name])} too" if name in makers else "an input or initializer too"
@@ -151,7 +155,9 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 def _check_tensor(tensor: onnx.TensorProto, folder: Path | None) -> None:
     if any(size < 0 for size in tensor.dims):
-        raise GraphError(f"initializer {tensor.name!r} has the shape {tuple(tensor.dims)}: a size is negative")
+        raise GraphError(
+            f"initializer {tensor.name!r} has the shape {tuple(tensor.dims)}: a size is negative"
+        )
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         return
     entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -165,7 +171,9 @@ def _check_tensor(tensor: onnx.TensorProto, folder: Path | None) -> None:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise GraphError(f"initializer {tensor.name!r} points out of the model's folder, to {location!r}")
     if not path.is_file():
-        raise GraphError(f"initializer {tensor.name!r} lies in the file {location!r}, which is not beside the model")
+        raise GraphError(
+            f"initializer {tensor.name!r} lies in the file {location!r}, which is not beside the model"
+        )
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
     except ValueError as error:

@@ -143,7 +143,9 @@ class Context:
 
     def expand(self, x: Any, dims: Sequence[int]) -> Any:
         """A tensor broadcast to sizes that may be open."""
-        if all(self.sizes.same(a, b) for a, b in zip(self.dims(x), dims, strict=False)) and len(dims) == self.rank(x):
+        if all(self.sizes.same(a, b) for a, b in zip(self.dims(x), dims, strict=False)) and len(
+            dims
+        ) == self.rank(x):
             return x
         if not any(isinstance(size, SymInt) for size in dims):
             return ops.broadcast_to(x, tuple(int(size) for size in dims))

@@ -109,9 +109,13 @@ class Importer:
         if isinstance(tensor, keras.KerasTensor):
             return tensor
         if not hasattr(tensor, "shape"):
-            raise GraphError(f"output {name!r} is a sequence or optional, which a Keras model does not return")
+            raise GraphError(
+                f"output {name!r} is a sequence or optional, which a Keras model does not return"
+            )
         array = np.asarray(ops.convert_to_numpy(tensor))
-        zero = ops.cast(ops.reshape(self._zero, ()), array.dtype.name)  # what no input changes is added to one
+        zero = ops.cast(
+            ops.reshape(self._zero, ()), array.dtype.name
+        )  # what no input changes is added to one
         return ops.logical_or(array, zero) if array.dtype == bool else add(zero, array)
 
     # Weights
@@ -136,7 +140,9 @@ class Importer:
             layer.build(*shapes)
             for variable, (name, array) in zip(layer.weights, arrays.items(), strict=True):
                 if tuple(variable.shape) != array.shape:
-                    raise GraphError(f"{layer.name}/{name} has the shape {variable.shape}; its weights {array.shape}")
+                    raise GraphError(
+                        f"{layer.name}/{name} has the shape {variable.shape}; its weights {array.shape}"
+                    )
                 compat.initialize(variable, np.ascontiguousarray(array))
         compat.finish_layers(layer)
 

@@ -129,7 +129,9 @@ class Interpreter:
         else:
             outputs = self._known(node, inputs) or self._computed(node, opset, inputs, scope)
         if len(outputs) < sum(bool(value.name) for value in node.outputs):
-            raise GraphError(f"node {name_of(node)!r} ({node.op_type}) has {len(node.outputs)} outputs; {len(outputs)} made")
+            raise GraphError(
+                f"node {name_of(node)!r} ({node.op_type}) has {len(node.outputs)} outputs; {len(outputs)} made"
+            )
         for value, output in zip(node.outputs, outputs, strict=False):
             scope[value] = output
 
@@ -155,7 +157,9 @@ class Interpreter:
             return None
         try:
             arrays = known.evaluate(
-                node.op_type, [None if value is None else value.array for value in inputs], attributes_of(node)
+                node.op_type,
+                [None if value is None else value.array for value in inputs],
+                attributes_of(node),
             )
         except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
             raise GraphError(f"node {name_of(node)!r} ({node.op_type}): {error}") from error
@@ -167,7 +171,9 @@ class Interpreter:
         if handler is None:
             context.fail("no handler computes it")
         permutation = _shared_permutation(handler, inputs)
-        arguments = [self._argument(context, handler, i, value, permutation) for i, value in enumerate(inputs)]
+        arguments = [
+            self._argument(context, handler, i, value, permutation) for i, value in enumerate(inputs)
+        ]
         if len(arguments) > len(handler.inputs) and not handler.variadic:
             context.fail(f"has {len(arguments)} inputs; expected at most {len(handler.inputs)}")
         try:
@@ -186,7 +192,12 @@ class Interpreter:
         return [self.value(x, permutation if hasattr(x, "shape") else None) for x in results]
 
     def _argument(
-        self, context: Context, handler: Handler, position: int, value: Value | None, permutation: Permutation | None
+        self,
+        context: Context,
+        handler: Handler,
+        position: int,
+        value: Value | None,
+        permutation: Permutation | None,
     ) -> Any:
         if value is None:
             return None
@@ -198,8 +209,14 @@ class Interpreter:
                     f"its input {name!r} must be known when the graph is read, and depends on the values of the "
                     "model's inputs. Export the model with it as a constant"
                 )
-            if name in handler.static and array.dtype == object and any(isinstance(i, SymInt) for i in array.flat):
-                context.fail(f"its input {name!r} must be numbers. Received: {', '.join(map(str, array.flat))}")
+            if (
+                name in handler.static
+                and array.dtype == object
+                and any(isinstance(i, SymInt) for i in array.flat)
+            ):
+                context.fail(
+                    f"its input {name!r} must be numbers. Received: {', '.join(map(str, array.flat))}"
+                )
             return array
         if permutation is None:
             return value.tensor()
@@ -263,11 +280,16 @@ def attributes_of(node: Any) -> dict[str, Any]:
 def _plain(attribute: Any, node: Any) -> Any:
     kinds = ir.AttributeType
     if attribute.is_ref():
-        raise GraphError(f"attribute {attribute.name!r} of node {name_of(node)!r} refers to that of a function")
+        raise GraphError(
+            f"attribute {attribute.name!r} of node {name_of(node)!r} refers to that of a function"
+        )
     if attribute.type == kinds.TENSOR:
         return array_of(attribute.value, f"attribute {attribute.name!r} of node {name_of(node)!r}")
     if attribute.type == kinds.TENSORS:
-        return [array_of(tensor, f"attribute {attribute.name!r} of node {name_of(node)!r}") for tensor in attribute.value]
+        return [
+            array_of(tensor, f"attribute {attribute.name!r} of node {name_of(node)!r}")
+            for tensor in attribute.value
+        ]
     if attribute.type == kinds.STRING:
         return attribute.as_string()
     if attribute.type in (kinds.INTS, kinds.FLOATS, kinds.STRINGS):

@@ -26,10 +26,14 @@ class _Undecided(Exception):
     """The result depends on the value of a symbolic size."""
 
 
-def evaluate(op_type: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -> list[Array] | None:
+def evaluate(
+    op_type: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any]
+) -> list[Array] | None:
     """The results of an operator of ONNX' own domain on known integers, or None."""
     function = _FUNCTIONS.get(op_type)
-    if function is None or any(x is not None and (x.dtype.kind not in "iubO" or x.size > _LARGEST) for x in inputs):
+    if function is None or any(
+        x is not None and (x.dtype.kind not in "iubO" or x.size > _LARGEST) for x in inputs
+    ):
         return None
     try:
         result = function(*inputs, **attributes)
@@ -38,11 +42,12 @@ def evaluate(op_type: str, inputs: Sequence[Array | None], attributes: Mapping[s
     return [settled(array) for array in (result if isinstance(result, list) else [result])]
 
 
-def settled(array: Any) -> Array:
+def settled(made: Any) -> Array:
     """An array of plain numbers where no item is symbolic."""
-    array = _array(array)
+    array = _array(made)
     if array.dtype == object and not any(isinstance(item, SymInt) for item in array.flat):
-        return array.astype(bool if array.size and isinstance(array.flat[0], bool | np.bool_) else "int64")
+        truth = bool(array.size) and isinstance(array.flat[0], bool | np.bool_)
+        return np.array(array, bool if truth else "int64")
     return array
 
 
@@ -78,9 +83,7 @@ def _gather(x: Array, indices: Array, axis: int = 0) -> Array:
     return _array(np.take(x, _numbers(indices), axis=axis))
 
 
-def _slice(
-    x: Array, starts: Any, ends: Any, axes: Any = None, steps: Any = None
-) -> Array:
+def _slice(x: Array, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Array:
     starts, ends = _numbers(starts), _numbers(ends)
     axes = range(len(starts)) if axes is None else _numbers(axes)
     steps = [1] * len(starts) if steps is None else _numbers(steps)
@@ -198,7 +201,8 @@ def _constant_of_shape(shape: Array, value: Array | None = None) -> Array:
 
 def _reshape(x: Array, shape: Array, allowzero: int = 0) -> Array:
     target = [
-        x.shape[axis] if size == 0 and not allowzero else int(size) for axis, size in enumerate(_numbers(shape))
+        x.shape[axis] if size == 0 and not allowzero else int(size)
+        for axis, size in enumerate(_numbers(shape))
     ]
     return x.reshape(target)
 
@@ -213,7 +217,9 @@ def _reduce(function: Callable[..., Any]) -> Callable[..., Array]:
 
 
 def _expand(x: Array, shape: Array) -> Array:
-    return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(int(size) for size in _numbers(shape)))).copy()
+    return np.broadcast_to(
+        x, np.broadcast_shapes(x.shape, tuple(int(size) for size in _numbers(shape)))
+    ).copy()
 
 
 def _logical(function: Callable[..., Any]) -> Callable[..., Array]:

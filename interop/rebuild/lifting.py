@@ -93,7 +93,9 @@ class Lifted:
     def key(self) -> Hashable:
         """Equal for calls of one layer."""
         sources = tuple((name, id(w.source), w.layout) for name, w in self.weights.items())
-        alone = id(self.node) if any(w.source is None for w in self.weights.values()) or not self.weights else 0
+        alone = (
+            id(self.node) if any(w.source is None for w in self.weights.values()) or not self.weights else 0
+        )
         return (self.config, sources, alone)
 
 
@@ -145,7 +147,9 @@ class Site:
             return None
         producer = value.producer()
         if producer is None:
-            return array_of(value.const_value, f"initializer {value.name!r}") if value.is_initializer() else None
+            return (
+                array_of(value.const_value, f"initializer {value.name!r}") if value.is_initializer() else None
+            )
         if producer.op_type == "Identity":
             return self.constant(producer.inputs[0])
         if producer.op_type == "Constant" and "value" in producer.attributes:
@@ -293,5 +297,3 @@ def values_of(node: Any) -> Iterator[Any]:
             for inner in graph:
                 yield from values_of(inner)
             yield from graph.outputs
-
-

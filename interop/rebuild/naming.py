@@ -5,7 +5,6 @@ Invariants: a name is unique within a model; one that is legal and free stays as
 
 from __future__ import annotations
 
-import os.path
 import re
 from collections.abc import Sequence
 
@@ -34,6 +33,10 @@ def legal(name: str) -> str:
 
 
 def scope_of(names: Sequence[str]) -> str:
-    """What the names of a layer's weights have in common: ``fc.weight`` and ``fc.bias`` are of ``fc``; "" if nothing."""
-    parts = [re.split(r"[./]", name)[:-1] for name in names]
-    return ".".join(os.path.commonprefix(parts)) if parts else ""
+    """What the names of a layer's weights have in common: ``fc.weight`` and ``fc.bias`` are of ``fc``."""
+    common: list[str] = []
+    for parts in zip(*(re.split(r"[./]", name)[:-1] for name in names), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)

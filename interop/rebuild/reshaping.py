@@ -74,7 +74,9 @@ def _prefixes(sizes: Sequence[int]) -> list[Any]:
     return found
 
 
-def _group(sizes: Sizes, x: Any, current: list[int], position: int, before: list[int], after: list[int]) -> Any:
+def _group(
+    sizes: Sizes, x: Any, current: list[int], position: int, before: list[int], after: list[int]
+) -> Any:
     """One group of axes reshaped."""
     end = position + len(before)
     others = [axis for axis in range(len(current)) if not position <= axis < end]

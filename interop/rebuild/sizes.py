@@ -84,7 +84,9 @@ class Sizes:
             elif not open_sizes:
                 result.append(1)
             else:
-                result.append(open_sizes[0] if all(same(size, open_sizes[0]) for size in open_sizes) else None)
+                result.append(
+                    open_sizes[0] if all(same(size, open_sizes[0]) for size in open_sizes) else None
+                )
         return result
 
     def measured(self, size: int) -> Any:
@@ -134,7 +136,10 @@ class Sizes:
             return ops.zeros_like(_line_of(*self._witnesses[size.poly]), dtype=dtype)
         if len(size.poly) == 1:  # a product: zeros of every factor, flattened
             monomial, coefficient = size.poly[0]
-            factors = [*([int(coefficient)] if coefficient != 1 else []), *(_size((((a,), 1),)) for a in monomial)]
+            factors = [
+                *([int(coefficient)] if coefficient != 1 else []),
+                *(_size((((a,), 1),)) for a in monomial),
+            ]
             if len(factors) > 1:
                 return ops.reshape(self.zeros(tuple(factors), dtype), (-1,))
         elif all(coefficient > 0 for _, coefficient in size.poly):  # a sum: one after the other

@@ -83,7 +83,11 @@ class Value:
     def tensor(self) -> Any:
         """What a handler computes with: the array if it is known, else the tensor in the graph's own order."""
         if self.array is not None and self._parameter is None:
-            return self.sizes.as_tensor(self.array) if self.array.dtype == object and _sizes(self.array) else self.array
+            return (
+                self.sizes.as_tensor(self.array)
+                if self.array.dtype == object and _sizes(self.array)
+                else self.array
+            )
         rank = self.rank
         return self._other if rank is None else self.form(tuple(range(rank)))
 

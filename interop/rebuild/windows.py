@@ -64,11 +64,10 @@ def window(
         if ceil_mode:
             if isinstance(size, SymInt) and step > 1:
                 ctx.fail(f"ceil_mode over the open dimension {size}; export the model with that size fixed")
-            if not isinstance(size, SymInt) and room % step:
-                # The window that is added must begin inside the input or the padding before it.
-                if count * step < size + sides[-1][0]:
-                    beyond = step - room % step
-                    count += 1
+            # The window that is added must begin inside the input or the padding before it.
+            if not isinstance(size, SymInt) and room % step and count * step < size + sides[-1][0]:
+                beyond = step - room % step
+                count += 1
         excess.append(beyond)
         outputs.append(count)
     return Window(tuple(kernel), strides, dilations, tuple(sides), tuple(excess), tuple(outputs))
@@ -77,7 +76,9 @@ def window(
 def _same(ctx: Context, size: int, reach: int, step: int, auto_pad: str) -> tuple[int, int]:
     """Padding with which there are ``ceil(size / step)`` windows."""
     if isinstance(size, SymInt) and step > 1:
-        ctx.fail(f"{auto_pad} in steps of {step} over the open dimension {size}: the padding depends on its value")
+        ctx.fail(
+            f"{auto_pad} in steps of {step} over the open dimension {size}: the padding depends on its value"
+        )
     total = reach - 1 if isinstance(size, SymInt) else max(0, (-(-size // step) - 1) * step + reach - size)
     less, more = total // 2, total - total // 2
     return (less, more) if auto_pad == "SAME_UPPER" else (more, less)

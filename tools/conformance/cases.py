@@ -51,13 +51,16 @@ def all_cases() -> list[Case]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         for test in load_model_tests(kind="node"):
+            if test.model is None or test.data_sets is None:
+                raise ValueError(f"{test.name} has no model in memory")
             data = tuple(
-                ([_array(x) for x in inputs], [_array(x) for x in outputs]) for inputs, outputs in test.data_sets
+                ([_array(x) for x in inputs], [_array(x) for x in outputs])
+                for inputs, outputs in test.data_sets
             )
             found.append(Case(test.name, "node", test.model, data, test.rtol, test.atol))
         for kind in FILE_KINDS:
             for test in load_model_tests(kind=kind):
-                folder = Path(test.model_dir)
+                folder = Path(test.model_dir or "")
                 model = onnx.load(os.fspath(folder / "model.onnx"))
                 data = tuple(_data_sets(folder, model))
                 found.append(Case(f"{kind}/{test.name}", kind, model, data, test.rtol, test.atol))

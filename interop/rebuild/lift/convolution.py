@@ -43,7 +43,18 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
     reach = [(length - 1) * step for length, step in zip(size, dilations, strict=True)]
     # "same" pads as much, where every place is a window's middle.
     same = max(strides) == 1 and sides == tuple((total // 2, total - total // 2) for total in reach)
-    config = ("Conv", rank, filters, tuple(size), strides, dilations, groups, sides, bias is not None, data_format)
+    config = (
+        "Conv",
+        rank,
+        filters,
+        tuple(size),
+        strides,
+        dilations,
+        groups,
+        sides,
+        bias is not None,
+        data_format,
+    )
     layer_class = getattr(keras.layers, f"Conv{rank}D")
 
     def make(name: str, dtype: str) -> Any:

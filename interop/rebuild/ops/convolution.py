@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from keras import ops
 
 from interop.rebuild.context import Context
@@ -37,13 +36,14 @@ def conv(
     moved = _padded(ops.transpose(x, (0, *range(2, rank + 2), 1)), sides)
     # TensorFlow has no strides with dilations: every place is computed and some are kept.
     both = max(sides.dilations) > 1 and max(sides.strides) > 1
+    # A single number where one will do: read from a file again, JAX does not take what was a tuple.
     y = ops.conv(
         moved,
         kernel,
-        strides=1 if both else sides.strides,
+        strides=1 if both else _single(sides.strides),
         padding="valid",
         data_format="channels_last",
-        dilation_rate=sides.dilations,
+        dilation_rate=_single(sides.dilations),
     )
     if both:
         y = y[(slice(None), *(slice(None, None, stride) for stride in sides.strides))]
@@ -53,7 +53,11 @@ def conv(
     return ctx.declare(y, (have[0], int(w.shape[0]), *sides.outputs))
 
 
+def _single(steps: tuple[int, ...]) -> int | tuple[int, ...]:
+    return steps[0] if len(set(steps)) == 1 else steps
+
+
 def _padded(x: Tensor, sides: Window) -> Tensor:
     if not any(any(pair) for pair in sides.pads):
         return x
-    return ops.pad(x, ((0, 0), *sides.pads, (0, 0)), constant_values=np.zeros((), "float32").item())
+    return ops.pad(x, ((0, 0), *sides.pads, (0, 0)), constant_values=0)

@@ -118,7 +118,9 @@ def concat(ctx: Context, *xs: Tensor, axis: int) -> Tensor:
 
 
 @op("Split", since=2)
-def split_attribute(ctx: Context, x: Tensor, *, axis: int = 0, split: Sequence[int] = ()) -> tuple[Tensor, ...]:
+def split_attribute(
+    ctx: Context, x: Tensor, *, axis: int = 0, split: Sequence[int] = ()
+) -> tuple[Tensor, ...]:
     return _parts(ctx, x, axis, list(split) or _even(ctx, x, axis, ctx.outputs, exact=True))
 
 
@@ -133,7 +135,9 @@ def split(
     ctx: Context, x: Tensor, split: Tensor = None, *, axis: int = 0, num_outputs: int | None = None
 ) -> tuple[Tensor, ...]:
     """Without `split`, in equal parts of which the last may be shorter."""
-    lengths = _even(ctx, x, axis, num_outputs or ctx.outputs, exact=False) if split is None else ctx.ints(split)
+    lengths = (
+        _even(ctx, x, axis, num_outputs or ctx.outputs, exact=False) if split is None else ctx.ints(split)
+    )
     return _parts(ctx, x, axis, lengths)
 
 
@@ -196,10 +200,15 @@ def _sliced(
 
 
 def _sliced_axis(ctx: Context, x: Tensor, start: int, end: int, axis: int, step: int) -> Tensor:
-    have = list(ctx.dims(x))
-    size = have[axis]
+    have: list[int | None] = list(ctx.dims(x))
+    size = ctx.dims(x)[axis]
     start, end = (bound if isinstance(bound, SymInt) else int(bound) for bound in (start, end))
-    if step < 0 and not isinstance(size, SymInt) and not isinstance(start, SymInt) and not isinstance(end, SymInt):
+    if (
+        step < 0
+        and not isinstance(size, SymInt)
+        and not isinstance(start, SymInt)
+        and not isinstance(end, SymInt)
+    ):
         picked = np.arange(size)[slice(start, None if end < -size else end, step)]
         have[axis] = len(picked)
         return ctx.declare(ops.take(x, picked, axis=axis), have)
@@ -207,7 +216,7 @@ def _sliced_axis(ctx: Context, x: Tensor, start: int, end: int, axis: int, step:
         # Counted from the other end, the same elements in ascending order.
         x = ctx.declare(ops.flip(x, axis=axis), have)
         start, end, step = _mirrored(start, size), _mirrored(end, size), -step
-    if isinstance(end, SymInt) and ctx.sizes.same(end, size) or (not isinstance(end, SymInt) and end >= 2**31 - 1):
+    if ctx.sizes.same(end, size) or (not isinstance(end, SymInt) and end >= 2**31 - 1):
         end = size
     if isinstance(start, SymInt) or (isinstance(end, SymInt) and not ctx.sizes.same(end, size)):
         return _sliced_open(ctx, x, start, end, axis, step)
@@ -230,15 +239,10 @@ def _mirrored(bound: int, size: int) -> int:
 
 
 def _open_length(size: SymInt, start: int, stop: int | None, step: int) -> int | None:
-    """Length of a slice of an open dimension, where it follows from the bounds; None where it is clamped."""
-    if stop is None and start < 0 and step == 1:
-        return None  # -start, unless the dimension is shorter
-    if stop is not None and (stop >= 0) != (start < 0):
+    """Length of a slice of an open dimension; None where the bounds may lie beyond it."""
+    if start < 0 or (stop is not None and stop >= 0):
         return None
-    length = size - start if stop is None else size + stop - start if stop < 0 else None
-    if length is None or (start < 0 and stop is None):
-        return None
-    return floor_divide(length + step - 1, step)
+    return floor_divide(size - start + (stop or 0) + step - 1, step)
 
 
 def _sliced_open(ctx: Context, x: Tensor, start: int, end: int, axis: int, step: int) -> Tensor:
@@ -314,7 +318,12 @@ def constant(
 ) -> Tensor:
     if value is not None:
         return value
-    for given, dtype in ((value_float, "float32"), (value_floats, "float32"), (value_int, "int64"), (value_ints, "int64")):
+    for given, dtype in (
+        (value_float, "float32"),
+        (value_floats, "float32"),
+        (value_int, "int64"),
+        (value_ints, "int64"),
+    ):
         if given is not None:
             return np.asarray(given, dtype)
     return np.asarray(value_string if value_string is not None else value_strings, object)

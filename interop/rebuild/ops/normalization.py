@@ -14,7 +14,9 @@ def _over_channels(x: Tensor, parameter: Tensor) -> Tensor:
     return ops.reshape(parameter, (1, -1) + (1,) * (len(x.shape) - 2))
 
 
-def _normalized(ctx: Context, x: Tensor, axes: tuple[int, ...], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+def _normalized(
+    ctx: Context, x: Tensor, axes: tuple[int, ...], epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """`x` over its deviation along axes, with the mean and the inverse of the deviation."""
     mean = ops.mean(x, axis=axes, keepdims=True)
     centred = ops.subtract(x, mean)
@@ -92,7 +94,9 @@ def group_normalization(
     """Channels in groups, each group normalised with all its places."""
     batch, channels, *places = ctx.dims(x)
     wide = ops.cast(x, ctx.dtype_of_code(stash_type))
-    grouped = ctx.reshape(ctx.declare(wide, ctx.dims(x)), (batch, num_groups, channels // num_groups, *places))
+    grouped = ctx.reshape(
+        ctx.declare(wide, ctx.dims(x)), (batch, num_groups, channels // num_groups, *places)
+    )
     normal, _, _ = _normalized(ctx, grouped, tuple(range(2, len(places) + 3)), epsilon)
     normal = ctx.reshape(ctx.declare(normal, ctx.dims(grouped)), ctx.dims(x))
     scaled = ops.multiply(ops.cast(normal, ctx.dtype(x)), _over_channels(x, scale))

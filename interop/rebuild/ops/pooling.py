@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from keras import ops
+from keras import KerasTensor, layers, ops
 
 from interop.rebuild.context import Context
 from interop.rebuild.registry import Tensor, op
@@ -53,8 +53,18 @@ def max_pool(
     if max(sides.dilations) > 1 or "float" not in dtype:
         y = _max_of_shifts(moved, sides)
     else:
-        y = ops.max_pool(moved, sides.kernel, sides.strides, "valid", data_format="channels_last")
+        y = _pooled("Max", moved, sides)
     return ctx.declare(_channels_first(y), (*have[:2], *sides.outputs))
+
+
+def _pooled(kind: str, x: Tensor, sides: Window) -> Tensor:
+    """A pool of Keras. In a model it is a layer, as the operation does not load again on JAX: its config has lists
+    where tuples are needed (Keras 3.15, ``keras/src/backend/jax/nn.py``)."""
+    if isinstance(x, KerasTensor):
+        layer = getattr(layers, f"{kind}Pooling{len(sides.kernel)}D")
+        return layer(sides.kernel, sides.strides, "valid", "channels_last", dtype=str(x.dtype))(x)
+    pool = ops.max_pool if kind == "Max" else ops.average_pool
+    return pool(x, sides.kernel, sides.strides, "valid", data_format="channels_last")
 
 
 def _max_of_shifts(x: Tensor, sides: Window) -> Tensor:
@@ -91,7 +101,7 @@ def average_pool(
     moved = _channels_last(x)
 
     def average(of: Tensor) -> Tensor:
-        return ops.average_pool(of, sides.kernel, sides.strides, "valid", data_format="channels_last")
+        return _pooled("Average", of, sides)
 
     y = average(_pad(moved, _padding(sides, excess=True), 0.0))
     if any(sides.excess) or (not count_include_pad and any(map(any, sides.pads))):

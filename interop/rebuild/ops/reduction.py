@@ -41,7 +41,9 @@ _REDUCTIONS: dict[str, tuple[Callable[..., Tensor], int]] = {
 }
 
 
-def _reduced(ctx: Context, function: Callable[..., Tensor], x: Tensor, axes: Sequence[int], keepdims: int) -> Tensor:
+def _reduced(
+    ctx: Context, function: Callable[..., Tensor], x: Tensor, axes: Sequence[int], keepdims: int
+) -> Tensor:
     rank, dims = ctx.rank(x), ctx.dims(x)
     over = tuple(sorted({ctx.axis(axis, rank) for axis in axes})) or tuple(range(rank))
     result = function(x, axis=over, keepdims=bool(keepdims))
@@ -81,7 +83,9 @@ def _extreme_index(
     axis = ctx.axis(axis, ctx.rank(x))
     dims = ctx.dims(x)
     if select_last_index:
-        found = ops.subtract(ops.subtract(ops.shape(x)[axis], 1), find(ops.flip(x, axis), axis=axis, keepdims=bool(keepdims)))
+        found = ops.subtract(
+            ops.subtract(ops.shape(x)[axis], 1), find(ops.flip(x, axis), axis=axis, keepdims=bool(keepdims))
+        )
     else:
         found = find(x, axis=axis, keepdims=bool(keepdims))
     kept = [1 if i == axis else size for i, size in enumerate(dims) if keepdims or i != axis]
@@ -89,10 +93,14 @@ def _extreme_index(
 
 
 @op("ArgMax")
-def argmax(ctx: Context, x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
+def argmax(
+    ctx: Context, x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
+) -> Tensor:
     return _extreme_index(ctx, ops.argmax, x, axis, keepdims, select_last_index)
 
 
 @op("ArgMin")
-def argmin(ctx: Context, x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
+def argmin(
+    ctx: Context, x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
+) -> Tensor:
     return _extreme_index(ctx, ops.argmin, x, axis, keepdims, select_last_index)

@@ -38,18 +38,15 @@ class Context:
 
     # The node
 
-    def fail(self, problem: str) -> NoReturn:
-        """Raise a GraphError that names the node."""
+    def error(self, problem: str) -> GraphError:
+        """A GraphError that names the node."""
         domain = f"{self.node.domain}::" if self.node.domain else ""
         name = self.node.name or self.node.outputs[0].name
-        raise GraphError(f"node {name!r} ({domain}{self.node.op_type}, opset {self.opset}): {problem}")
+        return GraphError(f"node {name!r} ({domain}{self.node.op_type}, opset {self.opset}): {problem}")
 
-    def fail_because(self, error: Exception) -> NoReturn:
-        """Wrap what Keras or the backend raised."""
-        try:
-            self.fail(f"{type(error).__name__}: {error}")
-        except GraphError as wrapped:
-            raise wrapped from error
+    def fail(self, problem: str) -> NoReturn:
+        """Raise a GraphError that names the node."""
+        raise self.error(problem)
 
     def wants(self, output: int) -> bool:
         """Whether anybody uses an output of the node."""
@@ -76,6 +73,13 @@ class Context:
         if array is None or any(isinstance(item, SymInt) for item in array.flat):
             self.fail("an input that must be known depends on the model's inputs")
         return [int(item) for item in array.flat]
+
+    def items(self, array: NDArray[Any]) -> list[int]:
+        """The items of a ``dims`` input as Python numbers and symbolic sizes.
+
+        NumPy's own numbers must not meet symbolic ones: ``np.int64(2) * size`` is a number.
+        """
+        return list(array.reshape(-1).tolist())
 
     def dtype(self, x: Any) -> str:
         """The name of a tensor's element type."""

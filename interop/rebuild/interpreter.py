@@ -181,7 +181,7 @@ class Interpreter:
         except InteropError:
             raise
         except Exception as error:
-            context.fail_because(error)
+            raise context.error(f"{type(error).__name__}: {error}") from error
         results = list(result) if isinstance(result, tuple) else [result]
         if handler.pointwise:
             dims = self.sizes.broadcast([context.dims(x) for x in arguments if hasattr(x, "shape")])

@@ -10,7 +10,8 @@ A handler is
 - It computes with ``keras.ops`` alone, so that it works on arrays, on symbolic tensors and inside ``call``. What
   is known when the graph is read arrives as a NumPy array, which every ``keras.ops`` function takes.
 - ``static`` names inputs that must be known numbers (axes, pads); ``dims`` names inputs that are lists of sizes,
-  in which a size may be symbolic (see ``sizes.py``). Both arrive as NumPy arrays, checked before the call.
+  in which a size may be symbolic (see ``sizes.py``). Both arrive as NumPy arrays, checked before the call;
+  ``ctx.ints`` and ``ctx.items`` give their items.
 - ``pointwise``: every element of the output depends on the elements at the same place, under broadcasting. Such
   an operator is computed in whatever order of axes its inputs are at hand, and symbolic sizes pass through it.
 - ``repeatable=False`` for random operators, which are not computed when the graph is read.

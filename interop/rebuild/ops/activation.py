@@ -96,11 +96,19 @@ def log_softmax(ctx: Context, x: Tensor, *, axis: int = -1) -> Tensor:
 def softmax_of_rows(ctx: Context, x: Tensor, *, axis: int = 1) -> Tensor:
     """Over all axes from `axis` on together."""
     axis = ctx.axis(axis, ctx.rank(x))
-    return ctx.declare(ops.softmax(x, axis=tuple(range(axis, ctx.rank(x)))), ctx.dims(x))
+    scaled, total = _exponentials(x, tuple(range(axis, ctx.rank(x))))
+    return ctx.declare(ops.divide(ops.exp(scaled), total), ctx.dims(x))
 
 
 @op("LogSoftmax", since=1)
 def log_softmax_of_rows(ctx: Context, x: Tensor, *, axis: int = 1) -> Tensor:
     """Over all axes from `axis` on together."""
     axis = ctx.axis(axis, ctx.rank(x))
-    return ctx.declare(ops.log_softmax(x, axis=tuple(range(axis, ctx.rank(x)))), ctx.dims(x))
+    scaled, total = _exponentials(x, tuple(range(axis, ctx.rank(x))))
+    return ctx.declare(ops.subtract(scaled, ops.log(total)), ctx.dims(x))
+
+
+def _exponentials(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """`x` below its maximum over axes, so that nothing overflows, and the sum of its exponentials."""
+    scaled = ops.subtract(x, ops.max(x, axis=axes, keepdims=True))
+    return scaled, ops.sum(ops.exp(scaled), axis=axes, keepdims=True)

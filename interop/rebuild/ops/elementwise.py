@@ -14,40 +14,39 @@ from keras import ops
 from interop.rebuild.context import Context
 from interop.rebuild.registry import Tensor, op
 
-_UNARY: dict[str, Callable[[Tensor], Tensor]] = {
-    "Abs": ops.abs,
-    "Acos": ops.arccos,
-    "Acosh": ops.arccosh,
-    "Asin": ops.arcsin,
-    "Asinh": ops.arcsinh,
-    "Atan": ops.arctan,
-    "Atanh": ops.arctanh,
-    "Ceil": ops.ceil,
-    "Cos": ops.cos,
-    "Cosh": ops.cosh,
-    "Erf": ops.erf,
-    "Exp": ops.exp,
-    "Floor": ops.floor,
-    "IsNaN": ops.isnan,
-    "Log": ops.log,
-    "Neg": ops.negative,
-    "Not": ops.logical_not,
-    "Reciprocal": ops.reciprocal,
-    "Round": ops.round,
-    "Sign": ops.sign,
-    "Sin": ops.sin,
-    "Sinh": ops.sinh,
-    "Sqrt": ops.sqrt,
-    "Tan": ops.tan,
+_UNARY: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    # operator: function, first version with these types
+    "Abs": (ops.abs, 6),
+    "Acos": (ops.arccos, 7),
+    "Acosh": (ops.arccosh, 9),
+    "Asin": (ops.arcsin, 7),
+    "Asinh": (ops.arcsinh, 9),
+    "Atan": (ops.arctan, 7),
+    "Atanh": (ops.arctanh, 9),
+    "Ceil": (ops.ceil, 6),
+    "Cos": (ops.cos, 7),
+    "Cosh": (ops.cosh, 9),
+    "Erf": (ops.erf, 9),
+    "Exp": (ops.exp, 6),
+    "Floor": (ops.floor, 6),
+    "IsNaN": (ops.isnan, 9),
+    "Log": (ops.log, 6),
+    "Neg": (ops.negative, 6),
+    "Not": (ops.logical_not, 1),
+    "Reciprocal": (ops.reciprocal, 6),
+    "Round": (ops.round, 11),
+    "Sign": (ops.sign, 9),
+    "Sin": (ops.sin, 7),
+    "Sinh": (ops.sinh, 9),
+    "Sqrt": (ops.sqrt, 6),
+    "Tan": (ops.tan, 7),
 }
 
 _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "And": ops.logical_and,
     "Equal": ops.equal,
     "Greater": ops.greater,
-    "GreaterOrEqual": ops.greater_equal,
     "Less": ops.less,
-    "LessOrEqual": ops.less_equal,
     "Mul": ops.multiply,
     "Or": ops.logical_or,
     "Sub": ops.subtract,
@@ -64,13 +63,23 @@ def _register() -> None:
     def binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
         return lambda ctx, x, y: function(x, y)
 
-    for name, function in _UNARY.items():
-        op(name, pointwise=True)(unary(function))
+    for name, (function, since) in _UNARY.items():
+        op(name, since=since, pointwise=True)(unary(function))
     for name, pair in _BINARY.items():
         op(name, since=7, pointwise=True)(binary(pair))
 
 
 _register()
+
+
+@op("GreaterOrEqual", since=12, pointwise=True)
+def greater_equal(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
+    return ops.greater_equal(x, y)
+
+
+@op("LessOrEqual", since=12, pointwise=True)
+def less_equal(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
+    return ops.less_equal(x, y)
 
 
 @op("Add", since=7, pointwise=True)

@@ -36,7 +36,7 @@ def _product(sizes: Sequence[int]) -> int:
 def reshape(ctx: Context, x: Tensor, shape: Tensor, *, allowzero: int = 0) -> Tensor:
     """0 keeps a size (unless `allowzero`), -1 takes what is left."""
     have = ctx.dims(x)
-    target = list(shape)
+    target = ctx.items(shape)
     for axis, length in enumerate(target):
         if not isinstance(length, SymInt) and length == 0 and not allowzero:
             if axis >= len(have):
@@ -48,7 +48,7 @@ def reshape(ctx: Context, x: Tensor, shape: Tensor, *, allowzero: int = 0) -> Te
     if left:
         rest = _product([length for axis, length in enumerate(target) if axis not in left])
         target[left[0]] = floor_divide(_product(have), rest) if rest else 0
-    return ctx.reshape(x, [length if isinstance(length, SymInt) else int(length) for length in target])
+    return ctx.reshape(x, target)
 
 
 @op("Flatten", since=1)
@@ -176,8 +176,8 @@ def slice_inputs(
     return _sliced(
         ctx,
         x,
-        list(starts),
-        list(ends),
+        ctx.items(starts),
+        ctx.items(ends),
         None if axes is None else ctx.ints(axes),
         None if steps is None else ctx.ints(steps),
     )
@@ -202,7 +202,6 @@ def _sliced(
 def _sliced_axis(ctx: Context, x: Tensor, start: int, end: int, axis: int, step: int) -> Tensor:
     have: list[int | None] = list(ctx.dims(x))
     size = ctx.dims(x)[axis]
-    start, end = (bound if isinstance(bound, SymInt) else int(bound) for bound in (start, end))
     if (
         step < 0
         and not isinstance(size, SymInt)
@@ -234,7 +233,8 @@ def _sliced_axis(ctx: Context, x: Tensor, start: int, end: int, axis: int, step:
 def _mirrored(bound: int, size: int) -> int:
     """A bound of a slice that runs backwards, on the flipped axis."""
     if isinstance(bound, SymInt):
-        return size - 1 - bound
+        mirrored: int = size - 1 - bound
+        return mirrored
     return -bound - 1 if -(2**31) < bound < 2**31 - 1 else (0 if bound > 0 else 2**31 - 1)
 
 
@@ -272,19 +272,19 @@ def gather(ctx: Context, x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor
 
 @op("Expand", since=8, dims=("shape",))
 def expand(ctx: Context, x: Tensor, shape: Tensor) -> Tensor:
-    have, target = list(ctx.dims(x)), list(shape)
+    have, target = list(ctx.dims(x)), ctx.items(shape)
     rank = max(len(have), len(target))
     have, target = [1] * (rank - len(have)) + have, [1] * (rank - len(target)) + target
     dims = []
     for a, b in zip(have, target, strict=True):
         one = not isinstance(b, SymInt) and b == 1
         dims.append(a if one or (isinstance(b, SymInt) and not isinstance(a, SymInt) and a != 1) else b)
-    return ctx.expand(x, [length if isinstance(length, SymInt) else int(length) for length in dims])
+    return ctx.expand(x, dims)
 
 
 @op("Range", since=11, dims=("start", "limit", "delta"))
 def arange(ctx: Context, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
-    first, last, step = (array.reshape(()).item() for array in (start, limit, delta))
+    first, last, step = (ctx.items(array)[0] for array in (start, limit, delta))
     if not any(isinstance(item, SymInt) for item in (first, last, step)):
         return ops.arange(first, last, step, dtype=ctx.dtype(start))
     if isinstance(step, SymInt) or step != 1:
@@ -298,9 +298,9 @@ def arange(ctx: Context, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
 @op("ConstantOfShape", since=9, dims=("shape",))
 def constant_of_shape(ctx: Context, shape: Tensor, *, value: Tensor = None) -> Tensor:
     filling = np.zeros((), "float32") if value is None else np.asarray(value).reshape(())
-    dims = list(shape)
+    dims = ctx.items(shape)
     if not any(isinstance(length, SymInt) for length in dims):
-        return np.full([int(length) for length in dims], filling)
+        return np.full(dims, filling)
     return ctx.expand(filling.reshape((1,) * len(dims)), dims)
 
 

@@ -1,0 +1,309 @@
+"""ONNX graphs as Keras models: every operator against ONNX Runtime, and whole models of torch.
+
+Every model is run at two sizes of every open dimension.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from cases import operators as table
+from cases.operators import normal
+from onnx import helper, numpy_helper
+
+import interop
+from interop import onnx_backend
+from interop.errors import GraphError, UnsupportedNodes, UnsupportedOp
+from interop.rebuild import registry
+from interop.status import ImportReport
+
+CASES = table.all_cases()
+
+
+def outputs_of(model: onnx.ModelProto | str, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """What ONNX Runtime computes."""
+    data = model if isinstance(model, str) else model.SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return session.run(None, arrays)
+
+
+def imported(source: Any, **options: Any) -> tuple[keras.Model, ImportReport]:
+    reports: list[ImportReport] = []
+    return interop.import_onnx(source, report=reports, **options), reports[0]
+
+
+def computed(model: keras.Model, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    outputs = model(list(arrays.values()) if len(arrays) > 1 else next(iter(arrays.values())))
+    return [
+        keras.ops.convert_to_numpy(y) for y in (outputs.values() if isinstance(outputs, dict) else [outputs])
+    ]
+
+
+def narrow(array: np.ndarray) -> np.ndarray:
+    """As JAX stores it, without 64 bits."""
+    wide = keras.backend.backend() == "jax" and array.dtype.itemsize == 8 and array.dtype.kind in "iu"
+    return array.astype(f"{array.dtype.kind}4") if wide else array
+
+
+def check(got: list[np.ndarray], wanted: list[np.ndarray], rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    assert len(got) == len(wanted)
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert ours.dtype == narrow(theirs).dtype
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_operator(case: table.OnnxCase) -> None:
+    proto = case.model()
+    model, report = imported(proto)
+    assert [lifted.kind for lifted in report.lifted] == ([case.lifted] if case.lifted else [])
+    backend = onnx_backend.prepare(proto)
+    for size in (0, 1):
+        arrays = case.arrays(size)
+        wanted = outputs_of(proto, arrays)
+        assert case.constant or any(np.unique(array).size > 1 for array in wanted), "this proves nothing"
+        check(computed(model, arrays), wanted, case.rtol, case.atol)
+        check(list(backend.run(arrays)), wanted, case.rtol, case.atol)
+
+
+def test_rows_are_unique_and_every_handler_is_of_a_schema() -> None:
+    ids = [case.id for case in CASES]
+    assert len(ids) == len(set(ids))
+    for handler in registry.registered():
+        if not handler.domain:
+            versions = {
+                s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == handler.op_type
+            }
+            assert handler.since in versions, (handler.op_type, handler.since, versions)
+
+
+class Network(torch.nn.Module):
+    """Convolutions, one of them strided, a bare parameter, pooling and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.depthwise = torch.nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.scale = torch.nn.Parameter(torch.rand(8, 1, 1) + 0.5)
+        self.head = torch.nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = x + self.scale * torch.nn.functional.hardswish(self.depthwise(x))
+        return self.head(torch.nn.functional.max_pool2d(x, 3, 2, 1).mean((2, 3)))
+
+
+class Encoder(torch.nn.Module):
+    """A transformer over tokens whose output layer is tied to its embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(50, 16)
+        self.position = torch.nn.Parameter(torch.randn(1, 64, 16))
+        layer = torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, activation="gelu")
+        self.encoder = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.encoder(self.embedding(ids) + self.position[:, : ids.shape[1]])
+        return x @ self.embedding.weight.T
+
+
+@pytest.fixture(scope="module", params=["network", "encoder"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    torch.manual_seed(0)
+    batch, length = (torch.export.Dim(name, min=2, max=64) for name in ("batch", "length"))
+    if request.param == "network":
+        module, x, axes = Network(), torch.randn(2, 3, 32, 32), {0: batch}
+        module.train()(torch.randn(8, 3, 32, 32))
+    else:
+        module, x, axes = Encoder(), torch.randint(0, 50, (2, 7)), {0: batch, 1: length}
+    path = tmp_path_factory.mktemp(request.param) / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(), (x,), path, dynamo=True, dynamic_shapes=(axes,), input_names=["x"], verbose=False
+        )
+    return request.param, path
+
+
+def batch_of(kind: str, size: int, length: int) -> np.ndarray:
+    rng = np.random.default_rng(size)
+    if kind == "network":
+        return rng.standard_normal((size, 3, 32, 32)).astype("float32")
+    return rng.integers(0, 50, (size, length))
+
+
+def test_model_of_torch_is_the_same_loads_without_interop_and_trains(exported: Any, tmp_path: Path) -> None:
+    kind, path = exported
+    model, report = imported(path)
+    assert not report.frozen
+    for size, length in ((2, 5), (5, 9)):
+        x = batch_of(kind, size, length)
+        wanted = outputs_of(str(path), {"x": x})
+        assert wanted[0].std(axis=0).mean() > 1e-2 * np.sqrt((wanted[0] ** 2).mean())
+        check(computed(model, {"x": x}), wanted)
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "io.npz", x=x, y=computed(model, {"x": x})[0])
+    code = f"""
+        import sys
+        sys.modules["interop"] = None
+        import keras, numpy as np
+        model = keras.saving.load_model({str(tmp_path / "model.keras")!r})
+        stored = np.load({str(tmp_path / "io.npz")!r})
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(stored["x"])), stored["y"])
+        before = [keras.ops.convert_to_numpy(w) for w in model.trainable_weights]
+        model.compile("sgd", "mse")
+        losses = model.fit(stored["x"], np.zeros_like(stored["y"]), epochs=3, verbose=0).history["loss"]
+        assert losses[2] < losses[0], losses
+        for old, weight in zip(before, model.trainable_weights):
+            assert (old != keras.ops.convert_to_numpy(weight)).any(), weight.path
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def graph(
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, tuple[Any, ...]],
+    outputs: list[str],
+    **initializers: np.ndarray,
+) -> onnx.ModelProto:
+    made = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(name, 1, shape) for name, shape in inputs.items()],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in initializers.items()],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+node = helper.make_node
+
+
+def test_a_weight_that_is_used_twice_is_one_weight() -> None:
+    shared = graph(
+        [
+            node("MatMul", ["x", "w"], ["a"]),
+            node("Relu", ["a"], ["b"]),
+            node("MatMul", ["b", "w"], ["c"]),
+            node("Mul", ["c", "w"], ["y"]),
+        ],
+        {"x": (4, 4)},
+        ["y"],
+        w=normal(4, 4),
+    )
+    model, report = imported(shared)
+    assert [tuple(w.shape) for w in model.trainable_weights] == [(1, 16)]
+    assert report.held == ("w",)
+    same = graph(
+        [node("MatMul", ["x", "w"], ["a"]), node("Relu", ["a"], ["b"]), node("MatMul", ["b", "w"], ["y"])],
+        {"x": ("n", 4)},
+        ["y"],
+        w=normal(4, 4),
+    )
+    model, report = imported(same)
+    assert [tuple(w.shape) for w in model.trainable_weights] == [(4, 4)]
+    assert [lifted.layer for lifted in report.lifted] == [report.lifted[0].layer] * 2
+
+
+def test_channels_stay_last_between_convolutions() -> None:
+    chain = graph(
+        [
+            node("Conv", ["x", "v"], ["a"]),
+            node("Relu", ["a"], ["b"]),
+            node("Add", ["b", "c"], ["d"]),
+            node("Conv", ["d", "w"], ["y"]),
+        ],
+        {"x": ("n", 3, "h", 12)},
+        ["y"],
+        v=normal(4, 3, 3, 3),
+        c=normal(4, 1, 1),
+        w=normal(5, 4, 3, 3),
+    )
+    x = np.random.default_rng(0).standard_normal((2, 3, 9, 12)).astype("float32")
+    for layout, transposes in (("nhwc", 3), ("keep", 0)):  # in, out, and the constant
+        model, _ = imported(chain, layout=layout)
+        check(computed(model, {"x": x}), outputs_of(chain, {"x": x}), atol=1e-4)
+        assert sum(type(operation).__name__ == "Transpose" for operation in model.operations) <= transposes
+
+
+def test_names_of_inputs_and_outputs_are_kept_or_mapped() -> None:
+    names = graph(
+        [node("Relu", ["a/b:0"], ["y.1"]), node("Neg", ["y.1"], ["y_1"])], {"a/b:0": ("n", 3)}, ["y.1", "y_1"]
+    )
+    model, report = imported(names, name="named")
+    assert model.name == "named"
+    assert report.inputs == {"a/b:0": "a_b_0"}
+    assert report.outputs == {"y.1": "y_1", "y_1": "y_1_1"}
+    assert list(model.output) == ["y_1", "y_1_1"]
+
+
+X = {"x": ("n", 4)}
+BROKEN = {
+    "cycle": (
+        graph([node("Add", ["x", "b"], ["a"], "one"), node("Relu", ["a"], ["b"], "two")], X, ["b"]),
+        "cyclic.*needs",
+    ),
+    "dangling": (
+        graph([node("Add", ["x", "gone"], ["y"], "one")], X, ["y"]),
+        "'one'.*'gone', which nothing makes",
+    ),
+    "made twice": (
+        graph([node("Relu", ["x"], ["y"]), node("Neg", ["x"], ["y"], "two")], X, ["y"]),
+        "'two'.*'y'",
+    ),
+    "no output": (graph([node("Relu", ["x"], ["y"])], X, ["z"]), "output 'z'"),
+    "negative": (graph([node("Relu", ["x"], ["y"])], {"x": (-3, 4)}, ["y"]), "'x'.*-3"),
+    "no opset": (graph([node("Foo", ["x"], ["y"], domain="bar")], X, ["y"]), "'bar'"),
+    "types": (graph([node("MatMul", ["x", "x"], ["y"], "one")], {"x": (3, 4)}, ["y"]), "'one'.*MatMul"),
+    "empty": (onnx.ModelProto(), "no graph"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_graph_is_an_error_that_names_the_node(name: str) -> None:
+    proto, message = BROKEN[name]
+    with pytest.raises(GraphError, match=message):
+        interop.import_onnx(proto)
+
+
+def test_truncated_file_and_missing_data_are_errors(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(table.all_cases()[0].model().SerializeToString()[:-7])
+    with pytest.raises(GraphError, match="truncated"):
+        interop.import_onnx(path)
+    proto = graph([node("MatMul", ["x", "w"], ["y"])], X, ["y"], w=normal(4, 300))
+    onnx.save(proto, path, save_as_external_data=True, location="data.bin", size_threshold=0)
+    interop.import_onnx(path)
+    (tmp_path / "data.bin").unlink()
+    with pytest.raises(GraphError, match=r"'w' lies in the file 'data.bin'"):
+        interop.import_onnx(path)
+
+
+def test_every_unsupported_node_is_told_at_once() -> None:
+    nodes = [
+        node("Foo", ["x"], ["a"], "one"),
+        node("Foo", ["a"], ["b"], "two"),
+        node("Bar", ["b"], ["y"], "three"),
+    ]
+    with pytest.raises(UnsupportedNodes, match=r"3 nodes.*Bar.*'three'.*Foo.*'one', 'two'") as caught:
+        interop.import_onnx(graph(nodes, X, ["y"]))
+    assert isinstance(caught.value, UnsupportedOp)

@@ -241,7 +241,10 @@ def test_channels_stay_last_between_convolutions() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 9, 12)).astype("float32")
     for layout, transposes in (("nhwc", 3), ("keep", 0)):  # in, out, and the constant
         model, _ = imported(chain, layout=layout)
-        check(computed(model, {"x": x}), outputs_of(chain, {"x": x}), atol=1e-4)
+        if (
+            layout == "nhwc" or keras.backend.backend() != "tensorflow"
+        ):  # TensorFlow has no such kernel on a CPU
+            check(computed(model, {"x": x}), outputs_of(chain, {"x": x}), atol=1e-4)
         assert sum(type(operation).__name__ == "Transpose" for operation in model.operations) <= transposes
 
 

@@ -14,7 +14,7 @@ from keras import ops
 
 def add(x: Any, y: Any) -> Any:
     """``x + y`` for tensors of any shapes that broadcast."""
-    if not _may_be_misread(y):
+    if not _may_be_misread(x, y):
         return ops.add(x, y)
     if not _is_vector(x):
         return ops.add(y, x)
@@ -30,6 +30,8 @@ def _is_vector(x: Any) -> bool:
     return len(_long_axes(x)) == 1
 
 
-def _may_be_misread(y: Any) -> bool:
-    """Whether one axis is longer than 1, and it is not the last."""
-    return _is_vector(y) and _long_axes(y) != [-1]
+def _may_be_misread(x: Any, y: Any) -> bool:
+    """Whether `y` has one axis longer than 1, and is no bias of the last axis of `x`."""
+    if len(x.shape) < 2 or not _is_vector(y):
+        return False
+    return _long_axes(y) != [-1] or x.shape[-1] is None or x.shape[-1] != y.shape[-1]

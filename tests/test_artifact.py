@@ -393,5 +393,8 @@ def test_weights_cut_short_while_they_are_read(tmp_path):
     artifacts.save(tmp_path / "m")
     with open_bundle(tmp_path / "m", verify_digest=False) as bundle:
         os.truncate(tmp_path / "m" / "weights.safetensors", 4096)
-        with bundle.read_weights(verify_digest=True) as weights, pytest.raises(ArtifactError, match="cut short"):
+        with (
+            bundle.read_weights(verify_digest=True) as weights,
+            pytest.raises(ArtifactError, match="cut short"),
+        ):
             weights.check()

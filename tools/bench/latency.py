@@ -60,7 +60,9 @@ def _pair(case: str, ours: Path, theirs: Path, runs: int) -> Iterator[Row]:
                 milliseconds.extend(sample[side])
             kept |= {k: sample[k] for k in ("difference", "operators") if k in sample}
         else:
-            yield measure.compared("latency", label, "ms", *found.values(), TARGET, samples=kept)
+            yield measure.compared(
+                "latency", label, "ms", found["ours"], found["theirs"], TARGET, samples=kept
+            )
 
 
 def _failed(case: str, side: str, error: str) -> Row:

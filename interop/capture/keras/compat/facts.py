@@ -17,6 +17,8 @@ from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
+from interop.formats.dtypes import BY_NAME, FROM_ML_DTYPES
+
 
 def named_layers(owner: Any) -> list[Any]:
     """Layers of a Sequential or Functional model, inputs included; none for any other object.
@@ -193,20 +195,36 @@ def map_structure(function: Callable[..., Any], *structures: Any) -> Any:
 def to_numpy(x: Any) -> np.ndarray[Any, Any]:
     """A concrete backend tensor or variable as an array (bfloat16 and float8 through ml_dtypes); only to be read.
 
-    Keras copies the arrays of JAX; their own view of the same memory, as PyTorch and TensorFlow give one, does.
+    A view of the same memory where the backend gives one; Keras copies every tensor.
     """
-    if keras.backend.backend() == "jax":
-        value = x.value if isinstance(x, keras.Variable) else x
-        if type(value).__module__.startswith("jaxlib"):
-            return np.asarray(value)
-    if (
-        keras.backend.backend() == "tensorflow"
-        and keras.ops.is_tensor(x)
-        and x.dtype == "bfloat16"
-        and not len(x.shape)
-    ):
-        return np.asarray(x.numpy())  # TensorFlow 2.21: np.array() of a single bfloat16 number fails
-    return np.asarray(keras.ops.convert_to_numpy(x))
+    value = x.value if isinstance(x, keras.Variable) else x
+    view = _VIEWS[keras.backend.backend()](value) if keras.ops.is_tensor(value) else None
+    return np.asarray(keras.ops.convert_to_numpy(x)) if view is None else view
+
+
+def _jax_view(value: Any) -> np.ndarray[Any, Any] | None:
+    return np.asarray(value) if type(value).__module__.startswith("jaxlib") else None
+
+
+def _torch_view(value: Any) -> np.ndarray[Any, Any] | None:
+    if value.is_meta or str(value.dtype).removeprefix("torch.") not in BY_NAME.keys() - FROM_ML_DTYPES:
+        return None
+    found: np.ndarray[Any, Any] = value.detach().cpu().resolve_conj().resolve_neg().numpy()
+    return found
+
+
+def _tensorflow_view(value: Any) -> np.ndarray[Any, Any] | None:
+    import tensorflow
+
+    is_eager = isinstance(value, tensorflow.Variable) or type(value).__name__ == "EagerTensor"
+    return np.asarray(value.numpy()) if is_eager else None
+
+
+_VIEWS: dict[str, Callable[[Any], np.ndarray[Any, Any] | None]] = {
+    "jax": _jax_view,
+    "tensorflow": _tensorflow_view,
+    "torch": _torch_view,
+}
 
 
 def recorded_shapes(model: Any) -> dict[str, Any] | None:

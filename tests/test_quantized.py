@@ -251,6 +251,27 @@ def test_half_floats_with_weights_of_four_bits(policy: str) -> None:
     assert stored(flat)["dense/kernel"][0] == "INT4"
 
 
+@pytest.mark.parametrize("mode", ["int8", "int4-groups", "float8"])
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16"])
+def test_bfloat16(policy: str, mode: str, tmp_path: Path) -> None:
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = quantised(ROWS[1], mode)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    interop.save_model(model, tmp_path / "m")
+    graph, again = interop.load_graph(tmp_path / "m"), interop.load_model(tmp_path / "m")
+    interop.export_onnx(model, tmp_path / "m.onnx")
+    for size in (0, 1):
+        x = arrays(ROWS[1], size)
+        wanted = keras.ops.convert_to_numpy(model(x, training=False)).astype("float32")
+        assert relative_std(wanted) > 1e-2, "the comparison would prove nothing"
+        # bfloat16 has eight bits: two roundings of the sum of ten products.
+        np.testing.assert_allclose(graph(x).astype("float32"), wanted, rtol=2**-7, atol=2**-7)
+        found = keras.ops.convert_to_numpy(again(x, training=False)).astype("float32")
+        np.testing.assert_array_equal(found, wanted)
+
+
 def block(width: int = 16) -> Any:
     """A small decoder with every layer that Keras quantises."""
     tokens = keras.Input((None,), dtype="int32", name="tokens")

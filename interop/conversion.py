@@ -100,6 +100,7 @@ def convert(
     from                    to
     ======================  =============================================================
     ``.keras``, ``.h5``     artifact, ``.onnx``, ``.keras``
+    SavedModel of Keras 2   artifact, ``.onnx``, ``.keras``
     artifact                ``.keras``, ``.onnx``, artifact (directory to zip and back)
     SavedModel, ``.tflite`` artifact, ``.onnx``
     ``package.module:name`` artifact, ``.onnx``; ``.keras`` if it makes a Keras model

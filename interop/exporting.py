@@ -7,9 +7,11 @@ Invariant: the file appears complete or not at all, after the comparison if ther
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from interop.artifact.signature import Signature
 from interop.backend import choose_backend
 from interop.capture.dispatch import capture_any, framework_of, is_tensorflow_path, runnable
 from interop.capture.records import Capture
-from interop.errors import InteropError
+from interop.errors import InteropError, RebuildError
 from interop.garbage import uncollected
 from interop.graph.file import write_file
 from interop.graph.kernels import float64_gaps
@@ -97,14 +99,14 @@ def export_onnx(
             model, folder / path.name, input_signature, opset, precision, flat=flat, fallback=fallback
         )
         seconds = time.perf_counter() - started
-        warnings: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ()
         if verify:
             report = compared(written, folder / path.name, precision)
             if report.disagrees:
                 report.raise_if_failed()
-            warnings = tuple(dict.fromkeys(_unproven(row) for row in report.rows if row.verdict == "vacuous"))
+            notes = tuple(dict.fromkeys(_unproven(row) for row in report.rows if row.verdict == "vacuous"))
         if written.gaps:
-            warnings += (f"ONNX Runtime cannot run the file: it has no float64 {', '.join(written.gaps)}",)
+            notes += (f"ONNX Runtime cannot run the file: it has no float64 {', '.join(written.gaps)}",)
     return ExportSummary(
         path=path,
         opset=captured.opset,
@@ -112,7 +114,7 @@ def export_onnx(
         parameters=captured.parameters,
         size_bytes=size_bytes(path),
         files={path.name: size_bytes(path)},
-        warnings=warnings,
+        warnings=notes,
         fallback_layers=captured.fallback_layers,
         seconds=seconds,
     )
@@ -123,7 +125,7 @@ def _unproven(row: ParityRow) -> str:
 
 
 def kind_of(path: Path) -> Kind:
-    if path.suffix in (".keras", ".h5"):
+    if path.suffix in (".keras", ".h5", ".hdf5") or (path / "keras_metadata.pb").is_file():
         return "keras"
     if is_tensorflow_path(path):
         return "tensorflow"
@@ -131,7 +133,11 @@ def kind_of(path: Path) -> Kind:
 
 
 def opened(src: Path) -> Any:
-    """The model a framework's file holds; a path that TensorFlow opens stays one."""
+    """The model a framework's file holds; a path that TensorFlow opens stays one.
+
+    A SavedModel of Keras 2 whose layers cannot be made stays one too, where TensorFlow is installed to run its
+    traced functions; a warning says so.
+    """
     if kind_of(src) == "tensorflow":
         return src
     choose_backend()
@@ -141,7 +147,13 @@ def opened(src: Path) -> Any:
     kind = keras_kind_of(src)
     if kind is None:
         raise InteropError(f"{src} is no file that Keras wrote")
-    return load(src, kind).complete(src)
+    try:
+        return load(src, kind).complete(src)
+    except RebuildError as error:
+        if kind != "saved_model" or importlib.util.find_spec("tensorflow") is None:
+            raise
+        warnings.warn(f"{src}: its layers cannot be made, its traced functions are converted: {error}")
+        return src
 
 
 @dataclass(frozen=True, slots=True)

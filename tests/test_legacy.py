@@ -85,7 +85,35 @@ def test_whole_models_in_hdf5_compute_what_they_did(name):
     check(*opened(path), path, answers(path))
 
 
+@pytest.mark.parametrize("name", names("keras", ".keras"))
+def test_keras_files_of_keras_2(name):
+    path = FIXTURES / "keras" / f"{name}.keras"
+    model, status = opened(path)
+    arrays = answers(path)
+    check(model, status, path, arrays)
+    if name in OFTEN:
+        resume(model, arrays)
+
+
+@pytest.mark.parametrize("name", names("saved_model", ""))
+def test_saved_models(name):
+    path = FIXTURES / "saved_model" / name
+    model, status = opened(path)
+    arrays = answers(path)
+    check(model, status, path, arrays)
+    if name in OFTEN_SAVED:
+        resume(model, arrays)
+
+
+def test_a_saved_model_without_metadata_says_what_to_do(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(RebuildError, match=r"interop convert SAVED_MODEL model\.onnx"):
+        interop.load_model(tmp_path / "m")
+
+
 TRAINED = [n for n in names("h5", ".h5") if "loss" in np.load(FIXTURES / "h5" / f"{n}.h5.npz").files]
+OFTEN_SAVED = {"adam", "legacy_adam", "rmsprop_nested"}
 OFTEN = {"adam", "rmsprop_nested", "legacy_adam_decay", "schedule_cosine", "adam_two_outputs"}
 
 
@@ -140,9 +168,9 @@ def test_old_hard_sigmoid_survives_the_format_of_keras_3(tmp_path):
     np.testing.assert_allclose(again["0"], arrays["output/0"], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["hard_sigmoid", "depthwise_conv2d", "tf_slices"])
+@pytest.mark.parametrize("name", ["h5/hard_sigmoid.h5", "h5/tf_slices.h5", "saved_model/depthwise_conv2d"])
 def test_conversion_of_old_files(name, tmp_path):
-    done = interop.convert(FIXTURES / "h5" / f"{name}.h5", tmp_path / "m.interop")
+    done = interop.convert(FIXTURES / name, tmp_path / "m.interop")
     assert done.parity is not None
     assert done.parity.passed
 

@@ -34,16 +34,24 @@ def open_file(path: Path) -> TensorMapping:
         FormatError: it is no valid ``.keras`` file, or its weights are sharded.
         OSError: it cannot be opened.
     """
+    return h5.open_stream(open_weights(path), str(path))
+
+
+def open_weights(path: Path) -> BinaryIO:
+    """The HDF5 file inside a ``.keras`` file, its checksum checked, as a stream.
+
+    Raises:
+        FormatError, OSError: as `open_file`.
+    """
     file = path.open("rb")
     try:
-        stream = _member(file, path)
+        return _member(file, path)
     except FormatError:
         file.close()
         raise
     except _GARBAGE as e:
         file.close()
         raise FormatError(f"{path}: not a .keras file: {e}") from e
-    return h5.open_stream(stream, str(path))
 
 
 def _member(file: BinaryIO, path: Path) -> BinaryIO:

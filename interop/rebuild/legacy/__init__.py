@@ -14,6 +14,8 @@
 ``assembly``       all of it in order
 ``h5_file``        HDF5: its attributes and groups
 ``whole_h5``       HDF5 with a model
+``keras_file``     ``.keras`` of Keras 2
+``saved_model``    SavedModels
 ``current``        files of Keras 3
 =================  ===================================================================
 

@@ -55,12 +55,14 @@ class Description:
         training: how it was compiled; None if it was not.
         source: its tensors; None for a config alone.
         current: whether Keras 3 wrote it.
+        call_inputs: symbolic arguments with which to call a model that is not built by its config.
     """
 
     config: Mapping[str, Any]
     training: Any = None
     source: Source | None = None
     current: bool = False
+    call_inputs: Sequence[Any] | None = None
 
 
 def assemble(
@@ -82,8 +84,7 @@ def assemble(
     with keras.saving.CustomObjectScope(resolver.known), compat.safe_scope():
         with compat.deferred_variables() as made:
             model = staged("made from its config", lambda: builder.part(plan))
-            if isinstance(plan, Container) and plan.build_shape is not None and not model.built:
-                staged("built", lambda: model.build(tuple(plan.build_shape)))
+            _build(model, plan, described.call_inputs)
         pairs, left = described.source.pair(model, plan, builder) if described.source else ([], [])
         status = _load(model, pairs, left) if described.source else LoadStatus()
         initialize_rest(made)
@@ -96,6 +97,15 @@ def assemble(
                 more, lost = _load_optimizer(model, plan, builder, described.source, pairs)
                 status, changes = status + more, changes + lost
     return Rebuilt(model, status + LoadStatus(changes=tuple(dict.fromkeys(changes))))
+
+
+def _build(model: Any, plan: Part, call_inputs: Sequence[Any] | None) -> None:
+    if model.built:
+        return
+    if isinstance(plan, Container) and plan.build_shape is not None:
+        staged("built", lambda: model.build(tuple(plan.build_shape)))
+    elif call_inputs is not None:
+        staged("built", lambda: model(*call_inputs))
 
 
 def _load(model: Any, pairs: Pairs, left: Sequence[Stored]) -> LoadStatus:

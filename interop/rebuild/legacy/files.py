@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interop.errors import FormatError, RebuildError
+from interop.errors import FormatError
 from interop.rebuild.from_config import Rebuilt
 from interop.rebuild.legacy import current
 from interop.rebuild.legacy.assembly import Description, assemble
+from interop.rebuild.legacy.keras_file import load_old_keras
 from interop.rebuild.legacy.kinds import Kind, is_old, read_json, zipped_json
+from interop.rebuild.legacy.saved_model import load_saved_model
 from interop.rebuild.legacy.whole_h5 import load_h5
 
 
@@ -33,11 +35,11 @@ def load(
     if kind == "keras":
         config, metadata = zipped_json(path)
         if is_old(metadata.get("keras_version")):
-            raise RebuildError(f"{path} was written by Keras {metadata.get('keras_version')}")
+            return load_old_keras(path, config, custom_objects, compile)
         return current.load_keras(path, config, custom_objects, compile)
     if kind == "json":
         return _load_json(path, custom_objects)
-    raise FormatError(f"{path} is a SavedModel")
+    return load_saved_model(path, custom_objects, compile)
 
 
 def _load_json(path: Path, custom_objects: Mapping[str, Any] | None) -> Rebuilt:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,20 @@ class H5File:
         group = owner[name]
         return [self._stored(group, weight) for weight in _texts(group, "weight_names")]
 
+    def tensors(self) -> dict[str, Stored]:
+        """Every tensor in the file by its HDF5 path."""
+        import h5py
+
+        found: dict[str, Stored] = {}
+
+        def visit(path: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                found[path] = self._stored(self._file, path)
+
+        with self._reading("its tensors"):
+            self._file.visititems(visit)
+        return found
+
     def _stored(self, group: Any, name: str) -> Stored:
         import h5py
 
@@ -112,19 +126,25 @@ def open_h5(path: Path) -> Iterator[H5File]:
         FormatError: it is none.
         OSError: it cannot be opened.
     """
+    with path.open("rb") as stream, open_stream(stream, str(path)) as file:
+        yield file
+
+
+@contextmanager
+def open_stream(stream: BinaryIO, source: str) -> Iterator[H5File]:
+    """The same from a stream; `source` names it in messages."""
     import h5py
 
-    with path.open("rb") as stream:
+    try:
+        file = h5py.File(stream, "r")
+    except _GARBAGE as error:
+        raise FormatError(f"{source}: not an HDF5 file: {error}") from error
+    with file:
         try:
-            file = h5py.File(stream, "r")
+            opened = H5File(file, source)
         except _GARBAGE as error:
-            raise FormatError(f"{path}: not an HDF5 file: {error}") from error
-        with file:
-            try:
-                opened = H5File(file, str(path))
-            except _GARBAGE as error:
-                raise FormatError(f"{path}: not an HDF5 file of Keras: {error}") from error
-            yield opened
+            raise FormatError(f"{source}: not an HDF5 file of Keras: {error}") from error
+        yield opened
 
 
 def _text(value: Any) -> str:

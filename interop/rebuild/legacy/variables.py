@@ -51,52 +51,28 @@ class Tree(Protocol):
     """What is stored below one object, by the attributes that lead to it."""
 
     def child(self, attribute: str) -> Tree | None:
-        """The tree of what an attribute holds; ``blocks/0`` is two steps."""
+        """The tree of what an attribute, or an index or key in it, holds."""
         ...
 
     def layer(self, name: str) -> Tree | None:
         """The tree of a layer of a Functional or Sequential model."""
         ...
 
-    def variable(self, attribute: str, index: int, name: str) -> Stored | None:
-        """A variable: by its attribute or its name, or by its place among those of its object."""
+    def variable(self, attributes: tuple[str, ...], variable: Any) -> Stored | None:
+        """A variable of this object, by the attribute that holds it, or by its name."""
         ...
-
-
-@dataclass(frozen=True)
-class Place:
-    """A variable and how its layer holds it: attributes from the layer, its place there, its name."""
-
-    owners: tuple[str, ...]
-    attribute: str
-    index: int
-    variable: Any
 
 
 Pairs = list[tuple[Any, Stored]]
 
 
-def places(layer: Any) -> list[Place]:
+def variables(layer: Any) -> list[Any]:
     """The variables of a layer in the order of Keras 2: its own, then those of what it holds; each once."""
-    return list(_places(layer, (), set()))
+    own = [*compat.own_variables(layer), *(v for child in compat.sublayers(layer) for v in variables(child))]
+    return list({id(variable): variable for variable in own}.values())
 
 
-def _places(layer: Any, owners: tuple[str, ...], seen: set[int]) -> Iterator[Place]:
-    own = compat.own_variables(layer)
-    held = _held(layer, own)
-    for index, variable in enumerate(own):
-        if id(variable) not in seen:
-            seen.add(id(variable))
-            yield Place(owners, "/".join(held.get(id(variable), (variable.name,))), index, variable)
-    children = compat.sublayers(layer)
-    held = _held(layer, children)
-    for child in children:
-        if id(child) not in seen:
-            seen.add(id(child))
-            yield from _places(child, owners + held.get(id(child), (f"layer {child.name}",)), seen)
-
-
-def _held(owner: Any, wanted: Sequence[Any]) -> dict[int, tuple[str, ...]]:
+def held(owner: Any, wanted: Sequence[Any]) -> dict[int, tuple[str, ...]]:
     """The attribute, and what follows it in a list or dict, that holds each of some objects."""
     identities = {id(item) for item in wanted}
     found: dict[int, tuple[str, ...]] = {}
@@ -143,7 +119,7 @@ def pair_list(layer: Any, stored: Sequence[Stored]) -> tuple[Pairs, list[Stored]
     left = [item for item in stored if item.leaf in table.STATES]
     if not is_container(layer):
         return _pair_leaf(layer, kept), left
-    inner = {id(leaf): (names, leaf) for names, leaf in leaves(layer) if places(leaf)}
+    inner = {id(leaf): (names, leaf) for names, leaf in leaves(layer) if variables(leaf)}
     assigned: dict[int, list[Stored]] = {identity: [] for identity in inner}
     for item in kept:
         fitting = _by_scope(item, inner)
@@ -153,7 +129,7 @@ def pair_list(layer: Any, stored: Sequence[Stored]) -> tuple[Pairs, list[Stored]
     pairs: Pairs = []
     for identity, items in assigned.items():
         leaf = inner[identity][1]
-        if len(items) != len(places(leaf)):
+        if len(items) != len(variables(leaf)):
             return _by_order(layer, kept), left
         pairs += _pair_leaf(leaf, items)
     return pairs, left
@@ -175,7 +151,7 @@ def _by_order(layer: Any, stored: Sequence[Stored]) -> Pairs:
 
 def _pair_leaf(layer: Any, stored: Sequence[Stored]) -> Pairs:
     """By order, with names and shapes checked; by name where Keras 2 had another order."""
-    own = [place.variable for place in places(layer)]
+    own = variables(layer)
     ordered = [v for v in own if v.trainable] + [v for v in own if not v.trainable]
     if len(ordered) != len(stored):
         raise WeightsError(
@@ -236,19 +212,18 @@ def pair_tree(layer: Any, tree: Tree) -> Pairs:
                 pairs += pair_tree(child, below)
         return pairs
     own = compat.own_variables(layer)
-    held = _held(layer, own)
-    for index, variable in enumerate(own):
-        attribute = "/".join(held.get(id(variable), (variable.name,)))
-        found = tree.variable(attribute, index, variable.name)
+    attributes = held(layer, own)
+    for variable in own:
+        found = tree.variable(attributes.get(id(variable), (variable.name,)), variable)
         if found is not None:
             pairs.append((variable, found))
     children = compat.sublayers(layer)
-    held = _held(layer, children)
+    attributes = held(layer, children)
     for child in children:
-        step: Tree | None = tree
-        for attribute in held.get(id(child), ()):
+        step: Tree | None = tree if id(child) in attributes else None
+        for attribute in attributes.get(id(child), ()):
             step = None if step is None else step.child(attribute)
-        if step is not None and id(child) in held:
+        if step is not None:
             pairs += pair_tree(child, step)
     return pairs
 

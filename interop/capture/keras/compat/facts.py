@@ -139,6 +139,11 @@ def loaded_keras_class(module: str, name: str) -> type | None:
     return found if isinstance(found, type) and issubclass(found, KerasSaveable) else None
 
 
+def snake_case(name: str) -> str:
+    """``Conv2DTranspose`` -> ``conv2d_transpose``, as Keras names groups in its files."""
+    return str(to_snake_case(name))
+
+
 def operation_module(name: str) -> str | None:
     """The module of the operation class by that name (``Add`` of ``keras.ops.add``); None if there is none."""
     for module in (m for m in sorted(sys.modules) if m.startswith("keras.src.ops.")):

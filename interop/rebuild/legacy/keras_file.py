@@ -1,0 +1,142 @@
+"""``.keras`` files of Keras 2.12 and later: their config is one of Keras 2, their weights lie by attributes.
+
+Enters: a path. Leaves: the model. In the HDF5 inside, an object's variables are ``vars/0``, ``vars/1``, ... and what
+it holds lies below the attribute's name; what is in a list, and the layers of a model, by their classes, counted.
+Attributes are visited in reverse order, and each object once: of a model of the user, those after ``layers`` lie
+below their own names, the others below ``layers``.
+
+Spec: tf_keras ``saving/saving_lib.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from interop.capture.keras import compat
+from interop.formats.keras_zip import open_weights
+from interop.rebuild.from_config import Rebuilt
+from interop.rebuild.legacy.assembly import Description, assemble
+from interop.rebuild.legacy.compilation import Tensors, slots_by_order
+from interop.rebuild.legacy.graph import Builder
+from interop.rebuild.legacy.h5_file import open_stream
+from interop.rebuild.legacy.migration import class_name
+from interop.rebuild.legacy.plan import Part
+from interop.rebuild.legacy.variables import Pairs, Stored, held
+
+_LAYERS = "layers"
+_APART = ("optimizer/", "metrics/")
+
+
+def load_old_keras(
+    path: Path, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None, compile: bool
+) -> Rebuilt:
+    """The model in a ``.keras`` file of Keras 2.
+
+    Raises:
+        FormatError: the file is damaged.
+        RebuildError, WeightsError: as `assemble` says.
+    """
+    build = config.get("build_config")
+    shape = build.get("input_shape") if isinstance(build, dict) else None
+    inputs = None if shape is None else [_symbolic(shape)]
+    with open_weights(path) as stream, open_stream(stream, str(path)) as file:
+        source = _Weights(file.tensors(), config)
+        described = Description(config, config.get("compile_config"), source, call_inputs=inputs)
+        return assemble(described, custom_objects=custom_objects, compile=compile)
+
+
+def _symbolic(shape: Any) -> Any:
+    """Symbolic inputs of a shape, or of a structure of shapes."""
+    if isinstance(shape, list) and all(size is None or isinstance(size, int) for size in shape):
+        return keras.KerasTensor([None, *shape[1:]])
+    if isinstance(shape, dict):
+        return {key: _symbolic(item) for key, item in shape.items()}
+    return [_symbolic(item) for item in shape] if isinstance(shape, list) else shape
+
+
+class _Weights:
+    """The tensors of the HDF5 file inside."""
+
+    def __init__(self, tensors: dict[str, Stored], config: Mapping[str, Any]) -> None:
+        old = "_layer_checkpoint_dependencies"  # what 2.12 called the layers of a model
+        self._tensors = {path.replace(old, _LAYERS): stored for path, stored in tensors.items()}
+        self._config = config
+
+    def pair(self, model: Any, plan: Part, builder: Builder) -> tuple[Pairs, list[Stored]]:
+        """By the groups in which the objects lie."""
+        pairs = list(self._pairs(model, "", self._config))
+        used = {id(stored) for _, stored in pairs}
+        left = [
+            stored
+            for path, stored in self._tensors.items()
+            if id(stored) not in used and not path.startswith(_APART)
+        ]
+        return pairs, left
+
+    def slots(self, model: Any, plan: Part, builder: Builder, pairs: Pairs) -> tuple[Tensors, list[Stored]]:
+        """By their order, for which the trainable variables stand in that of the file."""
+        stored: list[Stored] = []
+        while (path := f"optimizer/vars/{len(stored)}") in self._tensors:
+            stored.append(self._tensors[path])
+        return slots_by_order(model, stored, [variable for variable, _ in pairs if variable.trainable])
+
+    def _pairs(self, layer: Any, group: str, config: Any) -> Iterator[tuple[Any, Stored]]:
+        for index, variable in enumerate(compat.own_variables(layer)):
+            stored = self._tensors.get(f"{group}vars/{index}")
+            if stored is not None:
+                yield variable, stored
+        if compat.named_layers(layer):
+            by_name = {child.name: child for child in compat.named_layers(layer)}
+            named = _named(config) or [(type(c).__name__, c.name, None) for c in by_name.values()]
+            keys = _counted([cls for cls, _, _ in named])
+            for key, (_, name, inner) in zip(keys, named, strict=True):
+                if name in by_name:
+                    yield from self._pairs(by_name[name], f"{group}{_LAYERS}/{key}/", inner)
+            return
+        for child, path, inner in _children(layer, config):
+            yield from self._pairs(child, f"{group}{path}/", inner)
+
+
+def _named(config: Any) -> list[tuple[str, str | None, Any]]:
+    """(class, name, config) of each layer of a model, as its config lists them."""
+    inner = config.get("config") if isinstance(config, dict) else None
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    found: list[tuple[str, str | None, Any]] = []
+    for layer in layers if isinstance(layers, list) else ():
+        settings = layer.get("config") if isinstance(layer, dict) else None
+        name = settings.get("name") if isinstance(settings, dict) else None
+        found.append((class_name(layer)[0].split(">")[-1], name, layer))
+    return found
+
+
+def _children(layer: Any, config: Any) -> Iterator[tuple[Any, str, Any]]:
+    """What a layer holds, each with its group and its config, if the config has it."""
+    children = compat.sublayers(layer)
+    attributes = held(layer, children)
+    settings = config.get("config") if isinstance(config, dict) else None
+    settings = settings if isinstance(settings, dict) else {}
+    listed: dict[str, list[Any]] = {}
+    for child in children:
+        steps = attributes.get(id(child), ())
+        through_layers = isinstance(layer, keras.Model) and (not steps or steps[0] < _LAYERS)
+        if through_layers or len(steps) > 1:
+            listed.setdefault(_LAYERS if through_layers else "/".join(steps[:-1]), []).append(child)
+        elif steps:
+            yield child, steps[0], settings.get(steps[0])
+    for group, members in listed.items():
+        for child, key in zip(members, _counted([type(child).__name__ for child in members]), strict=True):
+            yield child, f"{group}/{key}", None
+
+
+def _counted(classes: Sequence[str]) -> list[str]:
+    """``Dense, Dense`` -> ``dense, dense_1``."""
+    counts: dict[str, int] = {}
+    keys: list[str] = []
+    for name in map(compat.snake_case, classes):
+        keys.append(f"{name}_{counts[name]}" if name in counts else name)
+        counts[name] = counts.get(name, 0) + 1
+    return keys

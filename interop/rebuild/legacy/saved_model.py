@@ -1,0 +1,293 @@
+"""SavedModels of Keras 2, without TensorFlow: structure from ``keras_metadata.pb``, values from the checkpoint inside.
+
+Enters: a folder. Leaves: the model. The traced functions in ``saved_model.pb`` are not read: a class of the user
+must be known, as it must for every other format.
+
+Variables are found by walking the checkpoint's object graph along the attributes of the new layers; the layers of
+a Functional or Sequential model by the names that the metadata gives their nodes.
+
+Spec: tf_keras ``protobuf/saved_metadata.proto``, ``saving/legacy/saved_model/``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import keras
+from google.protobuf.message import DecodeError
+
+from interop.capture.keras import paths
+from interop.errors import FormatError, RebuildError
+from interop.formats import TensorMapping
+from interop.formats.messages import message_classes
+from interop.formats.tensorbundle import reader
+from interop.formats.tensorbundle.objects import OBJECT_GRAPH, Node, ObjectGraph
+from interop.rebuild.from_config import Rebuilt
+from interop.rebuild.legacy import table
+from interop.rebuild.legacy.assembly import Description, assemble
+from interop.rebuild.legacy.compilation import Tensors, slot, slots_by_name
+from interop.rebuild.legacy.graph import Builder
+from interop.rebuild.legacy.plan import Part
+from interop.rebuild.legacy.variables import Pairs, Stored, pair_tree
+
+_METADATA = "keras_metadata.pb"
+_MESSAGES = {
+    "SavedMetadata": ("nodes 1 *SavedObject",),
+    "SavedObject": ("node_id 2 int32", "node_path 3 string", "identifier 4 string", "metadata 5 string"),
+}
+# What hangs on a model beside its layers.
+_APART = frozenset({"optimizer", "keras_api", "signatures", "_adapt_function", "_random_generator"})
+
+
+def load_saved_model(path: Path, custom_objects: Mapping[str, Any] | None, compile: bool) -> Rebuilt:
+    """The model in a SavedModel of Keras 2.
+
+    Raises:
+        FormatError: its files are damaged.
+        RebuildError: it has no metadata of Keras, or no config; or as `assemble` says.
+    """
+    metadata = _read_metadata(path)
+    root = metadata[0]
+    config = _root_config(path, root)
+    with reader.open_file(path / "variables" / "variables") as tensors:
+        source = _Checkpoint(tensors, metadata, str(path))
+        inputs = _call_inputs(root) if root.identifier == "_tf_keras_model" else None
+        described = Description(config, root.metadata.get("training_config"), source, call_inputs=inputs)
+        return assemble(described, custom_objects=custom_objects, compile=compile)
+
+
+@dataclass(frozen=True)
+class _Object:
+    """What the metadata says of one object."""
+
+    path: str
+    identifier: str
+    metadata: dict[str, Any]
+
+
+def _read_metadata(path: Path) -> list[_Object]:
+    """The objects of Keras in a SavedModel, the model first."""
+    file = path / _METADATA
+    if not file.is_file():
+        raise RebuildError(
+            f"{path} has no {_METADATA}, so what it has are traced functions and no layers. Convert it: interop "
+            "convert SAVED_MODEL model.onnx (needs TensorFlow: pip install 'interop[tensorflow]')"
+        )
+    message = _classes()["SavedMetadata"]()
+    try:
+        message.ParseFromString(file.read_bytes())
+        objects = [_Object(node.node_path, node.identifier, _parsed(node.metadata)) for node in message.nodes]
+    except (DecodeError, ValueError, RecursionError, MemoryError) as error:
+        raise FormatError(f"{file}: not the metadata of a Keras model: {error}") from error
+    objects.sort(key=lambda found: found.path != "root")
+    if not objects or objects[0].path != "root":
+        raise FormatError(f"{file}: it does not describe the model itself")
+    return objects
+
+
+@cache
+def _classes() -> dict[str, Any]:
+    return message_classes("interop.saved_metadata", _MESSAGES)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    found = json.loads(text, object_hook=_plain)
+    if not isinstance(found, dict):
+        raise ValueError(f"an object is described by {found!r:.80}")
+    return found
+
+
+def _plain(value: dict[str, Any]) -> Any:
+    """Tuples and shapes as lists, as they are in the JSON of other files."""
+    if value.get("class_name") in ("__tuple__", "TensorShape") and isinstance(value.get("items"), list):
+        return value["items"]
+    return value
+
+
+def _root_config(path: Path, root: _Object) -> dict[str, Any]:
+    name, config = root.metadata.get("class_name"), root.metadata.get("config")
+    if (
+        not isinstance(name, str)
+        or not isinstance(config, dict)
+        or "layer was saved without config" in config
+    ):
+        raise RebuildError(
+            f"{path}: {name} was saved without a config, for its class has no get_config. Make the model yourself "
+            "and give it the values with interop.load_weights, or convert the SavedModel to ONNX"
+        )
+    if root.identifier == "_tf_keras_model":
+        config = {"name": root.metadata.get("name"), **config} if "name" in config else config
+    return {"class_name": name, "config": config}
+
+
+def _call_inputs(root: _Object) -> Any:
+    """Symbolic arguments as those with which a subclassed model was called, if they are known."""
+    spec = root.metadata.get("full_save_spec")
+    if isinstance(spec, list) and spec and isinstance(spec[0], list):
+        return [_symbolic(item) for item in spec[0]]
+    shape = root.metadata.get("build_input_shape")
+    return [keras.KerasTensor([None, *shape[1:]])] if isinstance(shape, list) and shape else None
+
+
+def _symbolic(spec: Any) -> Any:
+    if isinstance(spec, dict) and spec.get("class_name") == "TypeSpec":
+        parts = spec.get("serialized")
+        if not isinstance(parts, list) or not isinstance(parts[0], list):
+            raise RebuildError(f"the model was called with {spec.get('type_spec')}, which is no plain tensor")
+        return keras.KerasTensor([None, *parts[0][1:]], dtype=str(parts[1]))
+    if isinstance(spec, dict):
+        return {key: _symbolic(item) for key, item in spec.items()}
+    return [_symbolic(item) for item in spec] if isinstance(spec, list) else spec
+
+
+class _Checkpoint:
+    """The values of a SavedModel by the objects that hold them."""
+
+    def __init__(self, tensors: TensorMapping, metadata: list[_Object], source: str) -> None:
+        if OBJECT_GRAPH not in tensors:
+            raise FormatError(f"{source}: its checkpoint has no object graph")
+        self.tensors = tensors
+        self.graph = ObjectGraph.parse(bytes(tensors[OBJECT_GRAPH].item()), source)
+        self.names: dict[int, str] = {}
+        for found in metadata:
+            number = self._walk(found.path)
+            if number is not None and isinstance(found.metadata.get("name"), str):
+                self.names.setdefault(number, found.metadata["name"])
+
+    def _walk(self, path: str) -> int | None:
+        """The node at ``root.layer-0.cell``."""
+        number, parts = 0, path.split(".")[1:]
+        while parts:
+            children = self.graph.nodes[number].children
+            for size in range(1, len(parts) + 1):  # an attribute may have dots in its name
+                if ".".join(parts[:size]) in children:
+                    number = children[".".join(parts[:size])]
+                    parts = parts[size:]
+                    break
+            else:
+                return None
+        return number
+
+    def stored(self, number: int) -> Stored | None:
+        """The value of a variable's node."""
+        node = self.graph.nodes[number]
+        key = node.key
+        if key is None or key not in self.tensors:
+            return None
+        name = next(iter(node.values.values())).full_name or key
+        return Stored(name, tuple(self.tensors.shapes[key]), lambda: self.tensors[key])
+
+    def pair(self, model: Any, plan: Part, builder: Builder) -> tuple[Pairs, list[Stored]]:
+        """By the attributes that lead to a variable."""
+        tree = _Tree(self, 0)
+        pairs = pair_tree(model, tree)
+        return pairs, [item for number, item in self._values() if number not in tree.used]
+
+    def _values(self) -> Iterator[tuple[int, Stored]]:
+        """Every value that is reached from the model through its layers."""
+        seen, pending = {0}, [0]
+        while pending:
+            for name, child in self.graph.nodes[pending.pop()].children.items():
+                if child in seen or name in _APART:
+                    continue
+                seen.add(child)
+                pending.append(child)
+                stored = self.stored(child)
+                if stored is not None:
+                    yield child, stored
+
+    def slots(self, model: Any, plan: Part, builder: Builder, pairs: Pairs) -> tuple[Tensors, list[Stored]]:
+        """By the slot variables of a legacy optimizer, or the names of the newer ones' variables."""
+        number = self.graph.nodes[0].children.get("optimizer")
+        if number is None:
+            return {}, []
+        optimizer = self._inner(self.graph.nodes[number])
+        if optimizer.slots or "iter" in optimizer.children:
+            return self._legacy_slots(model, optimizer)
+        names = {stored.name.split(":")[0]: variable for variable, stored in pairs}
+        return slots_by_name(model, self._listed(optimizer), names)
+
+    def _inner(self, optimizer: Node) -> Node:
+        """The optimizer that one for scaled losses has inside."""
+        for name in ("base_optimizer", "_optimizer", "inner_optimizer"):
+            if name in optimizer.children:
+                return self.graph.nodes[optimizer.children[name]]
+        return optimizer
+
+    def _listed(self, optimizer: Node) -> list[Stored]:
+        listed = optimizer.children.get("_variables")
+        numbers = [] if listed is None else list(self.graph.nodes[listed].children.values())
+        numbers += [optimizer.children[name] for name in ("_learning_rate",) if name in optimizer.children]
+        return [item for number in numbers if (item := self.stored(number)) is not None]
+
+    def _legacy_slots(self, model: Any, optimizer: Node) -> tuple[Tensors, list[Stored]]:
+        keys, own = paths.object_paths(model), paths.optimizer_variables(model)
+        variables = _Tree(self, 0)
+        pair_tree(model, variables)
+        found: Tensors = {}
+        left: list[Stored] = []
+        for item in optimizer.slots:
+            stored, variable = self.stored(item.node), variables.variables.get(item.variable)
+            if stored is None:
+                continue
+            key = f"{keys.get(id(variable))}/{slot(item.name, model.optimizer)}"
+            if key in own:
+                found[key] = stored
+            else:
+                left.append(stored)
+        for name in ("iter", "momentum_cache", "learning_rate"):
+            key = slot(name, model.optimizer)
+            if name in optimizer.children and key in own:
+                stored = self.stored(optimizer.children[name])
+                if stored is not None:
+                    found[key] = stored
+        return found, left
+
+
+class _Tree:
+    """One node of the object graph, as `pair_tree` walks it; remembers what was used."""
+
+    def __init__(self, checkpoint: _Checkpoint, number: int, above: _Tree | None = None) -> None:
+        self._checkpoint = checkpoint
+        self._node = checkpoint.graph.nodes[number]
+        self.used: set[int] = set() if above is None else above.used
+        self.variables: dict[int, Any] = {} if above is None else above.variables
+
+    def child(self, attribute: str) -> _Tree | None:
+        """What an attribute holds."""
+        number = self._number(attribute)
+        return None if number is None else _Tree(self._checkpoint, number, self)
+
+    def layer(self, name: str) -> _Tree | None:
+        """The layer of that name."""
+        for attribute, number in self._node.children.items():
+            if attribute.startswith("layer") and self._checkpoint.names.get(number) == name:
+                return _Tree(self._checkpoint, number, self)
+        return None
+
+    def variable(self, attributes: tuple[str, ...], variable: Any) -> Stored | None:
+        """By the attribute, by the name, or by what Keras 2 called it."""
+        older = [(old,) for old, new in table.VARIABLES.items() if new == variable.name]
+        for steps in (attributes, (variable.name,), *older):
+            number = self._walk(steps)
+            stored = None if number is None else self._checkpoint.stored(number)
+            if number is not None and stored is not None:
+                self.used.add(number)
+                self.variables[number] = variable
+                return stored
+        return None
+
+    def _walk(self, steps: tuple[str, ...]) -> int | None:
+        node: _Tree | None = self
+        for step in steps[:-1]:
+            node = None if node is None else node.child(step)
+        return None if node is None else node._number(steps[-1])
+
+    def _number(self, attribute: str) -> int | None:
+        children = self._node.children
+        return children.get(attribute, children.get(attribute.lstrip("_")))

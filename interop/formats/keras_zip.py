@@ -34,10 +34,10 @@ def open_file(path: Path) -> TensorMapping:
         FormatError: it is no valid ``.keras`` file, or its weights are sharded.
         OSError: it cannot be opened.
     """
-    return h5.open_stream(open_weights(path), str(path))
+    return h5.open_stream(open_member(path), str(path))
 
 
-def open_weights(path: Path) -> BinaryIO:
+def open_member(path: Path) -> BinaryIO:
     """The HDF5 file inside a ``.keras`` file, its checksum checked, as a stream.
 
     Raises:

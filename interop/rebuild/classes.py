@@ -55,7 +55,7 @@ class Resolver:
             return self._lambda(config, where)
         if name == "function":
             self._function(config, where)
-        elif name not in _VALUES:
+        elif not isinstance(name, str) or name not in _VALUES:
             self._class(config, where)
         inner = config["config"]
         if isinstance(inner, dict) and isinstance(inner.get("name"), str):

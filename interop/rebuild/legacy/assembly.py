@@ -94,7 +94,11 @@ def assemble(
         if compilation is not None:
             staged("compiled", lambda: compilation.apply(model))
             if described.source is not None:
-                more, lost = _load_optimizer(model, plan, builder, described.source, pairs)
+                source = described.source
+                more, lost = staged(
+                    "given the state of its optimizer",
+                    lambda: _load_optimizer(model, plan, builder, source, pairs),
+                )
                 status, changes = status + more, changes + lost
     return Rebuilt(model, status + LoadStatus(changes=tuple(dict.fromkeys(changes))))
 
@@ -111,8 +115,9 @@ def _build(model: Any, plan: Part, call_inputs: Sequence[Any] | None) -> None:
 def _load(model: Any, pairs: Pairs, left: Sequence[Stored]) -> LoadStatus:
     keys, roles = paths.object_paths(model), paths.variable_roles(model)
     weights = {key: v for key, v in paths.named_variables(model).items() if roles[key] == "weight"}
-    tensors = {keys[id(variable)]: stored for variable, stored in pairs}
-    unexpected = tuple(item.name for item in left if item.leaf not in table.STATES)
+    tensors = {keys[id(variable)]: stored for variable, stored in pairs if id(variable) in keys}
+    apart = [stored for variable, stored in pairs if id(variable) not in keys]  # of layers off the graph
+    unexpected = tuple(item.name for item in (*left, *apart) if item.leaf not in table.STATES)
     return fill(weights, _Reading(tensors), set(tensors), "") + LoadStatus(unexpected=unexpected)
 
 

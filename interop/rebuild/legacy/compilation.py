@@ -29,10 +29,9 @@ class Compilation:
 
     def apply(self, model: Any) -> None:
         """Compile a model."""
-        made = {
-            name: keras.tree.map_structure(lambda item: item, value) for name, value in self.arguments.items()
-        }
-        model.compile(**{name: _made(value) for name, value in made.items()})
+        model.compile(**{name: _made(value) for name, value in self.arguments.items()})
+        if not isinstance(model.optimizer, keras.optimizers.Optimizer):
+            raise RebuildError(f"the optimizer is a {type(model.optimizer).__name__}; expected one of Keras")
 
 
 def _made(value: Any) -> Any:
@@ -78,8 +77,12 @@ class _Reader:
         self._resolver = resolver
 
     def optimizer(self, config: Any) -> Any:
-        if isinstance(config, dict):
+        if isinstance(config, dict) and "class_name" in config and "config" in config:
             return self._planner.object(config, "optimizers")
+        if config is not None and not isinstance(config, str):
+            raise RebuildError(
+                f"the optimizer is described by {config!r:.80}; expected a name, or a class and its config"
+            )
         return config
 
     def each(self, value: Any, convert: Callable[[Any], Any]) -> Any:
@@ -95,11 +98,11 @@ class _Reader:
             name = table.LOSSES.get(value, value)
             known = hasattr(keras.losses, name)
             return name if known else self._resolver.prepare(_function(name), "compile()")
-        name = value["class_name"]
+        name, arguments = _class_and_arguments(value)
         if name == "function":
-            return self.loss(value["config"])
+            return self.loss(_name(arguments))
         if name == "LossFunctionWrapper":
-            return self.loss(_name(value["config"].get("fn")))
+            return self.loss(_name(arguments.get("fn")))
         return self._planner.object(value, "losses")
 
     def metric(self, value: Any) -> Any:
@@ -107,13 +110,26 @@ class _Reader:
             if value in ("accuracy", "acc", "crossentropy", "ce"):
                 return value
             return self._resolver.prepare(_wrapped(value, {"name": value}), "compile()")
-        name, arguments = value["class_name"], value["config"]
+        name, arguments = _class_and_arguments(value)
         if name == "function":
-            return self.metric(arguments)
+            return self.metric(_name(arguments))
         if name in ("MeanMetricWrapper", "SumOverBatchSizeMetricWrapper"):
             wrapped = _wrapped(_name(arguments.get("fn")), arguments)
             return self._resolver.prepare(wrapped, "compile()")
         return self._planner.object(value, "metrics")
+
+
+def _class_and_arguments(value: Any) -> tuple[str, Any]:
+    named = isinstance(value, dict) and isinstance(value.get("class_name"), str)
+    if not named or not isinstance(value.get("config"), dict | str):
+        raise RebuildError(
+            f"a loss or metric is described by {value!r:.80}; expected a name, or a class and its config"
+        )
+    if isinstance(value["config"], str) and value["class_name"] != "function":
+        raise RebuildError(
+            f"the config of {value['class_name']} is {value['config']!r:.80}; expected a mapping"
+        )
+    return value["class_name"], value["config"]
 
 
 def _name(function: Any) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 
 from interop.capture.keras import compat
-from interop.formats.keras_zip import open_weights
+from interop.formats.keras_zip import open_member
 from interop.rebuild.from_config import Rebuilt
 from interop.rebuild.legacy.assembly import Description, assemble
 from interop.rebuild.legacy.compilation import Tensors, slots_by_order
@@ -43,7 +43,7 @@ def load_old_keras(
     build = config.get("build_config")
     shape = build.get("input_shape") if isinstance(build, dict) else None
     inputs = None if shape is None else [_symbolic(shape)]
-    with open_weights(path) as stream, open_stream(stream, str(path)) as file:
+    with open_member(path) as stream, open_stream(stream, str(path)) as file:
         source = _Weights(file.tensors(), config)
         described = Description(config, config.get("compile_config"), source, call_inputs=inputs)
         return assemble(described, custom_objects=custom_objects, compile=compile)

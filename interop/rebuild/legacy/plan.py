@@ -95,6 +95,8 @@ class Planner:
         kind = table.CLASSES.get(name, name)
         if kind in CONTAINERS or _is_functional(spec["config"]):
             return self.container(kind, spec)
+        if not isinstance(spec["config"], dict):
+            raise RebuildError(f"the config of {name} is {spec['config']!r:.80}; expected a mapping")
         if name in _OPERATIONS:
             return Operation(str(spec["config"].get("name", name)), self._operation(name, spec["config"]))
         migrated = self._migration.object(spec)

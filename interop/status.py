@@ -114,9 +114,11 @@ class Change(NamedTuple):
         return f"{self.where}: {self.what}: {self.became}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadStatus:
     """What became of each stored tensor and each variable. Keys of optimizer variables begin ``optimizer:``.
+
+    Where tensors are deferred, the status is brought up to date as their layers are built.
 
     Attributes:
         loaded: variables that got their stored values.
@@ -157,6 +159,11 @@ class LoadStatus:
         """The account in words, one line for each list that is not empty."""
         counted = [(field.name, getattr(self, field.name)) for field in fields(self)]
         return [f"{name}: {len(keys)} ({_some(keys)})" for name, keys in counted if keys]
+
+    def update(self, other: LoadStatus) -> None:
+        """Become the account of a later moment."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(other, field.name))
 
     def __add__(self, other: LoadStatus) -> LoadStatus:
         """The account of two files."""

@@ -61,7 +61,7 @@ class Staging:
             OSError: the file system refused; the target is as it was.
         """
         os.fsync(self.descriptor)
-        if is_zip(self.target):
+        if stat.S_ISREG(os.fstat(self.descriptor).st_mode):
             if self.replaces:
                 os.replace(self.path, self.target)
             else:
@@ -126,8 +126,30 @@ def stage(path: Path, *, overwrite: bool) -> Iterator[Staging]:
     if replaces:
         check_replaceable(target)
         _check_not_here(target)
+    with _staging(target, replaces, as_file=is_zip(target)) as staging:
+        yield staging
+
+
+@contextmanager
+def stage_file(path: Path) -> Iterator[Staging]:
+    """Prepare to write one file that is no artifact; it replaces whatever regular file is at `path`.
+
+    Raises:
+        FileExistsError: a folder or something else that is no regular file is there.
+        FileNotFoundError: the parent folder does not exist.
+    """
+    target = Path(os.path.realpath(path))
+    replaces = os.path.lexists(target)
+    if replaces and not stat.S_ISREG(os.lstat(target).st_mode):
+        raise FileExistsError(errno.EEXIST, "no regular file, so it is not replaced", str(path))
+    with _staging(target, replaces, as_file=True) as staging:
+        yield staging
+
+
+@contextmanager
+def _staging(target: Path, replaces: bool, *, as_file: bool) -> Iterator[Staging]:
     _remove_abandoned(target)
-    staging = _create(target, replaces)
+    staging = _create(target, replaces, as_file=as_file)
     try:
         yield staging
     finally:
@@ -223,11 +245,11 @@ def _is_config(path: Path) -> bool:
     return isinstance(config, dict) and config.get("format") == "interop"
 
 
-def _create(target: Path, replaces: bool) -> Staging:
+def _create(target: Path, replaces: bool, *, as_file: bool) -> Staging:
     """Make and lock the staging sibling."""
     while True:
         path = target.parent / f".{stem(target)}.interop-new-{secrets.token_hex(4)}"
-        if is_zip(target):
+        if as_file:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         else:
             os.mkdir(path)

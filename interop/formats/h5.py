@@ -10,6 +10,7 @@ in the file                                 name here
 ``encoder/vars/1`` (Keras 3)                ``encoder/1``
 ``model_weights/head/head/kernel:0``        ``head/kernel``
 ``optimizer/vars/2``                        ``optimizer/2``
+anything with attribute ``object_path``     what that says (files of ``interop.save_weights``)
 anything else                               as in the file
 ==========================================  ==========================
 
@@ -27,6 +28,8 @@ and ``legacy_h5_format.py``.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,6 +39,9 @@ from numpy.typing import NDArray
 from interop.errors import FormatError
 from interop.formats.dtypes import BY_NAME, numpy_dtype
 from interop.formats.mapping import TensorMapping
+
+OBJECT_PATH = "object_path"
+"""The attribute by which a dataset says what it is."""
 
 # What h5py raises on damaged bytes.
 _GARBAGE = (KeyError, MemoryError, OSError, OverflowError, RuntimeError, SystemError, TypeError, ValueError)
@@ -53,12 +59,47 @@ def open_file(path: Path) -> TensorMapping:
 
 def open_stream(stream: BinaryIO, source: str) -> TensorMapping:
     """Open HDF5 data from a seekable stream, which the mapping then owns; `source` names it in messages."""
+    return open_groups(stream, source, shorten=True).tensors
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A file, and what it says beside its values.
+
+    Attributes:
+        tensors: name to array.
+        object_paths: name to object path, where a dataset says so.
+        layer_names: path of a group to the name of its layer, where its ``vars`` group says so.
+        is_legacy: whether it is in the layout of Keras 2.
+    """
+
+    tensors: TensorMapping
+    object_paths: Mapping[str, str]
+    layer_names: Mapping[str, str]
+    is_legacy: bool
+
+
+def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Groups:
+    """Open HDF5 data with what its attributes say; names are HDF5's paths unless they are to be shortened.
+
+    Raises:
+        FormatError: it is no HDF5 file, is damaged, or refers to other files.
+    """
     import h5py
 
     try:
         file = h5py.File(stream, "r")
         datasets = _datasets(file, source)
-        names = _object_paths(file, list(datasets))
+        is_legacy = "layer_names" in (file["model_weights"] if "model_weights" in file else file).attrs
+        named = {path: name for path, item in datasets.items() if (name := _text(item, OBJECT_PATH))}
+        layers = {
+            path.removesuffix("vars").removesuffix("/"): name
+            for path, group in _groups(file).items()
+            if path.rpartition("/")[2] == "vars" and (name := _text(group, "name"))
+        }
+        names = (
+            _object_paths(file, list(datasets)) if shorten else {path: _current(path) for path in datasets}
+        )
         specs = {names[path]: (_dtype(dataset), tuple(dataset.shape)) for path, dataset in datasets.items()}
     except FormatError:
         stream.close()
@@ -83,7 +124,34 @@ def open_stream(stream: BinaryIO, source: str) -> TensorMapping:
         file.close()
         stream.close()
 
-    return TensorMapping(specs, read, close, source)
+    return Groups(
+        TensorMapping(specs, read, close, source),
+        {names[path]: name for path, name in named.items()},
+        {_current(path): name for path, name in layers.items()},
+        is_legacy,
+    )
+
+
+def _current(path: str) -> str:
+    """The path of a group in files of Keras before 3.0 that have the layout of Keras 3."""
+    return path.replace("_layer_checkpoint_dependencies", "layers")
+
+
+def _groups(file: Any) -> dict[str, Any]:
+    """Path to group; links to other files are not followed."""
+    import h5py
+
+    found: dict[str, Any] = {}
+    file.visititems(
+        lambda path, item: found.__setitem__(path, item) if isinstance(item, h5py.Group) else None
+    )
+    return found
+
+
+def _text(item: Any, attribute: str) -> str:
+    """An attribute if it is a text, else an empty one."""
+    value = item.attrs.get(attribute)
+    return value if isinstance(value, str) else ""
 
 
 def _datasets(file: Any, source: str) -> dict[str, Any]:
@@ -109,7 +177,11 @@ def _object_paths(file: Any, paths: list[str]) -> dict[str, str]:
     """HDF5 path to the name used here."""
     legacy = "model_weights" if "model_weights" in file else ""
     is_legacy = "layer_names" in (file[legacy] if legacy else file).attrs
-    short = {path: _legacy_path(path, legacy) if is_legacy else _keras3_path(file, path) for path in paths}
+    short = {
+        path: _text(file[path], OBJECT_PATH)
+        or (_legacy_path(path, legacy) if is_legacy else _keras3_path(file, path))
+        for path in paths
+    }
     taken = Counter(short.values())
     return {path: short[path] if taken[short[path]] == 1 else path for path in paths}
 

@@ -37,6 +37,11 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
         self._closed = False
 
     @property
+    def source(self) -> str:
+        """What the tensors come from."""
+        return self._source
+
+    @property
     def dtypes(self) -> Mapping[str, str]:
         """Name to dtype name, without reading a tensor."""
         return MappingProxyType({name: dtype for name, (dtype, _) in self._specs.items()})

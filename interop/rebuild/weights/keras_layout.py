@@ -1,0 +1,173 @@
+"""``.weights.h5`` files in Keras' layout: written with the object path of every variable, read from any Keras 3.
+
+Enters: a model and an HDF5 file. Leaves: the file, or a `Matched`.
+
+A file of this toolkit says of each dataset which object path it has (attribute ``object_path``), and is matched by that.
+A file of Keras says less: the group's path, which ends in attributes, in list positions, or, for layers whose attribute
+sorts after ``layers``, in a number among the layers of the same class; and since 3.8 the layer's name. So:
+
+- layers that were given a name belong to the layer of that name, wherever both have one in the same container;
+- layers that only a number tells apart are ambiguous if several have the same shapes: a class whose attributes were
+  renamed or reordered would otherwise swap their values;
+- everything else belongs to the group of its path.
+
+Keras itself reads both kinds of files. Layout: keras/src/saving/saving_lib.py
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from interop.capture.keras import compat, paths
+from interop.errors import WeightsError
+from interop.formats.h5 import OBJECT_PATH, Groups
+from interop.rebuild.weights.matching import Matched, Pair
+from interop.rebuild.weights.object_paths import match_paths
+
+
+def write_keras_layout(model: Any, path: Path, wanted: Callable[[str, Any], bool]) -> None:
+    """Write the variables of a model that are wanted, one at a time."""
+    import h5py
+
+    keys = paths.object_paths(model)
+    optimizer = compat.optimizer_of(model)
+    with h5py.File(path, "w", locking=False) as file:
+        for stored in compat.stored_objects(model):
+            if stored.saveable is optimizer:
+                continue
+            group = file.require_group("/".join([stored.path, "vars"]).strip("/"))
+            if isinstance(name := getattr(stored.saveable, "name", None), str):
+                group.attrs["name"] = name
+            for index, value in stored.values.items():
+                key = keys.get(id(value))
+                if key is None and compat.is_variable(value):
+                    continue  # a metric of compile(), or the like: Keras makes it anew
+                if key is not None and not wanted(key, value):
+                    continue
+                array = compat.to_numpy(value)
+                dataset = group.create_dataset(
+                    index, data=array.view("V2") if array.dtype == "bfloat16" else array
+                )
+                if array.dtype == "bfloat16":
+                    dataset.attrs["dtype"] = "bfloat16"
+                if key is not None:
+                    dataset.attrs[OBJECT_PATH] = key
+
+
+def match_keras_layout(file: Groups, model: Any) -> Matched:
+    """Match a file with the variables a model has now."""
+    if file.object_paths:
+        return _by_object_path(file, model)
+    keys = paths.object_paths(model)
+    optimizer = compat.optimizer_of(model)
+    here = [stored for stored in compat.stored_objects(model) if stored.saveable is not optimizer]
+    groups = _renamed(here, file)
+    doubtful = _in_doubt(here, file)
+    matched, taken = Matched(), set()
+    for stored in here:
+        for index, value in stored.values.items():
+            key = "/".join([groups.get(stored.path, stored.path), "vars", index]).lstrip("/")
+            if key not in file.tensors or not compat.is_variable(value) or id(value) not in keys:
+                continue
+            taken.add(key)
+            if stored.path in doubtful:
+                matched.ambiguous.append(key)
+            else:
+                matched.pairs.append(Pair(key, keys[id(value)], value))
+    named = {pair.name for pair in matched.pairs}
+    roles = paths.variable_roles(model)
+    seeds = any(roles[name] == "seed" for name in named)
+    matched.missing = [n for n in sorted(roles) if n not in named and (seeds or roles[n] != "seed")]
+    unbuilt = [s.path for s in here if not getattr(s.saveable, "built", True)]
+    for key in file.tensors:
+        if key not in taken:
+            waits = any(not path or key.startswith(f"{path}/") for path in unbuilt)
+            (matched.deferred if waits else matched.unexpected).append(key)
+    return matched
+
+
+def _by_object_path(file: Groups, model: Any) -> Matched:
+    """As for any file by object path, with the keys of this one."""
+    if len(set(file.object_paths.values())) < len(file.object_paths):
+        raise WeightsError(f"{file.tensors.source} gives one object path to several tensors")
+    back = {path: key for key, path in file.object_paths.items()}
+    found = match_paths(back, model)
+    rest = [key for key in file.tensors if key not in file.object_paths]
+    return Matched(
+        [Pair(back[pair.key], pair.name, pair.variable) for pair in found.pairs],
+        found.missing,
+        [back[path] for path in found.ambiguous],
+        [*(back[path] for path in found.unexpected), *rest],
+        [back[path] for path in found.deferred],
+    )
+
+
+def _renamed(here: Iterable[compat.StoredObject], file: Groups) -> dict[str, str]:
+    """Path of a layer's group as this model counts -> its path in the file, where given names say they differ."""
+    moved: dict[str, str] = {}
+    for container, layers in _containers(here).items():
+        given = {s.saveable.name: s.path for s in layers if compat.automatic_name(s.saveable) is None}
+        there = {
+            name: path
+            for path, name in file.layer_names.items()
+            if path.rpartition("/")[0] == container and name in given
+        }
+        for name, path in given.items():
+            if name in there:
+                moved[path] = there[name]
+        used = set(moved.values())
+        for stored in layers:
+            name = file.layer_names.get(stored.path)
+            other = stored.path not in moved and (stored.path in used or (name in given))
+            if other:
+                moved[stored.path] = ""
+    return {path: _below(path, moved) for path in [s.path for s in here] if _below(path, moved) != path}
+
+
+def _below(path: str, moved: Mapping[str, str]) -> str:
+    """A path with the groups above it renamed."""
+    parts = path.split("/")
+    for count in range(len(parts), 0, -1):
+        start = "/".join(parts[:count])
+        if start in moved:
+            return "/".join([moved[start] or "\0", *parts[count:]])
+    return path
+
+
+def _in_doubt(here: Iterable[compat.StoredObject], file: Groups) -> set[str]:
+    """Paths of objects under layers that only a number tells from others of the same shapes."""
+    here = list(here)
+    doubtful: set[str] = set()
+    for layers in _containers(s for s in here if s.numbered).values():
+        alike = Counter(_shapes(s.path, file) for s in layers)
+        for stored in layers:
+            named = compat.automatic_name(stored.saveable) is None and stored.path in file.layer_names
+            if alike[_shapes(stored.path, file)] > 1 and not named:
+                doubtful |= {
+                    s.path for s in here if s.path == stored.path or s.path.startswith(stored.path + "/")
+                }
+    return doubtful
+
+
+def _shapes(path: str, file: Groups) -> tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]:
+    """Class and shapes of everything in a group."""
+    stem = path.rpartition("/")[2].rstrip("0123456789").rstrip("_")
+    inside = sorted(
+        (key.removeprefix(path), tuple(file.tensors.shapes[key]))
+        for key in file.tensors
+        if key.startswith(path + "/")
+    )
+    return stem, tuple(inside)
+
+
+def _containers(stored: Iterable[compat.StoredObject]) -> dict[str, list[Any]]:
+    """Layers by the group they are in."""
+    found: dict[str, list[Any]] = {}
+    for item in stored:
+        container = item.path.rpartition("/")[0]
+        if container.rpartition("/")[2] == "layers":
+            found.setdefault(container, []).append(item)
+    return found

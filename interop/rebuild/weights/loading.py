@@ -1,0 +1,167 @@
+"""Stored tensors are assigned: checks first, then one tensor at a time, then what waits for a layer to be built.
+
+Enters: a lazy mapping of tensors and a matcher. Leaves: variables with their values, and a `LoadStatus` that is kept up to
+date as layers are built.
+
+Invariants: nothing is assigned if anything is wrong; a value is copied out of the file before a framework sees it;
+no more than one tensor is in memory beside the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from interop.capture.keras import compat
+from interop.errors import WeightsError
+from interop.formats.dtypes import BY_NAME, numpy_dtype
+from interop.formats.mapping import TensorMapping
+from interop.rebuild.from_config import finalize
+from interop.rebuild.weights.matching import Matched
+from interop.status import LoadStatus, Mismatch
+
+_SHOWN = 4
+
+
+def load(
+    tensors: TensorMapping,
+    match: Callable[[], Matched],
+    roots: Iterable[Any],
+    *,
+    skip_mismatch: bool = False,
+) -> LoadStatus:
+    """Assign the tensors of a file.
+
+    Args:
+        tensors: the open file; closed when nothing waits any more.
+        match: says what belongs to what, as the model is when it is called.
+        roots: the layers and optimizers whose builds are waited for.
+        skip_mismatch: leave out, instead of raising, what has another shape or could belong to several variables.
+
+    Raises:
+        WeightsError: a shape or kind differs, something is ambiguous, or nothing matched.
+    """
+    loading = _Loading(tensors, match, list(roots), skip_mismatch)
+    matched = match()
+    mismatched = loading.checked(matched)
+    if not matched.pairs and not matched.deferred and (matched.missing or matched.unexpected):
+        raise WeightsError(_nothing(matched, tensors.source))
+    loading.assign(matched, mismatched)
+    return loading.status
+
+
+class _Loading:
+    """A file that is being loaded, and what is still to come."""
+
+    def __init__(
+        self, tensors: TensorMapping, match: Callable[[], Matched], roots: list[Any], skip_mismatch: bool
+    ) -> None:
+        self.status = LoadStatus()
+        self._skip_mismatch = skip_mismatch
+        self._tensors = tensors
+        self._match = match
+        self._roots = roots
+        self._done: dict[str, str] = {}
+        self._watched: set[int] = set()
+
+    def checked(self, matched: Matched) -> dict[str, Mismatch]:
+        """What does not fit, by key; raises unless that is to be left out."""
+        found = {}
+        for key, name, variable in matched.pairs:
+            if key in self._done:
+                continue
+            stored = self._tensors.dtypes[key], tuple(self._tensors.shapes[key])
+            expected = compat.variable_dtype(variable), tuple(variable.shape)
+            if stored[1] != expected[1] or not _same_kind(stored[0], expected[0]):
+                found[key] = Mismatch(name, *(f"{dtype}{shape}" for dtype, shape in (stored, expected)))
+        if not self._skip_mismatch:
+            _raise_for(found, matched, self._tensors.source)
+        return found
+
+    def assign(self, matched: Matched, mismatched: dict[str, Mismatch]) -> None:
+        for key, name, variable in matched.pairs:
+            if key in self._done or key in mismatched:
+                continue
+            compat.set_value(variable, _converted(self._tensors[key], compat.variable_dtype(variable)))
+            self._done[key] = name
+        names = set(self._done.values())
+        self.status.update(
+            LoadStatus(
+                loaded=tuple(sorted(names)),
+                missing=tuple(name for name in matched.missing if name not in names),
+                unexpected=tuple(matched.unexpected),
+                mismatched=tuple(mismatched.values()),
+                ambiguous=tuple(matched.ambiguous),
+                deferred=tuple(matched.deferred),
+            )
+        )
+        for root in self._roots:
+            if isinstance(root, keras.Layer):
+                finalize(root)
+        if matched.deferred:
+            self._watch()
+        else:
+            self._tensors.close()
+
+    def _watch(self) -> None:
+        for root in self._roots:
+            for owner in compat.unbuilt(root):
+                if id(owner) not in self._watched:
+                    self._watched.add(id(owner))
+                    compat.after_build(owner, self._go_on)
+
+    def _go_on(self) -> None:
+        """A layer was built: assign what waited for it."""
+        if not self.status.deferred:
+            return
+        matched = self._match()
+        self.assign(matched, self.checked(matched))
+
+
+def _raise_for(mismatched: dict[str, Mismatch], matched: Matched, source: str) -> None:
+    if mismatched:
+        listed = "; ".join(
+            f"{m.key} is {m.stored}, expected {m.expected}" for m in list(mismatched.values())[:_SHOWN]
+        )
+        raise WeightsError(
+            f"{len(mismatched)} tensors of {source} do not fit: {listed}. Nothing was loaded; "
+            "skip_mismatch=True leaves them out"
+        )
+    if matched.ambiguous:
+        raise WeightsError(
+            f"{len(matched.ambiguous)} tensors of {source} could belong to several variables, as the file tells them "
+            f"apart by number only: {', '.join(matched.ambiguous[:_SHOWN])}. Nothing was loaded; skip_mismatch=True "
+            "leaves them out. Files written by interop.save_weights name them"
+        )
+
+
+def _nothing(matched: Matched, source: str) -> str:
+    stored = ", ".join(matched.unexpected[:_SHOWN]) or "nothing"
+    expected = ", ".join(matched.missing[:_SHOWN]) or "nothing"
+    return (
+        f"nothing in {source} belongs to this model. The file has {stored}; the model has {expected}. If the file was "
+        "saved from a part of this model, load it into that part"
+    )
+
+
+def _same_kind(stored: str, expected: str) -> bool:
+    """Whether a value of one type may become one of another: floats another float, integers another integer."""
+    return stored == expected or _kind(stored) == _kind(expected) != "other"
+
+
+def _kind(dtype: str) -> str:
+    if dtype.startswith(("float", "bfloat")):
+        return "float"
+    if dtype.startswith(("int", "uint")) and dtype in BY_NAME:
+        return "integer"
+    return "other"
+
+
+def _converted(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    """A copy of its own, in a variable's dtype where NumPy has that."""
+    if array.dtype.name == dtype or dtype not in BY_NAME:
+        return array.copy()
+    return array.astype(numpy_dtype(dtype))

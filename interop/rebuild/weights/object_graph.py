@@ -1,0 +1,300 @@
+"""TensorFlow checkpoints and Keras objects: the object graph of a checkpoint laid over the objects there are.
+
+Enters: objects, and the graph of a checkpoint. Leaves: a `Matched`, or a graph to store with its variables.
+
+The root of the graph is laid over the root object. From there, a child of the graph belongs to the child of the object
+that is stored under its name (see ``trackable``). Layers of a Sequential or Functional have no names in files of
+TensorFlow, only numbers. Where the layer that was given a name here has another number there, both are in doubt.
+
+Invariants: the walk follows the graph; keys are never taken apart. An optimizer's slots are told by the variables they
+belong to, where the file says which those are, and by their place in its lists otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from interop.capture.keras import compat, trackable
+from interop.errors import FormatError
+from interop.formats.mapping import TensorMapping
+from interop.formats.source import TensorSource
+from interop.formats.tensorbundle.elements import STRING
+from interop.formats.tensorbundle.objects import (
+    OBJECT_GRAPH,
+    VARIABLE_VALUE,
+    Node,
+    ObjectGraph,
+    Value,
+    key_of,
+)
+from interop.rebuild.weights.matching import Matched, Pair
+
+SAVE_COUNTER = "save_counter"
+
+
+@dataclass
+class StoredGraph:
+    """A graph to store, and the variable of each key."""
+
+    graph: ObjectGraph
+    variables: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A single string as a source."""
+
+    text: bytes
+    dtype: str = STRING
+    shape: tuple[int, ...] = ()
+
+    def read(self) -> NDArray[Any]:
+        return np.array(self.text, object)
+
+
+def graph_source(graph: ObjectGraph) -> dict[str, TensorSource]:
+    """A graph as the tensor it is stored as."""
+    return {OBJECT_GRAPH: _Text(graph.serialize())}
+
+
+def read_graph(tensors: TensorMapping) -> ObjectGraph:
+    """The graph of an open checkpoint.
+
+    Raises:
+        FormatError: it has none, or a damaged one.
+    """
+    if OBJECT_GRAPH not in tensors:
+        raise FormatError(
+            f"{tensors.source} has no object graph: it was written by name, as in TensorFlow 1. Its tensors open "
+            "with interop.load_tensors"
+        )
+    if tensors.dtypes[OBJECT_GRAPH] != STRING or tensors.shapes[OBJECT_GRAPH] != ():
+        raise FormatError(f"{tensors.source}: {OBJECT_GRAPH} is no text")
+    return ObjectGraph.parse(tensors[OBJECT_GRAPH].item(), tensors.source)
+
+
+def graph_of(root: Any, wanted: Callable[[Any], bool], *, skip: Any = None) -> StoredGraph:
+    """The object graph under an object, with the variables that are wanted and without the object `skip`."""
+    nodes, variables = [Node()], dict[str, Any]()
+    numbers: dict[int, int] = {id(root): 0}
+    kept = [root]  # lists made on the way must not be freed: their identities would be used again
+    queue: deque[tuple[int, Any, tuple[str, ...]]] = deque([(0, root, ())])
+    while queue:
+        number, owner, path = queue.popleft()
+        found = list(trackable.children(owner))
+        aliases: list[tuple[str, int]] = []
+        for names, child in found:
+            if (skip is not None and child is skip) or (compat.is_variable(child) and not wanted(child)):
+                continue
+            below = (*path, _public(names))
+            if id(child) not in numbers:
+                kept.append(child)
+                numbers[id(child)] = len(nodes)
+                nodes.append(Node())
+                if compat.is_variable(child):
+                    key = key_of(below)
+                    nodes[-1].values[VARIABLE_VALUE] = Value(key, _full_name(child))
+                    variables[key] = child
+                else:
+                    queue.append((numbers[id(child)], child, below))
+            nodes[number].children.setdefault(names[0], numbers[id(child)])
+            aliases += [(name, numbers[id(child)]) for name in names[1:]]
+        for name, target in aliases:
+            nodes[number].children.setdefault(name, target)
+    return StoredGraph(ObjectGraph(nodes), variables)
+
+
+def match_graph(
+    graph: ObjectGraph, keys: Mapping[str, Any], root: Any, name_of: Callable[[Any], str | None]
+) -> Matched:
+    """Match a stored graph with the objects under a root.
+
+    Args:
+        graph: of the file.
+        keys: what the file stores, by key.
+        root: the object that stands for the graph's root.
+        name_of: the name of a variable in the status, or None to use the names on the way to it.
+    """
+    walk = _Walk(graph)
+    walk.run(root)
+    stored = {node.key for node in graph.nodes if node.key in keys}
+    matched = Matched(ambiguous=sorted(key for key in walk.doubtful if key in stored))
+    names = {identity: name_of(v) or "/".join(path) for identity, (v, path) in walk.variables.items()}
+    for number, variable in walk.pairs.items():
+        key = graph.nodes[number].key
+        if key in stored and key not in walk.doubtful and key is not None:
+            matched.pairs.append(Pair(key, names[id(variable)], variable))
+    paired = {id(pair.variable) for pair in matched.pairs}
+    matched.missing = sorted(
+        name for identity, name in names.items() if identity not in paired and identity not in walk.optional
+    )
+    used = {pair.key for pair in matched.pairs} | walk.doubtful
+    waiting = {graph.nodes[n].key for start in walk.unbuilt for n in graph.reachable(start)}
+    for key in sorted(key for key in stored if key is not None and key not in used):
+        (matched.deferred if key in waiting else matched.unexpected).append(key)
+    return matched
+
+
+@dataclass
+class _Walk:
+    """Objects and nodes that belong together.
+
+    Attributes:
+        pairs: number of a variable's node to variable.
+        paired: identities of those variables.
+        variables: identity of each variable under the root to itself and the names that lead to it.
+        optional: identities of variables that need not be stored: seeds, and what metrics count.
+        unbuilt: numbers of nodes whose objects are not built.
+        doubtful: keys of values that could belong elsewhere.
+    """
+
+    graph: ObjectGraph
+    pairs: dict[int, Any] = field(default_factory=dict)
+    paired: set[int] = field(default_factory=set)
+    variables: dict[int, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)
+    optional: set[int] = field(default_factory=set)
+    unbuilt: set[int] = field(default_factory=set)
+    doubtful: set[str] = field(default_factory=set)
+
+    def run(self, root: Any) -> None:
+        """Lay the graph over everything under `root`, nearest first; optimizers last, for they refer to the rest."""
+        queue: deque[tuple[Any, int | None, tuple[str, ...], bool]] = deque([(root, 0, (), False)])
+        late: list[tuple[Any, int | None, tuple[str, ...], bool]] = []
+        seen: set[tuple[int, int | None]] = set()
+        kept: list[Any] = []
+        while queue or late:
+            owner, number, path, optional = queue.popleft() if queue else late.pop(0)
+            if (id(owner), number) in seen:
+                continue
+            seen.add((id(owner), number))
+            kept.append(owner)
+            if compat.is_variable(owner):
+                self._variable(owner, number, path, optional)
+                continue
+            optional = optional or isinstance(owner, keras.random.SeedGenerator | keras.Metric)
+            if (
+                number is not None
+                and isinstance(owner, keras.Layer | keras.optimizers.Optimizer)
+                and not owner.built
+            ):
+                self.unbuilt.add(number)
+            for name, child, inner in self._children(owner, number):
+                step = (child, inner, (*path, name), optional)
+                is_late = isinstance(child, keras.optimizers.Optimizer)
+                (late if is_late else queue).append(step)
+
+    def _variable(self, variable: Any, number: int | None, path: tuple[str, ...], optional: bool) -> None:
+        self.variables.setdefault(id(variable), (variable, path))
+        if optional:
+            self.optional.add(id(variable))
+        if number is None or self.graph.nodes[number].key is None:
+            return
+        before = self.pairs.get(number)
+        if before is None:
+            if id(variable) not in self.paired:
+                self.pairs[number] = variable
+                self.paired.add(id(variable))
+        elif before is not variable:
+            key = self.graph.nodes[number].key
+            self.doubtful |= {key} if key is not None else set()
+
+    def _children(self, owner: Any, number: int | None) -> Iterator[tuple[str, Any, int | None]]:
+        """Children with their public names, and the node of each."""
+        found = list(trackable.children(owner))
+        stored = {} if number is None else self.graph.nodes[number].children
+        own = {names[0] for names, _ in found}
+        if isinstance(owner, keras.optimizers.Optimizer):
+            yield from self._of_optimizer(found, stored)
+            return
+        swapped = self._swapped(found, stored)
+        for names, child in found:
+            usable = [name for name in names if name in stored and (name == names[0] or name not in own)]
+            inner = stored[usable[0]] if usable else None
+            if inner is not None and id(child) in swapped:
+                self.doubtful |= {
+                    key for n in self.graph.reachable(inner) if (key := self.graph.nodes[n].key) is not None
+                }
+                inner = None
+            yield _public(names), child, inner
+
+    def _swapped(self, found: list[trackable.Child], stored: Mapping[str, int]) -> set[int]:
+        """Layers with a given name whose number belonged, in the file, to another layer that is here too."""
+        numbered = [c for c in found if isinstance(c.value, keras.Layer) and c.names[0].startswith("layer")]
+        given = {c.value.name for c in numbered if compat.automatic_name(c.value) is None}
+        swapped = set()
+        for names, layer in numbered:
+            inner = next((stored[name] for name in names if name in stored), None)
+            if inner is None:
+                continue
+            recorded = self._recorded_names(inner)
+            others = recorded & given - {layer.name}
+            if others and layer.name not in recorded:
+                swapped.add(id(layer))
+        return swapped
+
+    def _recorded_names(self, number: int) -> set[str]:
+        """Segments of the names that the variables under a node had when they were stored."""
+        return {
+            segment
+            for n in self.graph.reachable(number)
+            for value in self.graph.nodes[n].values.values()
+            for segment in value.full_name.split("/")[:-1]
+        }
+
+    def _of_optimizer(
+        self, found: list[trackable.Child], stored: Mapping[str, int]
+    ) -> Iterator[tuple[str, Any, int | None]]:
+        """Slots by the variables they belong to; lists of slots are aligned with the list of variables."""
+        optimized = next((c.value for c in found if c.names[0] == trackable.OPTIMIZED), [])
+        there = self._listed(stored.get(trackable.OPTIMIZED))
+        place = {id(self.pairs[number]): name for name, number in there.items() if number in self.pairs}
+        for names, child in found:
+            inner = next((stored[name] for name in names if name in stored), None)
+            if names[0] == trackable.OPTIMIZED:
+                continue
+            aligned = isinstance(child, list | tuple) and len(child) == len(optimized)
+            if not aligned or not there:
+                yield _public(names), child, inner
+                continue
+            items = self._listed(inner)
+            for index, slot in enumerate(child):
+                name = place.get(id(optimized[index]))
+                yield f"{_public(names)}/{index}", slot, items.get(name) if name is not None else None
+
+    def _listed(self, number: int | None) -> Mapping[str, int]:
+        return {} if number is None else self.graph.nodes[number].children
+
+
+def owners(root: Any) -> list[Any]:
+    """The layers and optimizers nearest to a root: what is to be watched until it is built."""
+    found, pending, seen = list[Any](), [root], set[int]()
+    while pending:
+        item = pending.pop(0)
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, keras.Layer | keras.optimizers.Optimizer):
+            found.append(item)
+        pending += (
+            [child.value for child in trackable.children(item)] if not isinstance(item, keras.Layer) else []
+        )
+        if isinstance(item, keras.Model) and (optimizer := compat.optimizer_of(item)) is not None:
+            pending.append(optimizer)
+    return found
+
+
+def _public(names: tuple[str, ...]) -> str:
+    """The name without an underscore if there is one."""
+    return next((name for name in names if not name.startswith("_")), names[0])
+
+
+def _full_name(variable: Any) -> str:
+    path = getattr(variable, "path", None)
+    return path if isinstance(path, str) else str(variable.name)

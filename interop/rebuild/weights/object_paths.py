@@ -1,0 +1,123 @@
+"""Files whose keys are object paths, such as ``encoder/dense/kernel``, and a model.
+
+Enters: keys and a model. Leaves: a `Matched`.
+
+Keys that are equal belong together. Names that Keras numbers by itself (``dense_3``) depend on how many layers a process
+made before. Of the layers of one class in one container, therefore:
+
+- if the file's names are among the model's, or the other way round, equal names belong together;
+- else, if there are equally many, they belong together in the order of their numbers;
+- else they are ambiguous.
+
+Seeds that are not stored are not missing if the file has none: they are no weights, and many files leave them out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from interop.capture.keras import compat, paths
+from interop.rebuild.weights.matching import Matched, Pair
+
+Tree = dict[str, Any]
+
+
+def match_paths(keys: Iterable[str], model: Any) -> Matched:
+    """Match the keys of a file with the variables a model has now."""
+    keys = list(keys)
+    walked = paths.walk(model)
+    layers = compat.layers_with_paths(model, walked.layers)
+    automatic = {
+        path: name
+        for layer, path in layers
+        if path.rpartition("/")[2] == layer.name and (name := compat.automatic_name(layer)) is not None
+    }
+    matched = Matched()
+    renamed: dict[str, str] = {}
+    _rename(_tree(keys), _tree(walked.by_key), "", "", automatic, renamed, matched.ambiguous)
+    found = {target: key for key, target in renamed.items() if target in walked.by_key}
+    matched.pairs = [Pair(key, target, walked.by_key[target]) for target, key in sorted(found.items())]
+    doubtful = set(matched.ambiguous)
+    unbuilt = [path for layer, path in layers if not layer.built]
+    for key in keys:
+        if key in doubtful or found.get(renamed[key]) == key:
+            continue
+        waits = any(not path or renamed[key].startswith(f"{path}/") for path in unbuilt)
+        (matched.deferred if waits else matched.unexpected).append(key)
+    optional = not any(walked.roles.get(target) == "seed" for target in found)
+    matched.missing = [
+        name
+        for name in sorted(walked.by_key)
+        if name not in found and not (optional and walked.roles[name] == "seed")
+    ]
+    return matched
+
+
+def _rename(
+    stored: Tree,
+    target: Tree,
+    stored_path: str,
+    target_path: str,
+    automatic: Mapping[str, tuple[str, int]],
+    renamed: dict[str, str],
+    ambiguous: list[str],
+) -> None:
+    """Fill `renamed` with the path each stored key has in the target, level by level."""
+    names = {name: name for name in stored}
+    doubtful: set[str] = set()
+    numbered: dict[str, dict[str, int]] = {}
+    for name in target:
+        if (found := automatic.get(_join(target_path, name))) is not None:
+            numbered.setdefault(found[0], {})[name] = found[1]
+    for stem, here in numbered.items():
+        there = {
+            name: int(match[1] or 0)
+            for name in stored
+            if (match := re.fullmatch(rf"{re.escape(stem)}(?:_(\d+))?", name))
+            and (name in here or name not in target)
+        }
+        if here.keys() <= there.keys() or there.keys() <= here.keys():
+            continue
+        if len(here) == len(there):
+            pairs = zip(sorted(there, key=there.__getitem__), sorted(here, key=here.__getitem__), strict=True)
+            names.update(pairs)
+        else:
+            doubtful |= there.keys()
+    for name, value in stored.items():
+        key, new = _join(stored_path, name), _join(target_path, names[name])
+        if name in doubtful:
+            ambiguous.extend(_leaves(value, key))
+        elif value is None:
+            renamed[key] = new
+        else:
+            inner = target.get(names[name])
+            _rename(value, inner or {}, key, new, automatic, renamed, ambiguous)
+
+
+def _tree(keys: Iterable[str]) -> Tree:
+    """Nested dicts of the segments of keys; None at the ends."""
+    root: Tree = {}
+    for key in keys:
+        *owners, last = key.split("/")
+        node = root
+        for segment in owners:
+            inner = node.get(segment)
+            if inner is None:
+                inner = node[segment] = {}
+            node = inner
+        node.setdefault(last, None)
+    return root
+
+
+def _leaves(value: Tree | None, path: str) -> Iterator[str]:
+    if value is None:
+        yield path
+        return
+    for name, inner in value.items():
+        yield from _leaves(inner, _join(path, name))
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name

@@ -1,0 +1,293 @@
+"""The weights of a Keras model on disk: ``save_weights`` and ``load_weights``.
+
+Enters: a model and a path. Leaves: a file that appears whole or not at all; or a model with the file's values, and a
+`LoadStatus` that accounts for every tensor and every variable.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interop.errors import FormatError, WeightsError
+
+if TYPE_CHECKING:
+    from interop.formats import TensorMapping
+    from interop.rebuild.weights.matching import Matched
+    from interop.status import LoadStatus
+
+WeightsFormat = Literal["tf", "h5", "safetensors", "npz", "interop"]
+Only = str | re.Pattern[str] | Callable[[str, Any], bool]
+
+_ENDINGS = {
+    ".safetensors": "safetensors",
+    ".npz": "npz",
+    ".h5": "h5",
+    ".hdf5": "h5",
+    ".keras": "keras",
+    ".interop": "interop",
+    ".index": "tf",
+}
+_FOREIGN = frozenset(
+    {".onnx", ".pt", ".pth", ".bin", ".pkl", ".pickle", ".json", ".msgpack", ".tflite", ".pb"}
+)
+_SEEDS = "_INTEROP_SEEDS/"
+
+
+def save_weights(
+    model: Any,
+    path: str | os.PathLike[str],
+    *,
+    format: WeightsFormat | None = None,
+    only: Only | None = None,
+) -> Path:
+    """Save the weights of a built Keras model.
+
+    ========================  ================================================================================
+    ``.safetensors``          by object path; mapped in place when read
+    ``.npz``                  by object path; NumPy alone reads it
+    ``.weights.h5``           in Keras 3's layout, which ``model.load_weights`` reads, with object paths besides
+    ``.h5``, ``.hdf5``        in Keras 2's layout, by layer name
+    ``.interop``              the whole artifact, as ``save_model`` writes it
+    anything else             a TensorFlow checkpoint of that prefix: TensorFlow and Keras 2 restore it
+    ========================  ================================================================================
+
+    Args:
+        model: any built ``keras.Model`` or layer.
+        path: where; what is there is replaced in one step.
+        format: ``"tf"``, ``"h5"``, ``"safetensors"``, ``"npz"`` or ``"interop"``, where the ending is not to say.
+        only: which variables: ``"trainable"``, a regular expression that is searched for in the object path, or a
+            function of the path and the variable. An artifact always holds all.
+
+    Returns:
+        The path; of a checkpoint, its prefix.
+
+    Raises:
+        WeightsError: the model has no variables yet, or none is wanted.
+        FormatError: the format cannot hold a dtype of the model, or the ending belongs to another kind of file.
+        OSError: the disk is full or fails; what stood there is intact.
+    """
+    from interop.backend import choose_backend
+
+    choose_backend()
+    path = Path(path)
+    kind = _format(path, format)
+    if kind == "keras":
+        raise FormatError(f"{path}: a .keras file holds a whole model: use model.save, or another ending")
+    if kind == "interop":
+        return _save_artifact(model, path, only)
+    from interop.capture.keras import paths
+
+    wanted = _selection(only)
+    named = {key: v for key, v in paths.named_variables(model).items() if wanted(key, v)}
+    if not named:
+        raise WeightsError(
+            f"{model.name!r} has no variables to save"
+            + ("; call or build it first" if only is None else f" that only={only!r} selects")
+        )
+    if kind == "tf":
+        _save_checkpoint(model, path.with_name(path.name.removesuffix(".index")), named)
+        return path
+    from interop.artifact.publish import stage_file
+
+    with stage_file(path) as staging:
+        if kind == "h5" and path.name.endswith(".weights.h5"):
+            from interop.rebuild.weights.keras_layout import write_keras_layout
+
+            write_keras_layout(model, staging.path, wanted)
+        elif kind == "h5":
+            from interop.rebuild.weights.legacy_layout import write_legacy_layout
+
+            write_legacy_layout(model, staging.path, named)
+        else:
+            _WRITERS[kind](staging.descriptor, {key: Source(v) for key, v in named.items()})
+        staging.publish()
+    return path
+
+
+def load_weights(
+    model: Any,
+    path: str | os.PathLike[str],
+    *,
+    format: WeightsFormat | Literal["keras"] | None = None,
+    skip_mismatch: bool = False,
+) -> LoadStatus:
+    """Load the weights of a Keras model, by name.
+
+    Values find their variables by object path, or by the object graph of a checkpoint, never by their order alone.
+    Floats are cast to the variable's dtype. What a file has for layers that are not built yet is assigned when
+    they are (``status.deferred``). Seeds that a file leaves out are not missing.
+
+    Args:
+        model: any ``keras.Model`` or layer, built or not.
+        path: a file of ``save_weights``; a checkpoint or SavedModel of TensorFlow; a ``.weights.h5``, ``.keras`` or
+            weights ``.h5`` file of Keras.
+        format: as in ``save_weights``, where the ending does not tell.
+        skip_mismatch: leave out, instead of raising, what has another shape, or what the file does not tell apart.
+
+    Returns:
+        What became of every tensor and variable. What is missing or unexpected is only listed:
+        ``.assert_consumed()`` raises for it.
+
+    Raises:
+        WeightsError: a shape differs, tensors are ambiguous, or nothing in the file belongs to the model. Nothing
+            was assigned then.
+        FormatError: the file is damaged or of another format.
+        FileNotFoundError: nothing is at `path`.
+    """
+    from interop.backend import choose_backend
+
+    choose_backend()
+    from interop.rebuild.weights.loading import load
+
+    path = Path(path)
+    tensors, match, roots = _opened(model, path, format)
+    try:
+        return load(tensors, match, roots, skip_mismatch=skip_mismatch)
+    except BaseException:
+        tensors.close()
+        raise
+
+
+@dataclass(frozen=True)
+class Source:
+    """A variable, read when it is written."""
+
+    variable: Any
+
+    @property
+    def dtype(self) -> str:
+        from interop.capture.keras import compat
+
+        return compat.variable_dtype(self.variable)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(dim) for dim in self.variable.shape)
+
+    def read(self) -> NDArray[Any]:
+        from interop.capture.keras import compat
+
+        return compat.variable_value(self.variable)
+
+
+def _format(path: Path, format: str | None) -> str:
+    if format is not None:
+        known = {"tf", "h5", "safetensors", "npz", "interop", "keras"}
+        if format not in known:
+            raise FormatError(f"format is one of {', '.join(sorted(known))}. Received: format={format!r}")
+        return format
+    ending = path.suffix.lower()
+    if ending in _FOREIGN:
+        raise FormatError(
+            f"{path}: weights are not saved as {ending}; choose another ending or give format=..."
+        )
+    return _ENDINGS.get(ending, "tf")
+
+
+def _selection(only: Only | None) -> Callable[[str, Any], bool]:
+    if only is None:
+        return lambda key, variable: True
+    if only == "trainable":
+        return lambda key, variable: bool(variable.trainable)
+    if isinstance(only, str | re.Pattern):
+        try:
+            pattern = re.compile(only)
+        except re.error as error:
+            raise WeightsError(f"only={only!r} is no regular expression: {error}") from error
+        return lambda key, variable: pattern.search(key) is not None
+    return only
+
+
+def _save_artifact(model: Any, path: Path, only: Only | None) -> Path:
+    if only is not None:
+        raise WeightsError(f"an artifact holds all weights of a model. Received: only={only!r} with {path}")
+    from interop.saving import save_model
+
+    return save_model(model, path).path
+
+
+def _save_checkpoint(model: Any, prefix: Path, named: Mapping[str, Any]) -> None:
+    from interop.artifact.checkpoints import write_checkpoint
+    from interop.capture.keras import compat, paths
+    from interop.rebuild.weights.object_graph import graph_of, graph_source
+
+    roles = paths.variable_roles(model)
+    weights = {id(v) for key, v in named.items() if roles[key] != "seed"}
+    stored = graph_of(model, lambda variable: id(variable) in weights, skip=compat.optimizer_of(model))
+    sources: dict[str, Any] = {key: Source(v) for key, v in stored.variables.items()}
+    # TensorFlow knows no seeds of Keras 3 and would not find their objects: they are beside the graph.
+    sources |= {_SEEDS + key: Source(v) for key, v in named.items() if roles[key] == "seed"}
+    write_checkpoint(prefix, {**sources, **graph_source(stored.graph)})
+
+
+def _write_safetensors(descriptor: int, sources: Mapping[str, Source]) -> None:
+    from interop.formats import safetensors
+
+    layout = safetensors.plan({key: (source.dtype, source.shape) for key, source in sources.items()})
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        for piece in safetensors.stream(layout, sources):
+            file.write(piece)
+
+
+def _write_npz(descriptor: int, sources: Mapping[str, Source]) -> None:
+    from interop.formats.dtypes import FROM_ML_DTYPES
+
+    with os.fdopen(os.dup(descriptor), "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        for key, source in sources.items():
+            if source.dtype in FROM_ML_DTYPES:
+                raise FormatError(f"{key!r} is {source.dtype}, which .npz cannot hold; .safetensors can")
+            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, source.read(), allow_pickle=False)
+
+
+_WRITERS = {"safetensors": _write_safetensors, "npz": _write_npz}
+
+
+def _opened(
+    model: Any, path: Path, format: str | None
+) -> tuple[TensorMapping, Callable[[], Matched], list[Any]]:
+    """The tensors of a file, how they are matched, and what to watch."""
+    from interop.formats import find_prefix, keras_zip, open_tensors
+    from interop.loading import load_tensors
+    from interop.rebuild.weights.object_paths import match_paths
+
+    prefix = find_prefix(path) if format in (None, "tf") else None
+    kind = "tf" if prefix else "interop" if format is None and path.is_dir() else _format(path, format)
+    if kind == "tf":
+        return _opened_checkpoint(model, path if prefix is None else prefix)
+    if kind in ("h5", "keras"):
+        from interop.formats.h5 import open_groups
+        from interop.rebuild.weights.keras_layout import match_keras_layout
+
+        groups = open_groups(keras_zip.open_member(path) if kind == "keras" else path.open("rb"), str(path))
+        if not groups.is_legacy:
+            return groups.tensors, lambda: match_keras_layout(groups, model), [model]
+        groups.tensors.close()
+    tensors = load_tensors(path, format=kind) if kind == "interop" else open_tensors(path, kind)
+    return tensors, lambda: match_paths(tensors, model), [model]
+
+
+def _opened_checkpoint(model: Any, prefix: Path) -> tuple[TensorMapping, Callable[[], Matched], list[Any]]:
+    from interop.capture.keras import paths
+    from interop.formats import open_tensors
+    from interop.rebuild.weights.object_graph import match_graph, owners, read_graph
+
+    tensors = open_tensors(prefix, "tf")
+    graph = read_graph(tensors)
+
+    def match() -> Matched:
+        names = paths.object_paths(model)
+        matched = match_graph(graph, tensors.shapes, model, lambda variable: names.get(id(variable)))
+        seeds = {key: name for key in tensors if (name := key.removeprefix(_SEEDS)) != key}
+        return matched.with_named(seeds, paths.named_variables(model))
+
+    return tensors, match, owners(model)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from interop.version import __version__
 
 if TYPE_CHECKING:
+    from interop.callbacks import ModelCheckpoint as ModelCheckpoint
+    from interop.checkpoint import Checkpoint as Checkpoint
     from interop.conversion import convert as convert
     from interop.errors import InteropError as InteropError
     from interop.exporting import export_onnx as export_onnx
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
     from interop.parity import verify as verify
     from interop.runtime.session import GraphModel as GraphModel
     from interop.saving import save_model as save_model
+    from interop.weights import load_weights as load_weights
+    from interop.weights import save_weights as save_weights
 
 
 _HOME = {
+    "Checkpoint": "interop.checkpoint",
     "GraphModel": "interop.runtime.session",
     "InteropError": "interop.errors",
+    "ModelCheckpoint": "interop.callbacks",
     "convert": "interop.conversion",
     "export_onnx": "interop.exporting",
     "import_onnx": "interop.importing",
@@ -34,7 +40,9 @@ _HOME = {
     "load_graph": "interop.loading",
     "load_model": "interop.loading",
     "load_tensors": "interop.loading",
+    "load_weights": "interop.weights",
     "save_model": "interop.saving",
+    "save_weights": "interop.weights",
     "verify": "interop.parity",
 }
 

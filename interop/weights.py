@@ -39,7 +39,6 @@ _ENDINGS = {
 _FOREIGN = frozenset(
     {".onnx", ".pt", ".pth", ".bin", ".pkl", ".pickle", ".json", ".msgpack", ".tflite", ".pb"}
 )
-_SEEDS = "_INTEROP_SEEDS/"
 
 
 def save_weights(
@@ -217,15 +216,12 @@ def _save_artifact(model: Any, path: Path, only: Only | None) -> Path:
 
 def _save_checkpoint(model: Any, prefix: Path, named: Mapping[str, Any]) -> None:
     from interop.artifact.checkpoints import write_checkpoint
-    from interop.capture.keras import compat, paths
+    from interop.capture.keras import compat
     from interop.rebuild.weights.object_graph import graph_of, graph_source
 
-    roles = paths.variable_roles(model)
-    weights = {id(v) for key, v in named.items() if roles[key] != "seed"}
-    stored = graph_of(model, lambda variable: id(variable) in weights, skip=compat.optimizer_of(model))
+    wanted = {id(variable) for variable in named.values()}
+    stored = graph_of(model, lambda variable: id(variable) in wanted, skip=compat.optimizer_of(model))
     sources: dict[str, Any] = {key: Source(v) for key, v in stored.variables.items()}
-    # TensorFlow knows no seeds of Keras 3 and would not find their objects: they are beside the graph.
-    sources |= {_SEEDS + key: Source(v) for key, v in named.items() if roles[key] == "seed"}
     write_checkpoint(prefix, {**sources, **graph_source(stored.graph)})
 
 
@@ -277,7 +273,7 @@ def _opened(
 
 
 def _opened_checkpoint(model: Any, prefix: Path) -> tuple[TensorMapping, Callable[[], Matched], list[Any]]:
-    from interop.capture.keras import paths
+    from interop.capture.keras import compat, paths
     from interop.formats import open_tensors
     from interop.rebuild.weights.object_graph import match_graph, owners, read_graph
 
@@ -286,8 +282,12 @@ def _opened_checkpoint(model: Any, prefix: Path) -> tuple[TensorMapping, Callabl
 
     def match() -> Matched:
         names = paths.object_paths(model)
-        matched = match_graph(graph, tensors.shapes, model, lambda variable: names.get(id(variable)))
-        seeds = {key: name for key in tensors if (name := key.removeprefix(_SEEDS)) != key}
-        return matched.with_named(seeds, paths.named_variables(model))
+        return match_graph(
+            graph,
+            tensors.shapes,
+            model,
+            lambda variable: names.get(id(variable)),
+            optional=compat.optimizer_of(model),
+        )
 
     return tensors, match, owners(model)

@@ -2,9 +2,9 @@
 
 Enters: sources by key and where to. Leaves: the files.
 
-A checkpoint is two files or more, which no file system replaces in one step. Its index says how many data files there are,
-and their names say it too: a checkpoint that replaces another is written with another number of data files, so both
-stand side by side until the new index, in one rename, takes the place of the old.
+A checkpoint is two files or more, which no file system replaces in one step. Its index says how many data files there
+are, and their names say it too: a checkpoint that replaces another is written with another number of data files, so
+both stand side by side until the new index, in one rename, takes the place of the old.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
     try:
         file = h5py.File(stream, "r")
         datasets = _datasets(file, source)
-        is_legacy = "layer_names" in (file["model_weights"] if "model_weights" in file else file).attrs
+        is_legacy = "layer_names" in file.get("model_weights", file).attrs
         named = {path: name for path, item in datasets.items() if (name := _text(item, OBJECT_PATH))}
         layers = {
             path.removesuffix("vars").removesuffix("/"): name

@@ -33,6 +33,20 @@ _RENAMED = {
 OPTIMIZED = "_trainable_variables"
 """The child of an optimizer that lists the variables its other lists belong to."""
 
+SLOT_LISTS = {
+    "m": ("_momentums", "_m"),
+    "v": ("_velocities", "_u"),
+    "vhat": ("_velocity_hats",),
+    "momentum": ("momentums", "_momentums"),
+    "rms": ("_velocities",),
+    "mg": ("_average_gradients",),
+    "accumulator": ("_accumulators",),
+    "linear": ("_linears",),
+    "accum_grad": ("_accumulated_grads",),
+    "accum_var": ("_accumulated_delta_vars",),
+}
+"""Slots of Keras 2's first optimizers, and the lists of Keras 3 they are in."""
+
 _FLAT_LISTS = frozenset({"_variables", "_trainable_variables_indices"})
 
 
@@ -50,9 +64,9 @@ class Operations(list[Any]):
 def children(owner: Any) -> Iterator[Child]:
     """What an object holds."""
     if isinstance(owner, Mapping):
-        yield from (Child((str(key),), value) for key, value in owner.items() if _holds_state(value))
+        yield from (Child((str(key),), value) for key, value in owner.items() if holds_state(value))
     elif isinstance(owner, list | tuple):
-        yield from (Child((str(i),), value) for i, value in enumerate(owner) if _holds_state(value))
+        yield from (Child((str(i),), value) for i, value in enumerate(owner) if holds_state(value))
     elif isinstance(owner, keras.random.SeedGenerator):
         yield Child(("state",), owner.state)
     elif isinstance(owner, keras.optimizers.Optimizer):
@@ -64,8 +78,9 @@ def children(owner: Any) -> Iterator[Child]:
 def _of_optimizer(optimizer: Any) -> Iterator[Child]:
     yield Child((OPTIMIZED,), compat.optimized_variables(optimizer))
     for name, value in sorted(compat.attributes(optimizer).items()):
-        if name not in _FLAT_LISTS and _holds_state(value):
-            yield Child(_spellings(name), value)
+        if name not in _FLAT_LISTS and holds_state(value):
+            old = ("iter",) if name.lstrip("_") == "iterations" else ()
+            yield Child((*_spellings(name), *old), value)
 
 
 def _of_layer(owner: Any) -> Iterator[Child]:
@@ -111,10 +126,11 @@ def _spellings(name: str) -> tuple[str, ...]:
     return (name, bare) if name != bare and bare else (name, f"_{name}")
 
 
-def _holds_state(value: Any) -> bool:
+def holds_state(value: Any) -> bool:
+    """Whether an object can have variables under it, now or once it is built."""
     if isinstance(value, Mapping | list | tuple):
         items = value.values() if isinstance(value, Mapping) else value
-        return any(_holds_state(item) for item in items)
+        return any(holds_state(item) for item in items)
     return compat.is_variable(value) or isinstance(
         value,
         keras.Layer | keras.Metric | keras.optimizers.Optimizer | keras.random.SeedGenerator,

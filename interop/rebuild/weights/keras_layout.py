@@ -2,9 +2,10 @@
 
 Enters: a model and an HDF5 file. Leaves: the file, or a `Matched`.
 
-A file of this toolkit says of each dataset which object path it has (attribute ``object_path``), and is matched by that.
-A file of Keras says less: the group's path, which ends in attributes, in list positions, or, for layers whose attribute
-sorts after ``layers``, in a number among the layers of the same class; and since 3.8 the layer's name. So:
+A file of this toolkit says of each dataset which object path it has (attribute ``object_path``), and is matched by
+that. It also has the seeds, which Keras leaves out. A file of Keras says less: the group's path, which ends in
+attributes, in list positions, or, for layers whose attribute sorts after ``layers``, in a number among the layers of
+the same class; and in newer versions the layer's name. So:
 
 - layers that were given a name belong to the layer of that name, wherever both have one in the same container;
 - layers that only a number tells apart are ambiguous if several have the same shapes: a class whose attributes were
@@ -27,34 +28,46 @@ from interop.formats.h5 import OBJECT_PATH, Groups
 from interop.rebuild.weights.matching import Matched, Pair
 from interop.rebuild.weights.object_paths import match_paths
 
+_BESIDE = "interop_variables"
+"""The group of variables that Keras stores nowhere."""
+
 
 def write_keras_layout(model: Any, path: Path, wanted: Callable[[str, Any], bool]) -> None:
     """Write the variables of a model that are wanted, one at a time."""
     import h5py
 
-    keys = paths.object_paths(model)
-    optimizer = compat.optimizer_of(model)
+    named = {key: v for key, v in paths.named_variables(model).items() if wanted(key, v)}
+    keys = {id(variable): key for key, variable in named.items()}
     with h5py.File(path, "w", locking=False) as file:
-        for stored in compat.stored_objects(model):
-            if stored.saveable is optimizer:
-                continue
-            group = file.require_group("/".join([stored.path, "vars"]).strip("/"))
+        for stored in _objects(model):
+            group = file.require_group(f"{stored.path}/vars".lstrip("/"))
             if isinstance(name := getattr(stored.saveable, "name", None), str):
                 group.attrs["name"] = name
             for index, value in stored.values.items():
+                # What is a variable without a key is not wanted, or a metric of compile(), made anew by Keras.
                 key = keys.get(id(value))
-                if key is None and compat.is_variable(value):
-                    continue  # a metric of compile(), or the like: Keras makes it anew
-                if key is not None and not wanted(key, value):
-                    continue
-                array = compat.to_numpy(value)
-                dataset = group.create_dataset(
-                    index, data=array.view("V2") if array.dtype == "bfloat16" else array
-                )
-                if array.dtype == "bfloat16":
-                    dataset.attrs["dtype"] = "bfloat16"
                 if key is not None:
-                    dataset.attrs[OBJECT_PATH] = key
+                    named.pop(key)
+                if key is not None or not compat.is_variable(value):
+                    _write(group, index, value, key)
+        for key, variable in named.items():
+            _write(file, f"{_BESIDE}/{key}", variable, key)
+
+
+def _write(group: Any, name: str, value: Any, key: str | None) -> None:
+    array = compat.to_numpy(value)
+    is_bfloat16 = array.dtype.name == "bfloat16"
+    dataset = group.create_dataset(name, data=array.view("V2") if is_bfloat16 else array)
+    if is_bfloat16:
+        dataset.attrs["dtype"] = "bfloat16"
+    if key is not None:
+        dataset.attrs[OBJECT_PATH] = key
+
+
+def _objects(model: Any) -> list[compat.StoredObject]:
+    """What Keras stores, without the optimizer: its state is no weights, and has no names in this layout."""
+    optimizer = compat.optimizer_of(model)
+    return [stored for stored in compat.stored_objects(model) if stored.saveable is not optimizer]
 
 
 def match_keras_layout(file: Groups, model: Any) -> Matched:
@@ -62,17 +75,18 @@ def match_keras_layout(file: Groups, model: Any) -> Matched:
     if file.object_paths:
         return _by_object_path(file, model)
     keys = paths.object_paths(model)
-    optimizer = compat.optimizer_of(model)
-    here = [stored for stored in compat.stored_objects(model) if stored.saveable is not optimizer]
+    here = _objects(model)
     groups = _renamed(here, file)
     doubtful = _in_doubt(here, file)
     matched, taken = Matched(), set()
     for stored in here:
         for index, value in stored.values.items():
             key = "/".join([groups.get(stored.path, stored.path), "vars", index]).lstrip("/")
-            if key not in file.tensors or not compat.is_variable(value) or id(value) not in keys:
+            if key not in file.tensors or not compat.is_variable(value):
                 continue
             taken.add(key)
+            if id(value) not in keys:
+                continue  # a metric of compile(), which Keras resets before it counts
             if stored.path in doubtful:
                 matched.ambiguous.append(key)
             else:
@@ -94,15 +108,9 @@ def _by_object_path(file: Groups, model: Any) -> Matched:
     if len(set(file.object_paths.values())) < len(file.object_paths):
         raise WeightsError(f"{file.tensors.source} gives one object path to several tensors")
     back = {path: key for key, path in file.object_paths.items()}
-    found = match_paths(back, model)
-    rest = [key for key in file.tensors if key not in file.object_paths]
-    return Matched(
-        [Pair(back[pair.key], pair.name, pair.variable) for pair in found.pairs],
-        found.missing,
-        [back[path] for path in found.ambiguous],
-        [*(back[path] for path in found.unexpected), *rest],
-        [back[path] for path in found.deferred],
-    )
+    found = match_paths(back, model).renamed(back)
+    found.unexpected += [key for key in file.tensors if key not in file.object_paths]
+    return found
 
 
 def _renamed(here: Iterable[compat.StoredObject], file: Groups) -> dict[str, str]:

@@ -20,6 +20,8 @@ from interop.formats.dtypes import FROM_ML_DTYPES
 from interop.formats.h5 import OBJECT_PATH
 
 _TOP = "top_level_model_weights"
+_BESIDE = "interop_variables"
+"""The group of what Keras 2 stores nowhere, such as seeds."""
 
 
 def write_legacy_layout(model: Any, path: Path, named: Mapping[str, Any]) -> None:
@@ -30,14 +32,14 @@ def write_legacy_layout(model: Any, path: Path, named: Mapping[str, Any]) -> Non
     keys = paths.object_paths(model)
     layers = model.layers if isinstance(model, keras.Model) else []
     rest = dict(named)
-    for layer in layers:
-        own = [*layer.trainable_weights, *layer.non_trainable_weights]
-        groups[layer.name] = {key: v for v in own if (key := keys.get(id(v))) in rest and rest.pop(key) is v}
+    weights = {layer.name: [*layer.trainable_weights, *layer.non_trainable_weights] for layer in layers}
+    for name, own in {**weights, _TOP: compat.own_variables(model)}.items():
+        groups[name] = {key: v for v in own if (key := keys.get(id(v))) in rest and rest.pop(key) is v}
     with h5py.File(path, "w", locking=False) as file:
-        file.attrs["layer_names"] = _texts(list(groups))
+        file.attrs["layer_names"] = _texts(list(weights))
         file.attrs["backend"] = np.bytes_(compat.backend())
         file.attrs["keras_version"] = np.bytes_(compat.keras_version())
-        for name, variables in {**groups, _TOP: rest}.items():
+        for name, variables in {**groups, _BESIDE: rest}.items():
             group = file.create_group(name)
             group.attrs["weight_names"] = _texts([f"{key}:0" for key in variables])
             for key, variable in variables.items():

@@ -1,7 +1,7 @@
 """Stored tensors are assigned: checks first, then one tensor at a time, then what waits for a layer to be built.
 
-Enters: a lazy mapping of tensors and a matcher. Leaves: variables with their values, and a `LoadStatus` that is kept up to
-date as layers are built.
+Enters: a lazy mapping of tensors and a matcher. Leaves: variables with their values, and a `LoadStatus` that is kept
+up to date as layers are built.
 
 Invariants: nothing is assigned if anything is wrong; a value is copied out of the file before a framework sees it;
 no more than one tensor is in memory beside the model.
@@ -9,6 +9,7 @@ no more than one tensor is in memory beside the model.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -46,7 +47,12 @@ def load(
     """
     loading = _Loading(tensors, match, list(roots), skip_mismatch)
     matched = match()
-    mismatched = loading.checked(matched)
+    mismatched = loading.mismatches(matched)
+    if not skip_mismatch and (problem := _problem(mismatched, matched)):
+        raise WeightsError(
+            f"{tensors.source} does not fit the model: {problem}. Nothing was loaded; skip_mismatch=True leaves "
+            "them out"
+        )
     if not matched.pairs and not matched.deferred and (matched.missing or matched.unexpected):
         raise WeightsError(_nothing(matched, tensors.source))
     loading.assign(matched, mismatched)
@@ -67,8 +73,8 @@ class _Loading:
         self._done: dict[str, str] = {}
         self._watched: set[int] = set()
 
-    def checked(self, matched: Matched) -> dict[str, Mismatch]:
-        """What does not fit, by key; raises unless that is to be left out."""
+    def mismatches(self, matched: Matched) -> dict[str, Mismatch]:
+        """What does not fit, by key."""
         found = {}
         for key, name, variable in matched.pairs:
             if key in self._done:
@@ -77,8 +83,6 @@ class _Loading:
             expected = compat.variable_dtype(variable), tuple(variable.shape)
             if stored[1] != expected[1] or not _same_kind(stored[0], expected[0]):
                 found[key] = Mismatch(name, *(f"{dtype}{shape}" for dtype, shape in (stored, expected)))
-        if not self._skip_mismatch:
-            _raise_for(found, matched, self._tensors.source)
         return found
 
     def assign(self, matched: Matched, mismatched: dict[str, Mismatch]) -> None:
@@ -93,7 +97,7 @@ class _Loading:
                 loaded=tuple(sorted(names)),
                 missing=tuple(name for name in matched.missing if name not in names),
                 unexpected=tuple(matched.unexpected),
-                mismatched=tuple(mismatched.values()),
+                mismatched=tuple(sorted(mismatched.values())),
                 ambiguous=tuple(matched.ambiguous),
                 deferred=tuple(matched.deferred),
             )
@@ -118,24 +122,30 @@ class _Loading:
         if not self.status.deferred:
             return
         matched = self._match()
-        self.assign(matched, self.checked(matched))
+        mismatched = self.mismatches(matched)
+        new = {
+            key: mismatch for key, mismatch in mismatched.items() if mismatch not in self.status.mismatched
+        }
+        self.assign(matched, mismatched)
+        if not self._skip_mismatch and (problem := _problem(new, matched)):
+            message = f"{self._tensors.source} does not fit what was built: {problem}. They keep their values"
+            # Keras drops what is raised while it builds a model by trying it, and tries again.
+            warnings.warn(message, stacklevel=2)
+            raise WeightsError(message)
 
 
-def _raise_for(mismatched: dict[str, Mismatch], matched: Matched, source: str) -> None:
+def _problem(mismatched: dict[str, Mismatch], matched: Matched) -> str:
+    """What is wrong, or nothing."""
     if mismatched:
-        listed = "; ".join(
-            f"{m.key} is {m.stored}, expected {m.expected}" for m in list(mismatched.values())[:_SHOWN]
-        )
-        raise WeightsError(
-            f"{len(mismatched)} tensors of {source} do not fit: {listed}. Nothing was loaded; "
-            "skip_mismatch=True leaves them out"
-        )
+        shown = sorted(mismatched.values())[:_SHOWN]
+        listed = "; ".join(f"{m.key} is {m.stored}, expected {m.expected}" for m in shown)
+        return f"{len(mismatched)} tensors have other shapes or kinds: {listed}"
     if matched.ambiguous:
-        raise WeightsError(
-            f"{len(matched.ambiguous)} tensors of {source} could belong to several variables, as the file tells them "
-            f"apart by number only: {', '.join(matched.ambiguous[:_SHOWN])}. Nothing was loaded; skip_mismatch=True "
-            "leaves them out. Files written by interop.save_weights name them"
+        return (
+            f"{len(matched.ambiguous)} tensors could belong to several variables, as the file tells them apart by "
+            f"number only: {', '.join(matched.ambiguous[:_SHOWN])} (files of interop.save_weights have names)"
         )
+    return ""
 
 
 def _nothing(matched: Matched, source: str) -> str:

@@ -1,6 +1,6 @@
 """What a matcher says of a file and a model.
 
-Enters and leaves: nothing but this; ``object_paths``, ``object_graph`` and ``keras_layout`` make it, ``loading`` uses it.
+Made by ``object_paths``, ``object_graph`` and ``keras_layout``, used by ``loading``.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ class Matched:
     unexpected: list[str] = field(default_factory=list)
     deferred: list[str] = field(default_factory=list)
 
-    def with_named(self, keys: Mapping[str, str], variables: Mapping[str, Any]) -> Matched:
-        """With stored tensors whose names are known: key to name."""
-        for key, name in keys.items():
-            if name in variables:
-                self.pairs.append(Pair(key, name, variables[name]))
-            else:
-                self.unexpected.append(key)
-        return self
+    def renamed(self, keys: Mapping[str, str]) -> Matched:
+        """With other keys: new ones by old ones."""
+        return Matched(
+            [Pair(keys[pair.key], pair.name, pair.variable) for pair in self.pairs],
+            list(self.missing),
+            *([keys[key] for key in listed] for listed in (self.ambiguous, self.unexpected, self.deferred)),
+        )

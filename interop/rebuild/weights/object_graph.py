@@ -3,8 +3,8 @@
 Enters: objects, and the graph of a checkpoint. Leaves: a `Matched`, or a graph to store with its variables.
 
 The root of the graph is laid over the root object. From there, a child of the graph belongs to the child of the object
-that is stored under its name (see ``trackable``). Layers of a Sequential or Functional have no names in files of
-TensorFlow, only numbers. Where the layer that was given a name here has another number there, both are in doubt.
+that is stored under its name (see ``trackable``). Layers of a Sequential or Functional are numbered there. Where the
+names that variables had when they were stored say that a number belonged to another layer, it is in doubt.
 
 Invariants: the walk follows the graph; keys are never taken apart. An optimizer's slots are told by the variables they
 belong to, where the file says which those are, and by their place in its lists otherwise.
@@ -12,6 +12,7 @@ belong to, where the file says which those are, and by their place in its lists 
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,8 +36,13 @@ from interop.formats.tensorbundle.objects import (
     key_of,
 )
 from interop.rebuild.weights.matching import Matched, Pair
+from interop.rebuild.weights.slots import slot_nodes
 
 SAVE_COUNTER = "save_counter"
+
+SEEDS = "_INTEROP_SEEDS/"
+"""What keys of seeds begin with. TensorFlow knows no seed generators of Keras 3: in the graph, they would be objects
+that it misses. So they are beside it, by the names that lead to them."""
 
 
 @dataclass
@@ -91,9 +97,14 @@ def graph_of(root: Any, wanted: Callable[[Any], bool], *, skip: Any = None) -> S
         found = list(trackable.children(owner))
         aliases: list[tuple[str, int]] = []
         for names, child in found:
+            below = (*path, _public(names))
+            if isinstance(child, keras.random.SeedGenerator):
+                if wanted(child.state) and id(child) not in numbers:
+                    numbers[id(child)] = -1
+                    variables[SEEDS + "/".join((*below, "state"))] = child.state
+                continue
             if (skip is not None and child is skip) or (compat.is_variable(child) and not wanted(child)):
                 continue
-            below = (*path, _public(names))
             if id(child) not in numbers:
                 kept.append(child)
                 numbers[id(child)] = len(nodes)
@@ -112,7 +123,12 @@ def graph_of(root: Any, wanted: Callable[[Any], bool], *, skip: Any = None) -> S
 
 
 def match_graph(
-    graph: ObjectGraph, keys: Mapping[str, Any], root: Any, name_of: Callable[[Any], str | None]
+    graph: ObjectGraph,
+    keys: Mapping[str, Any],
+    root: Any,
+    name_of: Callable[[Any], str | None],
+    *,
+    optional: Any = None,
 ) -> Matched:
     """Match a stored graph with the objects under a root.
 
@@ -121,9 +137,10 @@ def match_graph(
         keys: what the file stores, by key.
         root: the object that stands for the graph's root.
         name_of: the name of a variable in the status, or None to use the names on the way to it.
+        optional: an object whose variables are not missing if the file does not have the object.
     """
     walk = _Walk(graph)
-    walk.run(root)
+    walk.run(root, optional)
     stored = {node.key for node in graph.nodes if node.key in keys}
     matched = Matched(ambiguous=sorted(key for key in walk.doubtful if key in stored))
     names = {identity: name_of(v) or "/".join(path) for identity, (v, path) in walk.variables.items()}
@@ -135,6 +152,12 @@ def match_graph(
     matched.missing = sorted(
         name for identity, name in names.items() if identity not in paired and identity not in walk.optional
     )
+    places = {SEEDS + "/".join(path): v for v, path in walk.variables.values()}
+    for key in sorted(key for key in keys if key.startswith(SEEDS)):
+        if key in places:
+            matched.pairs.append(Pair(key, names[id(places[key])], places[key]))
+        else:
+            (matched.deferred if walk.unbuilt else matched.unexpected).append(key)
     used = {pair.key for pair in matched.pairs} | walk.doubtful
     waiting = {graph.nodes[n].key for start in walk.unbuilt for n in graph.reachable(start)}
     for key in sorted(key for key in stored if key is not None and key not in used):
@@ -163,7 +186,7 @@ class _Walk:
     unbuilt: set[int] = field(default_factory=set)
     doubtful: set[str] = field(default_factory=set)
 
-    def run(self, root: Any) -> None:
+    def run(self, root: Any, need_not_be: Any) -> None:
         """Lay the graph over everything under `root`, nearest first; optimizers last, for they refer to the rest."""
         queue: deque[tuple[Any, int | None, tuple[str, ...], bool]] = deque([(root, 0, (), False)])
         late: list[tuple[Any, int | None, tuple[str, ...], bool]] = []
@@ -176,9 +199,10 @@ class _Walk:
             seen.add((id(owner), number))
             kept.append(owner)
             if compat.is_variable(owner):
-                self._variable(owner, number, path, optional)
+                self._variable(owner, number, path, optional=optional)
                 continue
             optional = optional or isinstance(owner, keras.random.SeedGenerator | keras.Metric)
+            optional = optional or (number is None and need_not_be is not None and owner is need_not_be)
             if (
                 number is not None
                 and isinstance(owner, keras.Layer | keras.optimizers.Optimizer)
@@ -190,7 +214,7 @@ class _Walk:
                 is_late = isinstance(child, keras.optimizers.Optimizer)
                 (late if is_late else queue).append(step)
 
-    def _variable(self, variable: Any, number: int | None, path: tuple[str, ...], optional: bool) -> None:
+    def _variable(self, variable: Any, number: int | None, path: tuple[str, ...], *, optional: bool) -> None:
         self.variables.setdefault(id(variable), (variable, path))
         if optional:
             self.optional.add(id(variable))
@@ -211,33 +235,38 @@ class _Walk:
         stored = {} if number is None else self.graph.nodes[number].children
         own = {names[0] for names, _ in found}
         if isinstance(owner, keras.optimizers.Optimizer):
-            yield from self._of_optimizer(found, stored)
+            yield from self._of_optimizer(found, Node() if number is None else self.graph.nodes[number])
             return
-        swapped = self._swapped(found, stored)
+        contradicted = self._contradicted(found, stored)
         for names, child in found:
             usable = [name for name in names if name in stored and (name == names[0] or name not in own)]
             inner = stored[usable[0]] if usable else None
-            if inner is not None and id(child) in swapped:
+            if inner is not None and id(child) in contradicted:
                 self.doubtful |= {
                     key for n in self.graph.reachable(inner) if (key := self.graph.nodes[n].key) is not None
                 }
                 inner = None
             yield _public(names), child, inner
 
-    def _swapped(self, found: list[trackable.Child], stored: Mapping[str, int]) -> set[int]:
-        """Layers with a given name whose number belonged, in the file, to another layer that is here too."""
+    def _contradicted(self, found: list[trackable.Child], stored: Mapping[str, int]) -> set[int]:
+        """Layers whose number belonged, in the file, to a layer of another name.
+
+        Names that Keras numbers by itself contradict nothing, nor do those of models inside: Keras 2 did not record
+        them.
+        """
         numbered = [c for c in found if isinstance(c.value, keras.Layer) and c.names[0].startswith("layer")]
         given = {c.value.name for c in numbered if compat.automatic_name(c.value) is None}
-        swapped = set()
+        contradicted = set()
         for names, layer in numbered:
             inner = next((stored[name] for name in names if name in stored), None)
-            if inner is None:
+            recorded = set() if inner is None else self._recorded_names(inner)
+            if not recorded or layer.name in recorded:
                 continue
-            recorded = self._recorded_names(inner)
-            others = recorded & given - {layer.name}
-            if others and layer.name not in recorded:
-                swapped.add(id(layer))
-        return swapped
+            stem = re.compile(rf"{re.escape(compat.automatic_stem(layer))}(_\d+)?")
+            is_other = not isinstance(layer, keras.Model) and not any(map(stem.fullmatch, recorded))
+            if is_other or recorded & given:
+                contradicted.add(id(layer))
+        return contradicted
 
     def _recorded_names(self, number: int) -> set[str]:
         """Segments of the names that the variables under a node had when they were stored."""
@@ -249,24 +278,26 @@ class _Walk:
         }
 
     def _of_optimizer(
-        self, found: list[trackable.Child], stored: Mapping[str, int]
+        self, found: list[trackable.Child], node: Node
     ) -> Iterator[tuple[str, Any, int | None]]:
         """Slots by the variables they belong to; lists of slots are aligned with the list of variables."""
-        optimized = next((c.value for c in found if c.names[0] == trackable.OPTIMIZED), [])
+        stored = node.children
+        optimized: Any = next((c.value for c in found if c.names[0] == trackable.OPTIMIZED), [])
         there = self._listed(stored.get(trackable.OPTIMIZED))
-        place = {id(self.pairs[number]): name for name, number in there.items() if number in self.pairs}
+        for index, variable in enumerate(optimized):
+            # Of what Keras 3 keeps in lists, TensorFlow finds nothing but this.
+            if (number := there.get(str(index))) is not None and number not in self.pairs:
+                self._variable(variable, number, (trackable.OPTIMIZED, str(index)), optional=False)
         for names, child in found:
             inner = next((stored[name] for name in names if name in stored), None)
             if names[0] == trackable.OPTIMIZED:
                 continue
-            aligned = isinstance(child, list | tuple) and len(child) == len(optimized)
-            if not aligned or not there:
+            if not isinstance(child, list | tuple) or len(child) != len(optimized):
                 yield _public(names), child, inner
                 continue
-            items = self._listed(inner)
+            slots = slot_nodes(self.graph, node, names, self.pairs)
             for index, slot in enumerate(child):
-                name = place.get(id(optimized[index]))
-                yield f"{_public(names)}/{index}", slot, items.get(name) if name is not None else None
+                yield f"{_public(names)}/{index}", slot, slots.get(id(optimized[index]))
 
     def _listed(self, number: int | None) -> Mapping[str, int]:
         return {} if number is None else self.graph.nodes[number].children

@@ -2,8 +2,8 @@
 
 Enters: keys and a model. Leaves: a `Matched`.
 
-Keys that are equal belong together. Names that Keras numbers by itself (``dense_3``) depend on how many layers a process
-made before. Of the layers of one class in one container, therefore:
+Keys that are equal belong together. Names that Keras numbers by itself (``dense_3``) depend on how many layers a
+process made before. Of the layers of one class in one container, therefore:
 
 - if the file's names are among the model's, or the other way round, equal names belong together;
 - else, if there are equally many, they belong together in the order of their numbers;

@@ -109,9 +109,15 @@ def automatic_name(owner: Any) -> tuple[str, int] | None:
 
     Keras does not record whether a name was given, so a given name of that form counts as automatic.
     """
-    stem = to_snake_case(type(owner).__name__)
+    stem = automatic_stem(owner)
     match = re.fullmatch(rf"{re.escape(stem)}(?:_(\d+))?", owner.name)
     return (stem, int(match[1] or 0)) if match else None
+
+
+def automatic_stem(owner: Any) -> str:
+    """The name that Keras gives, with a number, to objects of a class that have none."""
+    stem: str = to_snake_case(type(owner).__name__)
+    return stem
 
 
 def optimized_variables(optimizer: Any) -> list[Any]:

@@ -1,0 +1,452 @@
+"""Weights on disk: every format, matched by name, accounted for, and never by position alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import h5py
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+
+import interop
+from interop.capture.keras import paths
+from interop.capture.keras.trackable import SLOT_LISTS
+from interop.errors import FormatError, WeightsError
+from interop.formats.tensorbundle.files import files_of, index_of
+from tools.keras2.models import MODELS
+
+KERAS2 = Path(__file__).parent / "data" / "keras2"
+ENDINGS = ["w.safetensors", "w.npz", "w.weights.h5", "w.h5", "ckpt", "w.interop"]
+SMALL = ["w.safetensors", "w.weights.h5", "ckpt"]
+
+
+def values(model) -> dict[str, np.ndarray]:
+    return {
+        key: np.array(keras.ops.convert_to_numpy(v.value)) for key, v in paths.named_variables(model).items()
+    }
+
+
+def scrambled(model, seed: int = 1):
+    """Other values for every variable, seeds included."""
+    rng = np.random.default_rng(seed)
+    for variable in paths.named_variables(model).values():
+        is_float = "float" in str(variable.dtype)
+        variable.assign(
+            rng.uniform(0.1, 1, variable.shape) if is_float else rng.integers(1, 99, variable.shape)
+        )
+    return model
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    """The same values in the same order; automatic names may have other numbers."""
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))
+
+
+def functional():
+    x = inputs = keras.Input((3,))
+    x = keras.layers.Dense(4, name="first")(x)
+    x = keras.layers.Dropout(0.1)(keras.layers.BatchNormalization()(x))
+    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Dense(4)(x)))
+
+
+class Block(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.layers_in_a_list = [keras.layers.Dense(3), keras.layers.Dense(3)]
+        self.by_name = {"x": keras.layers.Dense(3)}
+        self.factor = self.add_weight(shape=(3,), name="something_else")
+        self.memory = keras.layers.LSTM(2, dropout=0.1)
+
+    def call(self, x):
+        for layer in self.layers_in_a_list:
+            x = layer(x)
+        return self.memory((self.by_name["x"](x) * self.factor)[:, None])
+
+
+class Network(keras.Model):
+    def __init__(self, units: int = 2):
+        super().__init__()
+        self.block = Block()
+        self.query = keras.layers.Dense(units)
+        self.value = keras.layers.Dense(units)
+
+    def call(self, x):
+        x = self.block(x)
+        return self.query(x) * self.value(x)
+
+
+X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+
+
+def subclassed():
+    model = Network()
+    model(X)
+    return model
+
+
+MADE = {"functional": functional, "subclassed": subclassed}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("kind", MADE)
+def test_round_trip(tmp_path, kind, ending):
+    saved, other = scrambled(MADE[kind]()), MADE[kind]()
+    path = tmp_path / ending
+    if ending != "w.interop":
+        interop.save_weights(scrambled(MADE[kind](), 2), path)  # replaced by what follows
+    assert interop.save_weights(saved, path) == path
+    status = interop.load_weights(other, path).assert_consumed()
+    assert same(values(saved), values(other))
+    assert len(status.loaded) == len(values(other))
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    # The same values are there for those who want tensors alone.
+    with interop.load_tensors(path) as tensors:
+        assert {"first/kernel", "block/factor"} & set(tensors) or ending == "ckpt"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_is_not_built_waits(tmp_path, ending):
+    saved, other = scrambled(subclassed()), Network()
+    interop.save_weights(saved, tmp_path / ending)
+    status = interop.load_weights(other, tmp_path / ending)
+    assert len(status.deferred) > 5
+    with pytest.raises(WeightsError, match="deferred"):
+        status.assert_consumed()
+    status.assert_existing_objects_matched()
+    other(X)
+    status.assert_consumed()
+    mine, theirs = values(other), values(saved)
+    assert all(
+        np.array_equal(mine[key], theirs[key]) for key in theirs if "seed" not in key
+    )  # a call moves seeds
+
+
+def test_what_waits_is_checked_when_it_is_built(tmp_path):
+    interop.save_weights(scrambled(subclassed()), tmp_path / "w.safetensors")
+    for skip in (False, True):
+        other = Network(units=5)
+        status = interop.load_weights(other, tmp_path / "w.safetensors", skip_mismatch=skip)
+        if skip:
+            other(X)
+        else:  # Keras drops the error where it can build the model in another way
+            with (
+                pytest.warns(UserWarning, match=r"is float32\(2,\), expected float32\(5,\)"),
+                suppress(WeightsError),
+            ):
+                other(X)
+            other(X)
+        keys = {mismatch.key for mismatch in status.mismatched}
+        assert keys == {"query/bias", "query/kernel", "value/bias", "value/kernel"}
+        with pytest.raises(WeightsError, match="query/bias is"):
+            status.assert_existing_objects_matched()
+        assert "block/factor" in status.loaded
+
+
+@pytest.mark.parametrize("ending", SMALL)
+def test_only(tmp_path, ending):
+    saved = scrambled(functional())
+    saved.get_layer("first").trainable = False
+    trainable = {key for key, v in paths.named_variables(saved).items() if v.trainable}
+    for only, expected in (
+        ("trainable", trainable),
+        ("first/", {"first/bias", "first/kernel"}),
+        (re.compile("kernel$"), {key for key in values(saved) if key.endswith("kernel")}),
+        (
+            lambda key, variable: len(variable.shape) == 2,
+            {k for k, v in values(saved).items() if v.ndim == 2},
+        ),
+    ):
+        interop.save_weights(saved, tmp_path / ending, only=only)
+        fresh = keras.models.clone_model(saved)
+        status = interop.load_weights(fresh, tmp_path / ending)
+        assert set(status.loaded) == expected
+        assert not status.unexpected
+        assert all(np.array_equal(values(fresh)[key], values(saved)[key]) for key in expected)
+    with pytest.raises(WeightsError, match="has no variables to save that only='nothing' selects"):
+        interop.save_weights(saved, tmp_path / ending, only="nothing")
+    with pytest.raises(WeightsError, match="is no regular expression"):
+        interop.save_weights(saved, tmp_path / ending, only="(")
+
+
+def stack(*units: int, names: tuple[str, ...] = ()):
+    layers = [
+        keras.layers.Dense(n, name=name) for n, name in zip(units, names or [None] * len(units), strict=True)
+    ]
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+@pytest.mark.parametrize("ending", ["w.safetensors", "w.weights.h5", "w.h5", "ckpt"])
+def test_a_wrong_shape_raises_and_changes_nothing(tmp_path, ending):
+    interop.save_weights(scrambled(stack(4, 4, names=("a", "b"))), tmp_path / ending)
+    other = scrambled(stack(4, 5, names=("a", "b")), 2)
+    before = values(other)
+    with pytest.raises(WeightsError, match=r"b/bias is float32\(4,\), expected float32\(5,\)"):
+        interop.load_weights(other, tmp_path / ending)
+    assert same(values(other), before)
+    status = interop.load_weights(other, tmp_path / ending, skip_mismatch=True)
+    assert status.loaded == ("a/bias", "a/kernel")
+    assert [mismatch.key for mismatch in status.mismatched] == ["b/bias", "b/kernel"]
+    assert np.array_equal(values(other)["b/bias"], before["b/bias"])
+    assert not np.array_equal(values(other)["a/bias"], before["a/bias"])
+
+
+@pytest.mark.parametrize("ending", ["w.safetensors", "w.weights.h5", "w.h5", "ckpt"])
+def test_nothing_matched_raises(tmp_path, ending):
+    trunk = scrambled(stack(4, 3, names=("a", "b")))
+    interop.save_weights(trunk, tmp_path / ending)
+    around = keras.Sequential([keras.Input((4,)), stack(4, 3, names=("a", "b")), keras.layers.Dense(2)])
+    before = values(around)
+    with pytest.raises(WeightsError, match=r"nothing in .* belongs to this model|could belong to several"):
+        interop.load_weights(around, tmp_path / ending)
+    assert same(values(around), before)
+    interop.load_weights(around.layers[0], tmp_path / ending).assert_consumed()
+
+
+@pytest.mark.parametrize("ending", ["w.safetensors", "w.weights.h5", "w.h5"])
+def test_missing_and_unexpected_are_listed(tmp_path, ending):
+    interop.save_weights(scrambled(stack(4, 4, names=("a", "old"))), tmp_path / ending)
+    status = interop.load_weights(stack(4, 4, names=("a", "new")), tmp_path / ending)
+    assert status.loaded == ("a/bias", "a/kernel")
+    assert status.missing == ("new/bias", "new/kernel")
+    assert len(status.unexpected) == 2
+    assert all("old" in key or "dense_1" in key for key in status.unexpected)
+    for check in (status.assert_consumed, status.assert_existing_objects_matched):
+        with pytest.raises(WeightsError, match="new/bias"):
+            check()
+    assert status.expect_partial() is status
+
+
+@pytest.mark.parametrize("ending", ["w.safetensors", "w.weights.h5", "w.h5", "keras.weights.h5"])
+def test_layers_of_one_shape_are_told_by_name(tmp_path, ending):
+    saved = scrambled(stack(4, 4, names=("a", "b")))
+    path = tmp_path / ending
+    saved.save_weights(path) if ending.startswith("keras") else interop.save_weights(saved, path)
+    other = stack(4, 4, names=("b", "a"))
+    interop.load_weights(other, path).assert_consumed()
+    assert same(values(saved), values(other))
+
+
+def test_numbers_of_a_checkpoint_that_contradict_names(tmp_path):
+    interop.save_weights(scrambled(stack(4, 4, names=("a", "b"))), tmp_path / "ckpt")
+    with pytest.raises(WeightsError, match="could belong to several variables"):
+        interop.load_weights(stack(4, 4, names=("b", "a")), tmp_path / "ckpt")
+
+
+AUTOMATIC = [
+    (["dense", "dense_1"], ["dense_5", "dense_6"], {"dense": "dense_5", "dense_1": "dense_6"}),
+    (["dense_1", "dense_2"], ["dense_2", "dense_3"], {"dense_1": "dense_2", "dense_2": "dense_3"}),
+    (["dense_9", "dense_10"], ["dense_1", "dense_2"], {"dense_9": "dense_1", "dense_10": "dense_2"}),
+    (["dense_1"], ["dense_1", "dense_2"], {"dense_1": "dense_1"}),
+    (["dense_1", "dense_2"], ["dense_2"], {"dense_2": "dense_2"}),
+    (["dense", "dense_1"], ["dense_1", "dense_2", "dense_3"], None),
+    (["head", "dense"], ["head", "dense_4"], {"head": "head", "dense": "dense_4"}),
+]
+
+
+@pytest.mark.parametrize(("stored", "here", "expected"), AUTOMATIC)
+def test_automatic_names(tmp_path, stored, here, expected):
+    saved = scrambled(stack(*[4] * len(stored), names=tuple(stored)))
+    other = scrambled(stack(*[4] * len(here), names=tuple(here)), 2)
+    interop.save_weights(saved, tmp_path / "w.safetensors")
+    if expected is None:
+        with pytest.raises(WeightsError, match="could belong to several variables"):
+            interop.load_weights(other, tmp_path / "w.safetensors")
+        return
+    status = interop.load_weights(other, tmp_path / "w.safetensors")
+    assert len(status.loaded) == 2 * len(expected)
+    for old, new in expected.items():
+        assert np.array_equal(values(saved)[f"{old}/kernel"], values(other)[f"{new}/kernel"])
+
+
+class Swapped(keras.Model):
+    """Keras numbers the layers of attributes that sort after ``layers``."""
+
+    def __init__(self, order: str):
+        super().__init__()
+        for name in order:
+            setattr(self, name, keras.layers.Dense(4))
+
+    def call(self, x):
+        return self.q(x) - 2 * self.v(x)
+
+
+def made(model, x=X):
+    model(x)
+    return model
+
+
+def test_numbered_layers_of_a_keras_file_are_not_guessed(tmp_path):
+    saved, other = scrambled(made(Swapped("qv"))), scrambled(made(Swapped("vq")), 2)
+    saved.save_weights(tmp_path / "keras.weights.h5")
+    before = values(other)
+    for target in (other, made(Swapped("qv"))):
+        with pytest.raises(WeightsError, match="apart by number only: layers/dense"):
+            interop.load_weights(target, tmp_path / "keras.weights.h5")
+    assert same(values(other), before)
+    interop.save_weights(saved, tmp_path / "own.weights.h5")
+    interop.load_weights(other, tmp_path / "own.weights.h5").assert_consumed()
+    assert same(values(saved), values(other))
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_keras_reads_what_is_written(tmp_path, kind):
+    saved, other = scrambled(MADE[kind]()), MADE[kind]()
+    interop.save_weights(saved, tmp_path / "w.weights.h5")
+    other.load_weights(tmp_path / "w.weights.h5")
+    assert np.array_equal(keras.ops.convert_to_numpy(saved(X)), keras.ops.convert_to_numpy(other(X)))
+    if kind == "functional":
+        interop.save_weights(saved, tmp_path / "w.h5")
+        other = MADE[kind]()
+        other.load_weights(tmp_path / "w.h5")
+        assert np.array_equal(keras.ops.convert_to_numpy(saved(X)), keras.ops.convert_to_numpy(other(X)))
+
+
+def test_what_keras_writes(tmp_path):
+    saved = scrambled(functional())
+    saved.compile("adam", "mse", metrics=["mae"])
+    saved.fit(X, np.ones((4, 2)), verbose=0)
+    saved.save_weights(tmp_path / "w.weights.h5")
+    saved.save(tmp_path / "m.keras")
+    for name in ("w.weights.h5", "m.keras"):
+        other = functional()
+        status = interop.load_weights(other, tmp_path / name).assert_existing_objects_matched()
+        assert all(key.startswith("optimizer/vars/") for key in status.unexpected)
+        mine, theirs = values(other), values(saved)
+        assert all(
+            np.array_equal(mine[a], theirs[b]) for a, b in zip(mine, theirs, strict=True) if "seed" not in a
+        )
+
+
+@pytest.mark.parametrize("index", sorted(KERAS2.glob("*.index")), ids=lambda path: path.stem)
+def test_checkpoints_of_keras_2(index):
+    """Written by tf_keras (tools/keras2/checkpoints.py), with what its models answered."""
+    answers = np.load(KERAS2 / "answers.npz")
+    case = index.stem
+    model, x = MODELS[case.partition("-")[0]](keras)
+    momentum = {"momentum": 0.9} if case.endswith("sgd") else {}
+    model.compile((keras.optimizers.SGD if momentum else keras.optimizers.Adam)(0.5, **momentum), "mse")
+    model.optimizer.build(model.trainable_variables)
+    status = interop.load_weights(model, index.with_suffix("")).assert_existing_objects_matched()
+    # Constants of the first optimizers were variables.
+    assert all(re.search("/(beta_1|beta_2|decay|momentum)/", key) for key in status.unexpected)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), answers[case], rtol=1e-5, atol=1e-5)
+    first = next(v for layer in model.layers for v in layer.trainable_variables)
+    place = [v is first for v in model.trainable_variables].index(True)
+    for key in (key for key in answers if key.startswith(f"{case}:")):
+        lists = [
+            getattr(model.optimizer, n)
+            for n in SLOT_LISTS[key.partition(":")[2]]
+            if hasattr(model.optimizer, n)
+        ]
+        assert np.array_equal(keras.ops.convert_to_numpy(lists[0][place].value), answers[key])
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+def test_other_dtypes(tmp_path):
+    saved = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="bfloat16", name="d")])
+    scrambled(saved)
+    for name in SMALL:
+        other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="bfloat16", name="d")])
+        interop.save_weights(saved, tmp_path / name)
+        interop.load_weights(other, tmp_path / name).assert_consumed()
+        assert values(other)["d/kernel"].dtype == ml_dtypes.bfloat16
+        assert same(values(saved), values(other))
+        wider = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="d")])
+        interop.load_weights(wider, tmp_path / name).assert_consumed()
+        assert np.array_equal(values(wider)["d/kernel"], values(saved)["d/kernel"].astype("float32"))
+    for name, message in (("w.npz", r"\.npz cannot hold"), ("w.h5", r"\.h5 cannot hold")):
+        with pytest.raises(FormatError, match=message):
+            interop.save_weights(saved, tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
+def test_a_format_that_the_ending_does_not_tell(tmp_path):
+    saved, other = scrambled(functional()), functional()
+    for format in ("safetensors", "npz", "h5", "tf"):
+        interop.save_weights(saved, tmp_path / f"{format}.weights", format=format)
+        interop.load_weights(other, tmp_path / f"{format}.weights", format=format).assert_consumed()
+    interop.save_weights(saved, tmp_path / "folder", format="interop")
+    interop.load_weights(other, tmp_path / "folder").assert_consumed()
+
+
+BAD = [
+    (lambda m, p: interop.save_weights(m, p / "w.pt"), FormatError, "are not saved as .pt"),
+    (lambda m, p: interop.save_weights(m, p / "w", format="pickle"), FormatError, "format is one of"),
+    (lambda m, p: interop.save_weights(m, p / "m.keras"), FormatError, "holds a whole model"),
+    (lambda m, p: interop.save_weights(Swapped("qv"), p / "w.npz"), WeightsError, "call or build it first"),
+    (lambda m, p: interop.save_weights(m, p / "w.interop", only="a"), WeightsError, "holds all weights"),
+    (lambda m, p: interop.save_weights(m, p / "none" / "w.npz"), FileNotFoundError, "none"),
+    (lambda m, p: interop.load_weights(m, p / "none"), FileNotFoundError, "none"),
+    (lambda m, p: interop.load_weights(m, p / "w.npz"), FileNotFoundError, "w.npz"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD)
+def test_bad_arguments(tmp_path, call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call(stack(2), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["w.safetensors", "w.npz", "w.weights.h5", "w.h5", "ckpt"])
+def test_a_save_that_fails_leaves_what_was_there(tmp_path, ending, monkeypatch):
+    saved, other = scrambled(functional()), functional()
+    interop.save_weights(saved, tmp_path / ending)
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    def fail(*arguments):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("interop.artifact.publish.Staging.publish", fail)
+        with pytest.raises(OSError, match="the disk is full"):
+            interop.save_weights(other, tmp_path / ending)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    interop.load_weights(other, tmp_path / ending).assert_consumed()
+    assert same(values(saved), values(other))
+
+
+def test_a_checkpoint_is_replaced_in_one_step(tmp_path, monkeypatch):
+    """Killed between the data and the index, the old checkpoint is there; then, the new one."""
+    from interop.artifact import checkpoints
+
+    first, second, other = scrambled(functional()), scrambled(functional(), 2), functional()
+    interop.save_weights(first, tmp_path / "ckpt")
+    with monkeypatch.context() as patch:
+
+        def killed(*arguments):
+            raise KeyboardInterrupt
+
+        patch.setattr(checkpoints, "write_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            interop.save_weights(second, tmp_path / "ckpt")
+    interop.load_weights(other, tmp_path / "ckpt").assert_consumed()
+    assert same(values(first), values(other))
+    interop.save_weights(second, tmp_path / "ckpt")
+    interop.load_weights(other, tmp_path / "ckpt").assert_consumed()
+    assert same(values(second), values(other))
+    shards = {
+        path.name.rpartition("-of-")[2] for path in files_of(tmp_path / "ckpt") if ".data-" in path.name
+    }
+    assert len(shards) == 1
+
+
+def test_a_checkpoint_without_objects(tmp_path):
+    from interop.formats.tensorbundle.writer import write_index
+
+    index_of(tmp_path / "c").write_bytes(write_index({}))
+    with pytest.raises(FormatError, match="has no object graph"):
+        interop.load_weights(stack(2), tmp_path / "c")
+
+
+def test_an_object_path_given_twice(tmp_path):
+    interop.save_weights(stack(4, names=("a",)), tmp_path / "w.weights.h5")
+    with h5py.File(tmp_path / "w.weights.h5", "r+") as file:
+        file["layers/dense/vars/1"].attrs["object_path"] = "a/kernel"
+    with pytest.raises(WeightsError, match="one object path to several"):
+        interop.load_weights(stack(4, names=("a",)), tmp_path / "w.weights.h5")

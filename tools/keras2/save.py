@@ -1,0 +1,35 @@
+"""Checkpoints of this toolkit that Keras 2 is to accept (see ``checkpoints``).
+
+python -m tools.keras2.save FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import interop
+from interop.backend import choose_backend
+
+
+def save(folder: Path) -> None:
+    """Write the weights of every model, with what it answers."""
+    choose_backend()
+    import keras
+
+    from tools.keras2.models import MODELS
+
+    folder.mkdir(parents=True, exist_ok=True)
+    answers = {}
+    for name, make in MODELS.items():
+        keras.utils.set_random_seed(5)
+        model, x = make(keras)
+        interop.save_weights(model, folder / name, format="tf")
+        answers[name] = keras.ops.convert_to_numpy(model(x))
+    np.savez(folder / "answers.npz", **answers)
+
+
+if __name__ == "__main__":
+    save(Path(sys.argv[1]))

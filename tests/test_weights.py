@@ -26,9 +26,10 @@ SMALL = ["w.safetensors", "w.weights.h5", "ckpt"]
 
 
 def values(model) -> dict[str, np.ndarray]:
-    return {
-        key: np.array(keras.ops.convert_to_numpy(v.value)) for key, v in paths.named_variables(model).items()
-    }
+    """By key; automatic names in the order of their numbers."""
+    named = paths.named_variables(model)
+    keys = sorted(named, key=lambda key: re.sub(r"\d+", lambda number: number[0].zfill(9), key))
+    return {key: np.array(keras.ops.convert_to_numpy(named[key].value)) for key in keys}
 
 
 def scrambled(model, seed: int = 1):

@@ -107,12 +107,15 @@ def same(a, b):
 @pytest.mark.parametrize("make", [sequential, Net])
 def test_training_state(tmp_path, make):
     """Weights, optimizer with slots and step, metrics, seeds, lists and dicts; also before anything is built."""
-    source, kept = compiled(make, epochs=2), {"list": [keras.Variable([1.0]), {"deep": keras.Variable(2)}]}
+    source, kept = (
+        compiled(make, epochs=2),
+        {"list": [keras.Variable([1.0]), {"deep": keras.Variable(2, trainable=False)}]},
+    )
     mean = keras.metrics.Mean()
     mean.update_state([1.0, 5.0])
     seeds = keras.random.SeedGenerator(3)
     path = interop.Checkpoint(net=source, state=kept, mean=mean, seeds=seeds).save(tmp_path / "c")
-    other = {"list": [keras.Variable([0.0]), {"deep": keras.Variable(0)}]}
+    other = {"list": [keras.Variable([0.0]), {"deep": keras.Variable(0, trainable=False)}]}
     fresh_mean, fresh_seeds = keras.metrics.Mean(), keras.random.SeedGenerator(4)
     built, unbuilt = compiled(make, epochs=1), compiled(make, epochs=0)
     checkpoint = interop.Checkpoint(net=built, state=other, mean=fresh_mean, seeds=fresh_seeds)

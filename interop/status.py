@@ -162,8 +162,8 @@ class LoadStatus:
 
     def update(self, other: LoadStatus) -> None:
         """Become the account of a later moment."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(other, field.name))
+        for known in fields(self):
+            setattr(self, known.name, getattr(other, known.name))
 
     def __add__(self, other: LoadStatus) -> LoadStatus:
         """The account of two files."""

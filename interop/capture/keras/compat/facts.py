@@ -116,8 +116,7 @@ def automatic_name(owner: Any) -> tuple[str, int] | None:
 
 def automatic_stem(owner: Any) -> str:
     """The name that Keras gives, with a number, to objects of a class that have none."""
-    stem: str = to_snake_case(type(owner).__name__)
-    return stem
+    return snake_case(type(owner).__name__)
 
 
 def optimized_variables(optimizer: Any) -> list[Any]:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -147,3 +147,18 @@ def registered() -> Iterator[Handler]:
     _discover()
     for key in sorted(_HANDLERS):
         yield from _HANDLERS[key]
+
+
+def problem(domain: str, op_type: str, opset: int, attributes: Collection[str]) -> str:
+    """Why a node has no handler, or one that does not know its attributes; "" if it can be computed."""
+    domain = canonical(domain)
+    title = f"{domain}::{op_type}" if domain else op_type
+    handler = find_op(domain, op_type, opset)
+    if handler is None:
+        older = [version.since for version in _HANDLERS.get((domain, op_type), ())]
+        return f"{title} of opset {opset}" + (f" (known from {min(older)} on)" if older else "")
+    unknown = sorted(set(attributes) - handler.attributes)
+    if unknown:
+        return f"{title} with attribute {', '.join(unknown)}"
+    missing = sorted(handler.required - set(attributes))
+    return f"{title} without attribute {', '.join(missing)}" if missing else ""

@@ -18,7 +18,8 @@ from google.protobuf.message import DecodeError
 
 from interop.errors import GraphError, UnsupportedNodes
 from interop.rebuild.checking import check_model
-from interop.rebuild.registry import canonical, find_op, registered
+from interop.rebuild.expansion import expanded
+from interop.rebuild.registry import canonical, problem
 
 _OLDEST_OPSET = 7  # before it, operators broadcast by attributes
 _OPSET = 13  # what older graphs are converted to
@@ -44,6 +45,7 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Any:
     check_model(proto, folder)
     if opset_of(proto) < _OLDEST_OPSET:
         proto = _converted(proto)
+    proto = expanded(proto)
     try:
         model = ir.serde.deserialize_model(proto)
     except (ValueError, TypeError, KeyError, ir.serde.SerdeError) as error:
@@ -92,32 +94,18 @@ def check_supported(model: Any) -> None:
         for node in graph.all_nodes():
             if node.op_identifier() in model.functions:
                 continue
-            problem = _problem(node, opsets)
-            if problem:
-                nodes[problem].append(name_of(node))
+            domain = canonical(node.domain)
+            found = problem(domain, node.op_type, opsets.get(domain, 1), list(node.attributes))
+            if found:
+                nodes[found].append(name_of(node))
     if not nodes:
         return
-    listed = "; ".join(f"{problem}: {_some(names)}" for problem, names in sorted(nodes.items()))
+    listed = "; ".join(f"{found}: {_some(names)}" for found, names in sorted(nodes.items()))
     count = sum(len(names) for names in nodes.values())
     raise UnsupportedNodes(
         f"{count} node{'s' if count > 1 else ''} of the graph cannot become Keras operations. {listed}. "
         "The graph runs as it is with interop.load_graph"
     )
-
-
-def _problem(node: Any, opsets: dict[str, int]) -> str:
-    domain = canonical(node.domain)
-    title = f"{domain}::{node.op_type}" if domain else node.op_type
-    opset = opsets.get(domain, 1)
-    handler = find_op(domain, node.op_type, opset)
-    if handler is None:
-        older = [h.since for h in registered() if (h.domain, h.op_type) == (domain, node.op_type)]
-        return f"{title} of opset {opset}" + (f" (known from {min(older)} on)" if older else "")
-    unknown = sorted(set(node.attributes) - handler.attributes)
-    if unknown:
-        return f"{title} with attribute {', '.join(unknown)}"
-    missing = sorted(handler.required - set(node.attributes))
-    return f"{title} without attribute {', '.join(missing)}" if missing else ""
 
 
 def name_of(node: Any) -> str:

@@ -175,3 +175,11 @@ def dropout(
     if training_mode is not None and np.any(ctx.ints(training_mode)):
         ctx.fail("dropout in training mode is random; export the model for inference")
     return (x, ops.ones_like(x, dtype="bool")) if ctx.wants(1) else (x,)
+
+
+@op("IsInf", since=10, pointwise=True)
+def is_inf(ctx: Context, x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
+    infinite = ops.isinf(x)
+    if not detect_negative:
+        infinite = ops.logical_and(infinite, ops.greater(x, 0))
+    return infinite if detect_positive else ops.logical_and(infinite, ops.less(x, 0))

@@ -28,6 +28,10 @@ _CODES = {
     "float8_e5m2fnuz": 20,
     "uint4": 21,
     "int4": 22,
+    "float4_e2m1fn": 23,
+    "float8_e8m0fnu": 24,
+    "uint2": 25,
+    "int2": 26,
 }
 
 

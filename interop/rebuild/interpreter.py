@@ -21,6 +21,7 @@ from interop.capture.keras.symint import SymInt
 from interop.errors import GraphError, InteropError
 from interop.rebuild import known
 from interop.rebuild.context import Body, Context, is_concrete
+from interop.rebuild.narrow import Narrow
 from interop.rebuild.registry import Handler, canonical, find_op
 from interop.rebuild.sizes import Sizes
 from interop.rebuild.source import name_of
@@ -176,6 +177,8 @@ class Interpreter:
         ]
         if len(arguments) > len(handler.inputs) and not handler.variadic:
             context.fail(f"has {len(arguments)} inputs; expected at most {len(handler.inputs)}")
+        if not handler.narrow:
+            _refuse_narrow(context, arguments)
         try:
             result = handler.function(context, *arguments, **attributes_of(node))
         except InteropError:
@@ -186,7 +189,8 @@ class Interpreter:
         if handler.pointwise:
             dims = self.sizes.broadcast([context.dims(x) for x in arguments if hasattr(x, "shape")])
             for tensor in results:
-                context.declare(tensor, dims)
+                if hasattr(tensor, "shape"):
+                    context.declare(tensor, dims)
         if self._fold and handler.repeatable and all(value is None or value.is_known for value in inputs):
             results = [_folded(x) for x in results]
         return [self.value(x, permutation if hasattr(x, "shape") else None) for x in results]
@@ -256,6 +260,12 @@ def _in_form(value: Value, permutation: Permutation) -> Any:
     if isinstance(tensor, np.ndarray):
         return np.transpose(tensor.reshape(padded), permutation)
     return ops.transpose(ops.reshape(tensor, padded), permutation)
+
+
+def _refuse_narrow(context: Context, arguments: Sequence[Any]) -> None:
+    for x in arguments:
+        if isinstance(x, Narrow):
+            context.fail(f"does not compute in {x.dtype}, which no backend of Keras has; cast it before")
 
 
 def _folded(x: Any) -> Any:

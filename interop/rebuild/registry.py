@@ -14,6 +14,7 @@ A handler is
   ``ctx.ints`` and ``ctx.items`` give their items.
 - ``pointwise``: every element of the output depends on the elements at the same place, under broadcasting. Such
   an operator is computed in whatever order of axes its inputs are at hand, and symbolic sizes pass through it.
+- ``narrow``: its tensors may be of the types of ``narrow.py``, which are a class of their own.
 - ``repeatable=False`` for random operators, which are not computed when the graph is read.
 
 The newest ``since`` that is not newer than the opset of the operator's domain wins. ``since`` is a version of the
@@ -52,6 +53,7 @@ class Handler:
         static: inputs that must be known.
         dims: inputs that are lists of sizes.
         pointwise: see the module.
+        narrow: whether it takes tensors of narrow types.
         repeatable: whether the same inputs give the same outputs, always.
     """
 
@@ -66,6 +68,7 @@ class Handler:
     static: frozenset[str]
     dims: frozenset[str]
     pointwise: bool
+    narrow: bool
     repeatable: bool
 
     def input_name(self, position: int) -> str:
@@ -83,6 +86,7 @@ def op(
     static: tuple[str, ...] = (),
     dims: tuple[str, ...] = (),
     pointwise: bool = False,
+    narrow: bool = False,
     repeatable: bool = True,
 ) -> Callable[[F], F]:
     """Register a handler for operators by name."""
@@ -111,6 +115,7 @@ def op(
                     frozenset(static),
                     frozenset(dims),
                     pointwise,
+                    narrow,
                     repeatable,
                 )
             )

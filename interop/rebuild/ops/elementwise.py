@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from interop.rebuild.context import Context
+from interop.rebuild.narrow import NAMES, narrowed, type_of, wide
 from interop.rebuild.registry import Tensor, op
 
 _UNARY: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
@@ -151,20 +152,26 @@ def clip(ctx: Context, x: Tensor, low: Tensor = None, high: Tensor = None) -> Te
     return x if high is None else ops.minimum(x, high)
 
 
-@op("Identity", pointwise=True)
+@op("Identity", pointwise=True, narrow=True)
 def identity(ctx: Context, x: Tensor) -> Tensor:
     return x
 
 
-@op("Cast", since=6, pointwise=True)
+@op("Cast", since=6, pointwise=True, narrow=True)
 def cast(ctx: Context, x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
     """`saturate` and `round_mode` say how float8 is rounded."""
-    return ops.cast(x, ctx.dtype_of_code(to))
+    dtype = ctx.dtype_of_code(to)
+    if dtype in NAMES:
+        return narrowed(wide(x), dtype, saturate=bool(saturate), round_mode=round_mode)
+    return ops.cast(wide(x), dtype)
 
 
-@op("CastLike", since=15)
+@op("CastLike", since=15, narrow=True)
 def cast_like(ctx: Context, x: Tensor, like: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
-    return ctx.declare(ops.cast(x, ctx.dtype(like)), ctx.dims(x))
+    dtype = type_of(like)
+    if dtype:
+        return narrowed(wide(x), dtype, saturate=bool(saturate), round_mode=round_mode)
+    return ctx.declare(ops.cast(wide(x), ctx.dtype(like)), ctx.dims(x))
 
 
 @op("Dropout", since=7)

@@ -112,3 +112,36 @@ def _exponentials(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """`x` below its maximum over axes, so that nothing overflows, and the sum of its exponentials."""
     scaled = ops.subtract(x, ops.max(x, axis=axes, keepdims=True))
     return scaled, ops.sum(ops.exp(scaled), axis=axes, keepdims=True)
+
+
+@op("Hardmax", since=13)
+def hardmax(ctx: Context, x: Tensor, *, axis: int = -1) -> Tensor:
+    """1 at the first maximum along an axis, 0 elsewhere."""
+    axis = ctx.axis(axis, ctx.rank(x))
+    line = ops.reshape(ctx.sizes.arange(ctx.dims(x)[axis]), [-1 if i == axis else 1 for i in range(ctx.rank(x))])
+    best = ops.cast(ops.argmax(x, axis=axis, keepdims=True), "int32")
+    return ctx.declare(ops.cast(ops.equal(line, best), ctx.dtype(x)), ctx.dims(x))
+
+
+@op("Hardmax", since=1)
+def hardmax_of_rows(ctx: Context, x: Tensor, *, axis: int = 1) -> Tensor:
+    """Over all axes from `axis` on together."""
+    have = ctx.dims(x)
+    axis = ctx.axis(axis, len(have))
+    width = 1
+    for size in have[axis:]:
+        width = width * size
+    rows = ctx.reshape(x, (*have[:axis], width))
+    return ctx.reshape(hardmax(ctx, rows, axis=-1), have)
+
+
+@op("Shrink", since=9, pointwise=True)
+def shrink(ctx: Context, x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
+    low, high = ops.add(x, bias), ops.subtract(x, bias)
+    y = ops.where(ops.less(x, -lambd), low, ops.where(ops.greater(x, lambd), high, ops.zeros_like(high)))
+    return ops.cast(y, ctx.dtype(x))
+
+
+@op("Swish", since=24, pointwise=True)
+def swish(ctx: Context, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    return ops.multiply(x, ops.sigmoid(ops.multiply(x, np.asarray(alpha, ctx.dtype(x)))))

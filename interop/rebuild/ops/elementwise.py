@@ -175,11 +175,18 @@ def cast_like(ctx: Context, x: Tensor, like: Tensor, *, saturate: int = 1, round
 
 
 @op("Dropout", since=7)
+def dropout_attribute(ctx: Context, x: Tensor, *, ratio: float = 0.5) -> tuple[Tensor, ...]:
+    return dropout(ctx, x)
+
+
+@op("Dropout", since=12)
 def dropout(
-    ctx: Context, x: Tensor, ratio: Tensor = None, training_mode: Tensor = None, *, seed: int = 0
+    ctx: Context, x: Tensor, ratio: Tensor = None, training_mode: Tensor = None, *, seed: int | None = None
 ) -> tuple[Tensor, ...]:
-    """Outside training it is the identity, and its mask is true."""
-    if training_mode is not None and np.any(ctx.ints(training_mode)):
+    """Outside training it is the identity, and its mask is true; so it is where nothing is dropped."""
+    training = training_mode is not None and any(ctx.ints(training_mode))
+    share = 0.5 if ratio is None else ctx.known(ratio)
+    if training and (share is None or float(share) > 0):
         ctx.fail("dropout in training mode is random; export the model for inference")
     return (x, ops.ones_like(x, dtype="bool")) if ctx.wants(1) else (x,)
 

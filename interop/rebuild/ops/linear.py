@@ -43,3 +43,8 @@ def gemm(
 @op("Einsum", since=12)
 def einsum(ctx: Context, *xs: Tensor, equation: str) -> Tensor:
     return ops.einsum(equation.replace(" ", ""), *xs)
+
+
+@op("Det", since=11)
+def det(ctx: Context, x: Tensor) -> Tensor:
+    return ctx.declare(ops.det(x), ctx.dims(x)[:-2])

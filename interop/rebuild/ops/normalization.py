@@ -38,16 +38,25 @@ def batch_normalization(
     momentum: float = 0.9,
     spatial: int = 1,
     training_mode: int = 0,
-) -> Tensor:
-    if training_mode:
-        ctx.fail("batch statistics (training_mode=1) are not computed; export the model for inference")
+) -> tuple[Tensor, ...]:
+    """In training mode by the statistics of the batch; the running ones are further outputs."""
     if not spatial:
         ctx.fail("spatial=0 normalises every place by its own statistics, which is not supported")
+    running: tuple[Tensor, ...] = ()
+    if training_mode:
+        axes = tuple(axis for axis in range(ctx.rank(x)) if axis != 1)
+        old, share = (mean, variance), np.asarray(momentum, ctx.dtype(mean))
+        mean, variance = ops.mean(x, axis=axes), ops.var(x, axis=axes)
+        running = tuple(
+            ops.add(ops.multiply(before, share), ops.multiply(now, 1 - share))
+            for before, now in zip(old, (mean, variance), strict=True)
+        )
     inverse = ops.rsqrt(ops.add(variance, np.asarray(epsilon, ctx.dtype(variance))))
     factor = ops.multiply(scale, inverse)
     offset = ops.subtract(bias, ops.multiply(mean, factor))
     scaled = ops.multiply(x, _over_channels(x, factor))
-    return ctx.declare(ops.cast(ctx.add(scaled, _over_channels(x, offset)), ctx.dtype(x)), ctx.dims(x))
+    y = ops.cast(ctx.add(scaled, _over_channels(x, offset)), ctx.dtype(x))
+    return ctx.declare(y, ctx.dims(x)), *running
 
 
 @op("InstanceNormalization", since=6)
@@ -101,3 +110,31 @@ def group_normalization(
     normal = ctx.reshape(ctx.declare(normal, ctx.dims(grouped)), ctx.dims(x))
     scaled = ops.multiply(ops.cast(normal, ctx.dtype(x)), _over_channels(x, scale))
     return ctx.declare(ctx.add(scaled, _over_channels(x, bias)), ctx.dims(x))
+
+
+@op("LpNormalization", since=1)
+def lp_normalization(ctx: Context, x: Tensor, *, axis: int = -1, p: int = 2) -> Tensor:
+    """Where the norm is 0, so is the result."""
+    if p == 1:
+        norm = ops.sum(ops.abs(x), axis=axis, keepdims=True)
+    else:
+        norm = ops.sqrt(ops.sum(ops.square(x), axis=axis, keepdims=True))
+    nothing = ops.equal(norm, 0)
+    y = ops.divide(x, ops.where(nothing, ops.ones_like(norm), norm))
+    return ctx.declare(ops.where(nothing, ops.zeros_like(y), y), ctx.dims(x))
+
+
+@op("LRN", since=1)
+def local_response_normalization(
+    ctx: Context, x: Tensor, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int
+) -> Tensor:
+    """By the squares of neighbouring channels."""
+    dtype, channels = ctx.dtype(x), int(x.shape[1])
+    before = (size - 1) // 2
+    sides = [(0, 0), (before, size - 1 - before), *[(0, 0)] * (ctx.rank(x) - 2)]
+    squares = ops.pad(ops.square(x), sides, constant_values=0)
+    total = squares[:, :channels]
+    for shift in range(1, size):
+        total = ops.add(total, squares[:, shift : shift + channels])
+    scaled = ops.add(ops.multiply(total, np.asarray(alpha / size, dtype)), np.asarray(bias, dtype))
+    return ctx.declare(ops.divide(x, ops.power(scaled, np.asarray(beta, dtype))), ctx.dims(x))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
 
 import numpy as np
 from keras import KerasTensor, layers, ops
@@ -43,9 +44,8 @@ def max_pool(
     pads: Sequence[int] = (),
     storage_order: int = 0,
     strides: Sequence[int] = (),
-) -> Tensor:
-    if ctx.wants(1):
-        ctx.fail("its second output, the positions of the maxima, is not computed")
+) -> tuple[Tensor, ...]:
+    """The second output says where each maximum is in the whole tensor, flattened."""
     have, dtype = ctx.dims(x), ctx.dtype(x)
     sides = window(ctx, have[2:], kernel_shape, auto_pad, dilations, pads, strides, ceil_mode)
     lowest = float("-inf") if "float" in dtype else int(np.iinfo(dtype).min)
@@ -54,7 +54,27 @@ def max_pool(
         y = _max_of_shifts(moved, sides)
     else:
         y = _pooled("Max", moved, sides)
-    return ctx.declare(_channels_first(y), (*have[:2], *sides.outputs))
+    dims = (*have[:2], *sides.outputs)
+    pooled = ctx.declare(_channels_first(y), dims)
+    if not ctx.wants(1):
+        return (pooled,)
+    return pooled, ctx.declare(_positions(ctx, moved, have, sides, storage_order), dims)
+
+
+def _positions(ctx: Context, moved: Tensor, have: Sequence[int], sides: Window, storage_order: int) -> Tensor:
+    """Of the maxima: the place in the whole tensor of the first largest element of every window."""
+    sizes = [int(size) for size in have]
+    places = np.arange(int(np.prod(sizes[2:]))).reshape(sizes[2:], order="F" if storage_order else "C")
+    padded = np.pad(places, [(a, b + more) for (a, b), more in zip(sides.pads, sides.excess, strict=True)])
+    best, found = None, None
+    for part, place in zip(_shifts(moved, sides), _shifts(padded[None, ..., None], sides), strict=True):
+        place = place.astype("int32")
+        better = None if best is None else ops.greater(part, best)
+        found = ops.add(ops.zeros_like(part, dtype="int32"), place) if found is None else ops.where(better, place, found)
+        best = part if best is None else ops.where(better, part, best)
+    found = ops.cast(_channels_first(found), ctx.dtype_of_code(7))
+    slabs = np.arange(sizes[0] * sizes[1]).reshape(sizes[0], sizes[1], *(1,) * (len(sizes) - 2)) * places.size
+    return ctx.add(found, slabs.astype(ctx.dtype_of_code(7)))
 
 
 def _pooled(kind: str, x: Tensor, sides: Window) -> Tensor:
@@ -67,18 +87,23 @@ def _pooled(kind: str, x: Tensor, sides: Window) -> Tensor:
     return pool(x, sides.kernel, sides.strides, "valid", data_format="channels_last")
 
 
-def _max_of_shifts(x: Tensor, sides: Window) -> Tensor:
-    """The maximum over a window, one of its elements after the other; for windows that Keras does not pool."""
-    best = None
+def _shifts(x: Tensor, sides: Window) -> Iterator[Tensor]:
+    """The elements of every window, one place of the window after the other; for windows that Keras does not pool."""
     for offset in np.ndindex(*sides.kernel):
         index: list[slice] = [slice(None)]
         for axis, place in enumerate(offset):
             start = place * sides.dilations[axis]
             reach = (sides.kernel[axis] - 1 - place) * sides.dilations[axis]
             index.append(slice(start, -reach or None, sides.strides[axis]))
-        part = x[tuple(index)]
-        best = part if best is None else ops.maximum(best, part)
-    return best
+        yield x[tuple(index)]
+
+
+def _max_of_shifts(x: Tensor, sides: Window) -> Tensor:
+    return reduce(ops.maximum, _shifts(x, sides))
+
+
+def _sum_of_shifts(x: Tensor, sides: Window) -> Tensor:
+    return reduce(ops.add, _shifts(x, sides))
 
 
 @op("AveragePool", since=7)
@@ -96,11 +121,11 @@ def average_pool(
 ) -> Tensor:
     have = ctx.dims(x)
     sides = window(ctx, have[2:], kernel_shape, auto_pad, dilations, pads, strides, ceil_mode)
-    if max(sides.dilations) > 1:
-        ctx.fail("dilations of an average are not supported")
     moved = _channels_last(x)
 
     def average(of: Tensor) -> Tensor:
+        if max(sides.dilations) > 1:
+            return ops.divide(_sum_of_shifts(of, sides), float(np.prod(sides.kernel)))
         return _pooled("Average", of, sides)
 
     y = average(_pad(moved, _padding(sides, excess=True), 0.0))
@@ -125,3 +150,55 @@ def global_max_pool(ctx: Context, x: Tensor) -> Tensor:
     have = ctx.dims(x)
     y = ops.max(x, axis=tuple(range(2, len(have))), keepdims=True)
     return ctx.declare(y, (*have[:2], *(1,) * (len(have) - 2)))
+
+
+@op("LpPool", since=2)
+def lp_pool(
+    ctx: Context,
+    x: Tensor,
+    *,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Sequence[int] = (),
+    kernel_shape: Sequence[int],
+    p: int = 2,
+    pads: Sequence[int] = (),
+    strides: Sequence[int] = (),
+) -> Tensor:
+    have = ctx.dims(x)
+    sides = window(ctx, have[2:], kernel_shape, auto_pad, dilations, pads, strides, ceil_mode)
+    powers = ops.power(ops.abs(_channels_last(x)), float(p))
+    y = ops.power(_sum_of_shifts(_pad(powers, _padding(sides, excess=True), 0.0), sides), 1.0 / p)
+    return ctx.declare(_channels_first(y), (*have[:2], *sides.outputs))
+
+
+@op("GlobalLpPool", since=2)
+def global_lp_pool(ctx: Context, x: Tensor, *, p: int = 2) -> Tensor:
+    have = ctx.dims(x)
+    total = ops.sum(ops.power(ops.abs(x), float(p)), axis=tuple(range(2, len(have))), keepdims=True)
+    return ctx.declare(ops.power(total, 1.0 / p), (*have[:2], *(1,) * (len(have) - 2)))
+
+
+@op("MaxUnpool", since=9, static=("output_shape",))
+def max_unpool(
+    ctx: Context,
+    x: Tensor,
+    indices: Tensor,
+    output_shape: Tensor = None,
+    *,
+    kernel_shape: Sequence[int],
+    pads: Sequence[int] = (),
+    strides: Sequence[int] = (),
+) -> Tensor:
+    """Maxima where they came from, zeros elsewhere; a larger `output_shape` adds zeros behind."""
+    rank = len(kernel_shape)
+    flat, steps = tuple(pads) or (0,) * (2 * rank), tuple(strides) or (1,) * rank
+    sizes = [int(size) for size in x.shape[:2]]
+    for i, size in enumerate(x.shape[2:]):
+        sizes.append((int(size) - 1) * steps[i] - flat[i] - flat[i + rank] + kernel_shape[i])
+    places = ops.reshape(ops.cast(indices, "int32"), (-1, 1))
+    zeros = ops.zeros((int(np.prod(sizes)),), dtype=ctx.dtype(x))
+    y = ops.reshape(ops.scatter_update(zeros, places, ops.reshape(x, (-1,))), sizes)
+    if output_shape is None:
+        return y
+    return ops.pad(y, [(0, new - size) for new, size in zip(ctx.ints(output_shape), sizes, strict=True)])

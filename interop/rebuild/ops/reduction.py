@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from keras import ops
 
+from interop.capture.keras.symint import SymInt
 from interop.rebuild.context import Context
 from interop.rebuild.registry import Tensor, op
 
@@ -41,14 +43,33 @@ _REDUCTIONS: dict[str, tuple[Callable[..., Tensor], int]] = {
 }
 
 
+_EXTREMES = (ops.max, ops.min)
+
+
+def _of_nothing(dtype: str, largest: bool) -> Tensor:
+    """The maximum or minimum of no elements: what every element is above or below."""
+    if dtype == "bool":
+        return np.asarray(not largest)
+    if "int" in dtype:
+        bounds = np.iinfo(dtype)
+        return np.asarray(bounds.min if largest else bounds.max, dtype)
+    return np.asarray(-np.inf if largest else np.inf, dtype)
+
+
 def _reduced(
     ctx: Context, function: Callable[..., Tensor], x: Tensor, axes: Sequence[int], keepdims: int
 ) -> Tensor:
     rank, dims = ctx.rank(x), ctx.dims(x)
     over = tuple(sorted({ctx.axis(axis, rank) for axis in axes})) or tuple(range(rank))
+    dtype = ctx.dtype(x)
+    if function in _EXTREMES and any(not isinstance(dims[axis], SymInt) and dims[axis] == 0 for axis in over):
+        kept = [1 if axis in over else size for axis, size in enumerate(dims) if keepdims or axis not in over]
+        return ctx.expand(_of_nothing(dtype, function is ops.max), kept)
+    if dtype == "bool":
+        x = ops.cast(x, "int32")
     result = function(x, axis=over, keepdims=bool(keepdims))
     kept = [1 if axis in over else size for axis, size in enumerate(dims) if keepdims or axis not in over]
-    return ctx.declare(ops.cast(result, ctx.dtype(x)), kept)
+    return ctx.declare(ops.cast(result, dtype), kept)
 
 
 def _register() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 from onnx import inliner, shape_inference
@@ -112,10 +113,10 @@ def _to_expand(scope: _Scope) -> list[onnx.NodeProto]:
     return found
 
 
-def _schema(node: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema | None:
-    """The schema of an operator that has a definition."""
+def _schema(node: onnx.NodeProto, opset: int) -> Any:
+    """The schema of an operator that has a definition, or None; onnx' own annotations lack half of its members."""
     try:
-        schema = onnx.defs.get_schema(node.op_type, opset, canonical(node.domain))
+        schema: Any = onnx.defs.get_schema(node.op_type, opset, canonical(node.domain))
     except onnx.defs.SchemaError:
         return None
     return schema if schema.has_function or schema.has_context_dependent_function else None

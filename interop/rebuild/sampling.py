@@ -63,7 +63,11 @@ def sampled(
     for corner in product(*neighbours):
         value = _corner(ctx, flat, sizes, [place for place, _ in corner], padding, align_corners)
         for _, weight in corner:
-            value = value if weight is None else ops.multiply(value, ops.expand_dims(ops.cast(weight, ctx.dtype(x)), 1))
+            value = (
+                value
+                if weight is None
+                else ops.multiply(value, ops.expand_dims(ops.cast(weight, ctx.dtype(x)), 1))
+            )
         total = value if total is None else ctx.add(total, value)
     return total
 

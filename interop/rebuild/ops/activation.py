@@ -118,7 +118,9 @@ def _exponentials(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 def hardmax(ctx: Context, x: Tensor, *, axis: int = -1) -> Tensor:
     """1 at the first maximum along an axis, 0 elsewhere."""
     axis = ctx.axis(axis, ctx.rank(x))
-    line = ops.reshape(ctx.sizes.arange(ctx.dims(x)[axis]), [-1 if i == axis else 1 for i in range(ctx.rank(x))])
+    line = ops.reshape(
+        ctx.sizes.arange(ctx.dims(x)[axis]), [-1 if i == axis else 1 for i in range(ctx.rank(x))]
+    )
     best = ops.cast(ops.argmax(x, axis=axis, keepdims=True), "int32")
     return ctx.declare(ops.cast(ops.equal(line, best), ctx.dtype(x)), ctx.dims(x))
 

@@ -24,7 +24,13 @@ def pad_attributes(
 
 @op("Pad", since=11, static=("pads", "axes"))
 def pad(
-    ctx: Context, x: Tensor, pads: Tensor, value: Tensor = None, axes: Tensor = None, *, mode: str = "constant"
+    ctx: Context,
+    x: Tensor,
+    pads: Tensor,
+    value: Tensor = None,
+    axes: Tensor = None,
+    *,
+    mode: str = "constant",
 ) -> Tensor:
     rank = ctx.rank(x)
     over = list(range(rank)) if axes is None else [ctx.axis(axis, rank) for axis in ctx.ints(axes)]
@@ -184,7 +190,9 @@ def eye_like(ctx: Context, x: Tensor, *, dtype: int | None = None, k: int = 0) -
 
 
 @op("ReverseSequence", since=10)
-def reverse_sequence(ctx: Context, x: Tensor, lengths: Tensor, *, batch_axis: int = 1, time_axis: int = 0) -> Tensor:
+def reverse_sequence(
+    ctx: Context, x: Tensor, lengths: Tensor, *, batch_axis: int = 1, time_axis: int = 0
+) -> Tensor:
     """The first `lengths[b]` elements of every row turned around."""
     dims, rank = ctx.dims(x), ctx.rank(x)
     time = ops.reshape(ctx.sizes.arange(dims[time_axis]), [-1 if i == time_axis else 1 for i in range(rank)])

@@ -54,7 +54,10 @@ def loop(
         iteration += 1
         if iteration < times:
             going = _truth(ctx, more, "condition")
-    return (*state, *(_stacked(ctx, line, body.outputs[1 + len(carried) + i], 0) for i, line in enumerate(collected)))
+    return (
+        *state,
+        *(_stacked(ctx, line, body.outputs[1 + len(carried) + i], 0) for i, line in enumerate(collected)),
+    )
 
 
 def _stacked(ctx: Context, items: list[Tensor], value: Any, axis: int) -> Tensor:

@@ -28,7 +28,11 @@ def non_max_suppression(
     crossing = ops.greater(_overlaps(_corners(boxes, center_point_box)), over)
     order = ops.flip(ops.argsort(ops.flip(scores, -1), axis=-1), -1)
     order = ops.subtract(int(scores.shape[-1]) - 1, order)  # of equal scores the first box comes first
-    good = ops.ones_like(scores, dtype="bool") if lowest is None else ops.greater(scores, ops.reshape(lowest, ()))
+    good = (
+        ops.ones_like(scores, dtype="bool")
+        if lowest is None
+        else ops.greater(scores, ops.reshape(lowest, ()))
+    )
     crosses, orders, goods = (ops.convert_to_numpy(x) for x in (crossing, order, good))
     kept: list[tuple[int, int, int]] = []
     for batch, label in np.ndindex(*orders.shape[:2]):

@@ -69,8 +69,12 @@ def _positions(ctx: Context, moved: Tensor, have: Sequence[int], sides: Window, 
     best, found = None, None
     for part, place in zip(_shifts(moved, sides), _shifts(padded[None, ..., None], sides), strict=True):
         place = place.astype("int32")
-        better = None if best is None else ops.greater(part, best)
-        found = ops.add(ops.zeros_like(part, dtype="int32"), place) if found is None else ops.where(better, place, found)
+        better: Tensor = None if best is None else ops.greater(part, best)
+        found = (
+            ops.add(ops.zeros_like(part, dtype="int32"), place)
+            if found is None
+            else ops.where(better, place, found)
+        )
         best = part if best is None else ops.where(better, part, best)
     found = ops.cast(_channels_first(found), ctx.dtype_of_code(7))
     slabs = np.arange(sizes[0] * sizes[1]).reshape(sizes[0], sizes[1], *(1,) * (len(sizes) - 2)) * places.size

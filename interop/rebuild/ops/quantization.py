@@ -84,7 +84,9 @@ def dequantize(
         offset = ops.cast(_spread(ctx, zero, numbers, axis, block_size), "float32")
         numbers = ops.subtract(numbers, offset)
     y = ops.multiply(numbers, ops.cast(_spread(ctx, scale, numbers, axis, block_size), "float32"))
-    return ctx.declare(ops.cast(y, ctx.dtype_of_code(output_dtype) if output_dtype else ctx.dtype(scale)), dims)
+    return ctx.declare(
+        ops.cast(y, ctx.dtype_of_code(output_dtype) if output_dtype else ctx.dtype(scale)), dims
+    )
 
 
 def _centred(x: Tensor, zero: Tensor) -> Tensor:
@@ -95,11 +97,15 @@ def _centred(x: Tensor, zero: Tensor) -> Tensor:
 
 def _rows(ctx: Context, zero: Tensor) -> Tensor:
     """Zero points of the rows of a left factor."""
-    return ops.expand_dims(zero, -1) if zero is not None and ctx.rank(zero) == 1 and zero.shape[0] != 1 else zero
+    return (
+        ops.expand_dims(zero, -1) if zero is not None and ctx.rank(zero) == 1 and zero.shape[0] != 1 else zero
+    )
 
 
 @op("MatMulInteger", since=10)
-def matmul_integer(ctx: Context, a: Tensor, b: Tensor, a_zero: Tensor = None, b_zero: Tensor = None) -> Tensor:
+def matmul_integer(
+    ctx: Context, a: Tensor, b: Tensor, a_zero: Tensor = None, b_zero: Tensor = None
+) -> Tensor:
     return ops.matmul(_centred(a, _rows(ctx, a_zero)), _centred(b, b_zero))
 
 

@@ -17,24 +17,32 @@ from interop.rebuild.registry import Tensor, op
 
 def _seed(seed: float | None) -> int:
     """A seed for Keras; a new one where the graph has none."""
-    return int(np.random.default_rng().integers(2**31)) if seed is None else int(np.float32(seed).view("int32"))
+    return (
+        int(np.random.default_rng().integers(2**31)) if seed is None else int(np.float32(seed).view("int32"))
+    )
 
 
 def _shape(ctx: Context, sizes: Sequence[int], x: Tensor = None) -> tuple[int, ...]:
     if isinstance(x, KerasTensor):
-        ctx.fail("would give the same random numbers at every call of a Keras model, which has no such operation")
+        ctx.fail(
+            "would give the same random numbers at every call of a Keras model, which has no such operation"
+        )
     for size in sizes:
         if isinstance(size, SymInt):
             ctx.fail(f"needs fixed sizes, and has the open dimension {size}")
     return tuple(int(size) for size in sizes)
 
 
-def _normal(ctx: Context, shape: tuple[int, ...], dtype: str, mean: float, scale: float, seed: float | None) -> Tensor:
+def _normal(
+    ctx: Context, shape: tuple[int, ...], dtype: str, mean: float, scale: float, seed: float | None
+) -> Tensor:
     wide = dtype if dtype == "float64" else "float32"
     return ops.cast(random.normal(shape, mean, scale, dtype=wide, seed=_seed(seed)), dtype)
 
 
-def _uniform(ctx: Context, shape: tuple[int, ...], dtype: str, low: float, high: float, seed: float | None) -> Tensor:
+def _uniform(
+    ctx: Context, shape: tuple[int, ...], dtype: str, low: float, high: float, seed: float | None
+) -> Tensor:
     wide = dtype if dtype == "float64" else "float32"
     return ops.cast(random.uniform(shape, low, high, dtype=wide, seed=_seed(seed)), dtype)
 

@@ -75,7 +75,7 @@ def _run(
 ) -> tuple[Tensor, ...]:
     """Every direction over time. `states` are (directions, batch, hidden), `weights` the input's and its bias."""
     x = ops.transpose(x, (1, 0, 2)) if layout else x
-    time, batch, _ = ctx.dims(x)
+    time = ctx.dims(x)[0]
     if isinstance(time, SymInt):
         ctx.fail(f"runs over the open dimension {time} of time, which no layer was made for")
     w, bias = weights

@@ -91,7 +91,9 @@ def resize(
         return _by_scales(ctx, x, factors, manner, borders)
     if sizes is None:
         ctx.fail("has neither scales nor sizes")
-    return _by_sizes(ctx, x, dict(zip(over, ctx.items(sizes), strict=True)), manner, borders, keep_aspect_ratio_policy)
+    return _by_sizes(
+        ctx, x, dict(zip(over, ctx.items(sizes), strict=True)), manner, borders, keep_aspect_ratio_policy
+    )
 
 
 def _by_scales(
@@ -126,7 +128,9 @@ def _by_sizes(
         pick = min if policy == "not_larger" else max
         scale = pick(size / have[axis] for axis, size in sizes.items())
         for axis in sizes:
-            x = _resized(ctx, x, axis, int(np.floor(scale * have[axis] + 0.5)), scale, manner, borders.get(axis))
+            x = _resized(
+                ctx, x, axis, int(np.floor(scale * have[axis] + 0.5)), scale, manner, borders.get(axis)
+            )
         return x
     for axis, size in sizes.items():
         old = have[axis]
@@ -161,7 +165,7 @@ def _places(
     line = np.arange(new, dtype="float64")
     length = scale * size
     if how == "align_corners":
-        return line * 0.0 if length == 1 or new == 1 and length <= 1 else line * (size - 1) / (length - 1)
+        return line * 0.0 if length == 1 or (new == 1 and length <= 1) else line * (size - 1) / (length - 1)
     if how == "asymmetric":
         return line / scale
     if how == "tf_crop_and_resize":

@@ -19,15 +19,25 @@ from interop.rebuild.registry import Tensor, op
 def dft_of_axis_attribute(
     ctx: Context, x: Tensor, length: Tensor = None, *, axis: int = 1, inverse: int = 0, onesided: int = 0
 ) -> Tensor:
-    return _transformed(ctx, x, None if length is None else ctx.ints(length)[0], axis, bool(inverse), bool(onesided))
+    return _transformed(
+        ctx, x, None if length is None else ctx.ints(length)[0], axis, bool(inverse), bool(onesided)
+    )
 
 
 @op("DFT", since=20, static=("length", "axis"))
 def dft(
-    ctx: Context, x: Tensor, length: Tensor = None, axis: Tensor = None, *, inverse: int = 0, onesided: int = 0
+    ctx: Context,
+    x: Tensor,
+    length: Tensor = None,
+    axis: Tensor = None,
+    *,
+    inverse: int = 0,
+    onesided: int = 0,
 ) -> Tensor:
     along = -2 if axis is None else ctx.ints(axis)[0]
-    return _transformed(ctx, x, None if length is None else ctx.ints(length)[0], along, bool(inverse), bool(onesided))
+    return _transformed(
+        ctx, x, None if length is None else ctx.ints(length)[0], along, bool(inverse), bool(onesided)
+    )
 
 
 def _waves(rows: int, columns: int, length: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -36,7 +46,9 @@ def _waves(rows: int, columns: int, length: int) -> tuple[NDArray[np.float64], N
     return np.cos(angle), np.sin(angle)
 
 
-def _transformed(ctx: Context, x: Tensor, length: int | None, axis: int, inverse: bool, onesided: bool) -> Tensor:
+def _transformed(
+    ctx: Context, x: Tensor, length: int | None, axis: int, inverse: bool, onesided: bool
+) -> Tensor:
     dims = list(ctx.dims(x))
     axis = ctx.axis(axis, len(dims))
     size = dims[axis]
@@ -60,7 +72,9 @@ def _used(part: Tensor, count: int) -> Tensor:
 
 def _complex(ctx: Context, parts: list[Tensor], length: int, inverse: bool, kept: int) -> list[Tensor]:
     parts = [_used(part, length) for part in parts]
-    cosine, sine = (wave.astype(ctx.dtype(parts[0])) for wave in _waves(int(parts[0].shape[-1]), kept, length))
+    cosine, sine = (
+        wave.astype(ctx.dtype(parts[0])) for wave in _waves(int(parts[0].shape[-1]), kept, length)
+    )
     if inverse:
         cosine, sine = cosine / length, -sine / length
     real, imaginary = ops.matmul(parts[0], cosine), ops.negative(ops.matmul(parts[0], sine))
@@ -78,7 +92,9 @@ def _real_inverse(ctx: Context, parts: list[Tensor], length: int) -> Tensor:
     weights[0] = 1.0
     if length % 2 == 0 and rows == length // 2 + 1:
         weights[-1] = 1.0
-    cosine, sine = ((wave * weights / length).astype(ctx.dtype(parts[0])) for wave in _waves(rows, length, length))
+    cosine, sine = (
+        (wave * weights / length).astype(ctx.dtype(parts[0])) for wave in _waves(rows, length, length)
+    )
     y = ops.matmul(parts[0], cosine)
     return y if len(parts) == 1 else ops.subtract(y, ops.matmul(parts[1], sine))
 

@@ -37,7 +37,9 @@ def _sides(
             wanted = output_shape[len(output_shape) - rank + i] if output_shape else size * strides[i]
             cut = full - wanted
             if isinstance(cut, SymInt):
-                ctx.fail(f"output_shape over the open dimension {size}; import the model with that dimension fixed")
+                ctx.fail(
+                    f"output_shape over the open dimension {size}; import the model with that dimension fixed"
+                )
             less = cut // 2
             fronts.append(less if auto_pad == "SAME_UPPER" else cut - less)
             kept.append(wanted)
@@ -153,7 +155,10 @@ def deform_conv(
     moves = ctx.reshape(offset, (batch, offset_group, count, rank, *outputs))
     weights = None if mask is None else ctx.reshape(mask, (batch, offset_group, count, *outputs))
     lines = np.meshgrid(
-        *(np.arange(n) * step - side[0] for n, step, side in zip(outputs, sides.strides, sides.pads, strict=True)),
+        *(
+            np.arange(n) * step - side[0]
+            for n, step, side in zip(outputs, sides.strides, sides.pads, strict=True)
+        ),
         indexing="ij",
     )
     width = channels // offset_group
@@ -168,7 +173,9 @@ def deform_conv(
                 )
                 for axis in range(rank)
             ]
-            values = sampled(ctx, x[:, part * width : (part + 1) * width], coordinates, "linear", "zeros", True)
+            values = sampled(
+                ctx, x[:, part * width : (part + 1) * width], coordinates, "linear", "zeros", True
+            )
             if weights is not None:
                 values = ops.multiply(values, ops.expand_dims(weights[:, part, place], 1))
             parts.append(values)

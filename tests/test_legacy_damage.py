@@ -19,8 +19,8 @@ import interop
 from interop.errors import InteropError
 
 FIXTURES = Path(__file__).parent / "fixtures" / "legacy"
-H5 = sorted((FIXTURES / "h5").glob("*.h5")) + sorted((FIXTURES / "refused").glob("*.h5"))
-SAVED = sorted(path.parent for path in (FIXTURES / "saved_model").glob("*/saved_model.pb"))
+H5 = sorted(path for folder in ("h5", "refused", "old") for path in (FIXTURES / folder).rglob("*.h5"))
+SAVED = sorted(path.parent for path in FIXTURES.rglob("keras_metadata.pb"))
 JUNK = [
     *(None, True, -1, 0, 3, 1e30, "", "x", "relu", [], {}, [1, 2], ["x", 0, 0], ["x", 0, 0, {}]),
     {"class_name": "Dense"},

@@ -7,6 +7,7 @@
 ``migration``      the table, applied to a config
 ``calls``          how configs write down the calls of layers
 ``operations``     TensorFlow's functions in a config, as ``keras.ops``
+``raw_operations`` the same kept as nodes of a graph
 ``plan``           a config, read and migrated, before anything is made
 ``graph``          the plan, built
 ``variables``      which variable each stored tensor belongs to
@@ -14,6 +15,7 @@
 ``assembly``       all of it in order
 ``h5_file``        HDF5: its attributes and groups
 ``whole_h5``       HDF5 with a model
+``keras1``         configs and tensors of Keras 1, in the form of Keras 2
 ``keras_file``     ``.keras`` of Keras 2
 ``saved_model``    SavedModels
 ``current``        files of Keras 3

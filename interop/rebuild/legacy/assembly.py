@@ -136,6 +136,8 @@ def _load_optimizer(
     found, left = source.slots(model, plan, builder, pairs)
     iterations = int(found["iterations"].read()) if "iterations" in found else 0
     values: dict[str, Stored] = {**found}
+    if "iterations" in found:  # Keras 1 counted in float32
+        values["iterations"] = _constant(found["iterations"].name, iterations)
     for key, value in derived(model, found, iterations).items():
         values[key] = _constant(key, value)
     own = paths.optimizer_variables(model)

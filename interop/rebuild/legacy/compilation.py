@@ -232,6 +232,20 @@ def slots_by_order(
     return found, [item for key, item in zip(order, stored, strict=True) if key not in own]
 
 
+def slots_without_names(
+    model: Any, stored: Sequence[Stored], variables: Sequence[Any]
+) -> tuple[Tensors, list[Stored]]:
+    """The same for Keras 1 and 2.2, whose optimizers list one slot after the other, and unused ones last."""
+    keys, own = paths.object_paths(model), paths.optimizer_variables(model)
+    order: list[str] = []
+    for (name,) in table.OLD_SLOT_ORDER.get(type(model.optimizer).__name__, ()):
+        order += [name] if name == "iterations" else [f"{keys[id(v)]}/{name}" for v in variables]
+    found = {key: item for key, item in zip(order, stored, strict=False) if key in own}
+    if len(stored) < len(order) or any(tuple(own[key].shape) != item.shape for key, item in found.items()):
+        return {}, list(stored)
+    return found, [item for item in stored[len(order) :] if item.shape != (1,)]
+
+
 def account(model: Any, found: Tensors, left: Sequence[Stored]) -> list[Change]:
     """What the optimizer lacks of its old state, and what of that state nothing takes."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)

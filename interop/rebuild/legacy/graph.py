@@ -16,8 +16,10 @@ from typing import Any
 
 import keras
 
+from interop.capture.keras import compat
 from interop.errors import InteropError, RebuildError
 from interop.rebuild.legacy.calls import Call, Reference, references, resolved
+from interop.rebuild.legacy.migration import new_name
 from interop.rebuild.legacy.plan import Container, Leaf, Operation, Part
 
 _RECURRENT = frozenset(
@@ -69,7 +71,7 @@ class Builder:
         return config
 
     def _sequential(self, plan: Container) -> Any:
-        model = keras.Sequential(name=plan.name)
+        model = keras.Sequential(name=new_name(plan.name))
         if plan.build_shape is not None and _has_sizes(plan.build_shape):
             first = plan.parts[0][0] if plan.parts else None
             if isinstance(first, Leaf) and first.config["class_name"] != "InputLayer":
@@ -84,10 +86,10 @@ class Builder:
         graph.run()
         inputs, outputs = (graph.tensors(structure) for structure in (plan.inputs, plan.outputs))
         if plan.config is None:
-            return keras.Model(inputs, outputs, name=plan.name)
+            return keras.Model(inputs, outputs, name=new_name(plan.name))
         made = plan.config
         cls = keras.saving.get_registered_object(made["registered_name"] or made["class_name"])
-        return cls(inputs=inputs, outputs=outputs, name=plan.name)
+        return cls(inputs=inputs, outputs=outputs, name=new_name(plan.name))
 
 
 def _has_sizes(shape: Any) -> bool:
@@ -113,6 +115,7 @@ class _Graph:
         self._builder = builder
         self._outputs: dict[tuple[str, int], list[Any]] = {}
         everything = [[calls for _, calls in plan.parts], plan.inputs, plan.outputs]
+        self._named: set[int] = set()
         self._used = {(found.layer, found.call) for found in references(everything)}
 
     def _first_index(self, part: Part, count: int) -> int:
@@ -167,7 +170,10 @@ class _Graph:
             raise RebuildError(
                 f"layer {part.name!r} could not be called as in the file: {type(error).__name__}: {error}"
             ) from error
-        self._outputs[part.name, index] = [result] if _is_shape(result) else keras.tree.flatten(result)
+        flat = [result] if _is_shape(result) else keras.tree.flatten(result)
+        if isinstance(part, Operation):
+            compat.name_operations(flat, new_name(part.name), self._named)
+        self._outputs[part.name, index] = flat
 
     def tensors(self, structure: Any) -> Any:
         """Tensors of the model, structured as the references to them; one in a list stands alone."""

@@ -39,6 +39,11 @@ class H5File:
         self._weights = file.get(_MODEL, file)
         self.keras_version = str(self.text("keras_version") or "1")
 
+    @property
+    def is_keras_1(self) -> bool:
+        """Whether Keras 1 wrote it."""
+        return self.keras_version.split(".")[0] in ("0", "1")
+
     def text(self, name: str) -> str | None:
         """A text attribute of the file, or of its weights."""
         for owner in (self._file, self._weights):

@@ -23,7 +23,7 @@ from interop.rebuild.legacy.assembly import Description, assemble
 from interop.rebuild.legacy.compilation import Tensors, slots_by_order
 from interop.rebuild.legacy.graph import Builder
 from interop.rebuild.legacy.h5_file import open_stream
-from interop.rebuild.legacy.migration import class_name
+from interop.rebuild.legacy.migration import class_name, new_name
 from interop.rebuild.legacy.plan import Part
 from interop.rebuild.legacy.variables import Pairs, Stored, held
 
@@ -94,8 +94,9 @@ class _Weights:
             named = _named(config) or [(type(c).__name__, c.name, None) for c in by_name.values()]
             keys = _counted([cls for cls, _, _ in named])
             for key, (_, name, inner) in zip(keys, named, strict=True):
-                if name in by_name:
-                    yield from self._pairs(by_name[name], f"{group}{_LAYERS}/{key}/", inner)
+                child = None if name is None else by_name.get(new_name(name))
+                if child is not None:
+                    yield from self._pairs(child, f"{group}{_LAYERS}/{key}/", inner)
             return
         for child, path, inner in _children(layer, config):
             yield from self._pairs(child, f"{group}{path}/", inner)

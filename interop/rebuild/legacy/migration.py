@@ -70,15 +70,22 @@ class Migration:
         self, name: str, cls: type | None, arguments: Mapping[str, Any], where: str
     ) -> dict[str, Any]:
         made: dict[str, Any] = {}
-        kind = table.CLASSES.get(name, name)
         taken = parameters(cls) if cls is not None else frozenset(arguments)
         for argument, value in arguments.items():
             if argument == "name" and value is None:
                 continue
-            row = table.ARGUMENTS.get((name, argument)) or table.ARGUMENTS.get((kind, argument))
-            general = False
-            if row is None:
-                row, general = table.ARGUMENTS.get((table.ANY, argument)), True
+            if argument == "name" and isinstance(value, str) and new_name(value) != value:
+                self._note(
+                    where, argument, value, f"called {new_name(value)}: Keras 3 has no slashes in names"
+                )
+                value = new_name(value)
+            key, value = argument, self.value(argument, value, where)
+            row, general = _row(name, key)
+            if isinstance(row, table.Renamed):
+                if row.reported:
+                    self._note(where, argument, value, f"renamed {row.name}")
+                key = row.name
+                row, general = _row(name, key)
             drops = isinstance(row, table.Dropped | table.Ignored | table.Refused)
             if (
                 drops
@@ -87,7 +94,6 @@ class Migration:
                 and cls is not None
             ):
                 row = None
-            key, value = argument, self.value(argument, value, where)
             match row:
                 case table.Ignored():
                     continue
@@ -101,9 +107,6 @@ class Migration:
                             f"{where}: {argument}={value!r:.80}: Keras 3 does not have {feature}"
                         )
                     continue
-                case table.Renamed(key, reported):
-                    if reported:
-                        self._note(where, argument, value, f"renamed {key}")
                 case table.Converted(convert, meaning):
                     converted = convert(value, arguments)
                     if meaning and converted != value:
@@ -153,6 +156,11 @@ def _complete(config: Mapping[str, Any], name: str, registered: str, family: str
     }
 
 
+def new_name(name: str) -> str:
+    """A name as Keras 3 takes it: ``conv1/conv`` is ``conv1_conv``."""
+    return name.replace("/", "_")
+
+
 def class_name(config: Mapping[str, Any]) -> tuple[str, str]:
     """The class of a config as its file names it, and its registered name (``package>Class``).
 
@@ -180,6 +188,14 @@ def parameters(cls: type) -> frozenset[str]:
     return frozenset(named) - {"self"}
 
 
+def _row(name: str, argument: str) -> tuple[table.Becomes | None, bool]:
+    """The row of an argument, and whether it is that of any class."""
+    for owner in (name, table.CLASSES.get(name, name)):
+        if (owner, argument) in table.ARGUMENTS:
+            return table.ARGUMENTS[owner, argument], False
+    return table.ARGUMENTS.get((table.ANY, argument)), True
+
+
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -192,7 +208,8 @@ def _found(name: str, family: str) -> tuple[str | None, type | None]:
         found = getattr(owner, name, None)
         if isinstance(found, type):
             return f"keras.{module}", found
-    return None, None
+    found = compat.application_class(name)
+    return (None, None) if found is None else (found.__module__, found)
 
 
 def _family(argument: str, value: Mapping[str, Any]) -> str:

@@ -18,10 +18,18 @@ from interop.rebuild.legacy import table
 from interop.rebuild.legacy.calls import Call, parse, parse_call
 from interop.rebuild.legacy.migration import CONTAINERS, Migration, class_name
 from interop.rebuild.legacy.operations import Function, operation
+from interop.rebuild.legacy.raw_operations import raw_operation
 from interop.status import Change
 
 _OPERATIONS = frozenset(
-    {"TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty"}
+    {
+        "TFOpLambda",
+        "SlicingOpLambda",
+        "TensorFlowOpLayer",
+        "ClassMethod",
+        "InstanceMethod",
+        "InstanceProperty",
+    }
 )
 _GRAPH = frozenset({"layers", "input_layers", "output_layers"})
 
@@ -98,9 +106,10 @@ class Planner:
         if not isinstance(spec["config"], dict):
             raise RebuildError(f"the config of {name} is {spec['config']!r:.80}; expected a mapping")
         if name in _OPERATIONS:
-            return Operation(str(spec["config"].get("name", name)), self._operation(name, spec["config"]))
+            called = spec.get("name", spec["config"].get("name", name))
+            return Operation(str(called), self._operation(name, spec["config"]))
         migrated = self._migration.object(spec)
-        where = str(migrated["config"].get("name", spec.get("name", name)))
+        where = str(spec["config"].get("name", spec.get("name", name)))
         return Leaf(where, self._resolver.prepare(migrated, where))
 
     def object(self, config: Mapping[str, Any], family: str) -> Any:
@@ -137,6 +146,8 @@ class Planner:
         )
 
     def _operation(self, kind: str, config: Mapping[str, Any]) -> Function:
+        if kind == "TensorFlowOpLayer":
+            return raw_operation(config)
         name = config.get("function")
         if kind not in ("TFOpLambda", "SlicingOpLambda") or not isinstance(name, str):
             raise RebuildError(

@@ -6,7 +6,8 @@ must be known, as it must for every other format.
 Variables are found by walking the checkpoint's object graph along the attributes of the new layers; the layers of
 a Functional or Sequential model by the names that the metadata gives their nodes.
 
-Spec: tf_keras ``protobuf/saved_metadata.proto``, ``saving/legacy/saved_model/``.
+Spec: tf_keras ``protobuf/saved_metadata.proto``, ``saving/legacy/saved_model/``; TensorFlow's ``saved_model.proto``,
+``meta_graph.proto`` and ``saved_object_graph.proto``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from interop.rebuild.legacy import table
 from interop.rebuild.legacy.assembly import Description, assemble
 from interop.rebuild.legacy.compilation import Tensors, slot, slots_by_name
 from interop.rebuild.legacy.graph import Builder
+from interop.rebuild.legacy.migration import new_name
 from interop.rebuild.legacy.plan import Part
 from interop.rebuild.legacy.variables import Pairs, Stored, pair_tree
 
@@ -39,6 +41,12 @@ _METADATA = "keras_metadata.pb"
 _MESSAGES = {
     "SavedMetadata": ("nodes 1 *SavedObject",),
     "SavedObject": ("node_id 2 int32", "node_path 3 string", "identifier 4 string", "metadata 5 string"),
+    "SavedModel": ("meta_graphs 2 *MetaGraph",),
+    "MetaGraph": ("object_graph_def 7 ObjectGraph",),
+    "ObjectGraph": ("nodes 1 *GraphObject",),
+    "GraphObject": ("children 1 *Child", "user_object 4 UserObject"),
+    "Child": ("node_id 1 int32", "local_name 2 string"),
+    "UserObject": ("identifier 1 string", "metadata 3 string"),
 }
 # What hangs on a model beside its layers.
 _APART = frozenset({"optimizer", "keras_api", "signatures", "_adapt_function", "_random_generator"})
@@ -72,22 +80,46 @@ class _Object:
 
 def _read_metadata(path: Path) -> list[_Object]:
     """The objects of Keras in a SavedModel, the model first."""
-    file = path / _METADATA
-    if not file.is_file():
+    file = path / _METADATA if (path / _METADATA).is_file() else path / "saved_model.pb"
+    try:
+        nodes = list(_in_metadata(file) if file.name == _METADATA else _in_graph(file))
+        objects = [_Object(where, identifier, _parsed(text)) for where, identifier, text in nodes]
+    except (DecodeError, ValueError, RecursionError, MemoryError) as error:
+        raise FormatError(f"{file}: not the metadata of a Keras model: {error}") from error
+    objects.sort(key=lambda found: found.path != "root")
+    if not objects and file.name != _METADATA:
         raise RebuildError(
             f"{path} has no {_METADATA}, so what it has are traced functions and no layers. Convert it: interop "
             "convert SAVED_MODEL model.onnx (needs TensorFlow: pip install 'interop[tensorflow]')"
         )
-    message = _classes()["SavedMetadata"]()
-    try:
-        message.ParseFromString(file.read_bytes())
-        objects = [_Object(node.node_path, node.identifier, _parsed(node.metadata)) for node in message.nodes]
-    except (DecodeError, ValueError, RecursionError, MemoryError) as error:
-        raise FormatError(f"{file}: not the metadata of a Keras model: {error}") from error
-    objects.sort(key=lambda found: found.path != "root")
     if not objects or objects[0].path != "root":
         raise FormatError(f"{file}: it does not describe the model itself")
     return objects
+
+
+def _in_metadata(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Path, kind and JSON of each object, from the file that TensorFlow 2.5 began to write."""
+    message = _classes()["SavedMetadata"]()
+    message.ParseFromString(file.read_bytes())
+    for node in message.nodes:
+        yield node.node_path, node.identifier, node.metadata
+
+
+def _in_graph(file: Path) -> Iterator[tuple[str, str, str]]:
+    """The same from the object graph of the SavedModel itself, where it was before."""
+    message = _classes()["SavedModel"]()
+    message.ParseFromString(file.read_bytes())
+    nodes = message.meta_graphs[0].object_graph_def.nodes if message.meta_graphs else []
+    paths_found, pending = {0: "root"}, [0] if nodes else []
+    while pending:
+        number = pending.pop(0)
+        node = nodes[number]
+        if node.user_object.identifier.startswith("_tf_keras"):
+            yield paths_found[number], node.user_object.identifier, node.user_object.metadata
+        for child in node.children:
+            if 0 <= child.node_id < len(nodes) and child.node_id not in paths_found:
+                paths_found[child.node_id] = f"{paths_found[number]}.{child.local_name}"
+                pending.append(child.node_id)
 
 
 @cache
@@ -266,7 +298,7 @@ class _Tree:
     def layer(self, name: str) -> _Tree | None:
         """The layer of that name."""
         for attribute, number in self._node.children.items():
-            if attribute.startswith("layer") and self._checkpoint.names.get(number) == name:
+            if attribute.startswith("layer") and new_name(self._checkpoint.names.get(number, "")) == name:
                 return _Tree(self._checkpoint, number, self)
         return None
 

@@ -279,8 +279,10 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "SyncBatchNormalization": {"synchronized": True},
     "CuDNNLSTM": {"recurrent_activation": "sigmoid"},
     "CuDNNGRU": {"recurrent_activation": "sigmoid", "reset_after": True},
+    "GRU": {"reset_after": False},
+    "GRUCell": {"reset_after": False},
 }
-"""Arguments that say in Keras 3 what the class alone said in Keras 2."""
+"""Arguments that say in Keras 3 what the class alone said before, or what a config did not say yet."""
 
 REFUSED_CLASSES: Mapping[str, str] = {
     "AddLoss": "a loss added with model.add_loss(tensor)",
@@ -291,13 +293,11 @@ REFUSED_CLASSES: Mapping[str, str] = {
     "DenseFeatures": "feature columns",
     "SequenceFeatures": "feature columns",
     "LinearFeatures": "feature columns",
-    "TensorFlowOpLayer": "operations stored as nodes of a TensorFlow graph (TensorFlow 2.0 to 2.3)",
     "PeepholeLSTMCell": "LSTM cells with peepholes",
     "ConvRNN2D": "convolutional recurrence with a cell of its own",
     "RadialConstraint": "radial constraints",
     "MaxoutDense": "maxout layers of Keras 1",
     "Highway": "highway layers of Keras 1",
-    "Merge": "the Merge layer of Keras 1",
 }
 """Classes with no counterpart in Keras 3, and what they are."""
 
@@ -350,3 +350,14 @@ SLOT_ORDER: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "SGD": (("momentum",),),
 }
 """The order in which the optimizers of tf_keras list their variables: groups, each once for every variable."""
+
+OLD_SLOT_ORDER: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "Adam": (("iterations",), ("momentum",), ("velocity",)),
+    "Adamax": (("iterations",), ("momentum",), ("norm",)),
+    "Nadam": (("iterations",), ("momentum",), ("velocity",)),
+    "SGD": (("iterations",), ("momentum",)),
+    "Adagrad": (("accumulator",),),
+    "Adadelta": (("accumulated_grad",), ("accumulated_delta_var",)),
+    "RMSprop": (("velocity",),),
+}
+"""The same of Keras 1 and of Keras 2 before it was part of TensorFlow, which gave these variables no names."""

@@ -30,11 +30,13 @@ class Stored:
         name: as the file has it, such as ``dense/kernel:0``.
         shape: its dimensions.
         read: reads it.
+        origin: its name in the file, where `name` is what a later version would have called it.
     """
 
     name: str
     shape: tuple[int, ...]
     read: Callable[[], NDArray[Any]]
+    origin: str = ""
 
     @property
     def leaf(self) -> str:
@@ -124,13 +126,13 @@ def pair_list(layer: Any, stored: Sequence[Stored]) -> tuple[Pairs, list[Stored]
     for item in kept:
         fitting = _by_scope(item, inner)
         if len(fitting) != 1:
-            return _by_order(layer, kept), left
+            return _pair_leaf(layer, kept), left
         assigned[fitting[0]].append(item)
     pairs: Pairs = []
     for identity, items in assigned.items():
         leaf = inner[identity][1]
         if len(items) != len(variables(leaf)):
-            return _by_order(layer, kept), left
+            return _pair_leaf(layer, kept), left
         pairs += _pair_leaf(leaf, items)
     return pairs, left
 
@@ -138,15 +140,17 @@ def pair_list(layer: Any, stored: Sequence[Stored]) -> tuple[Pairs, list[Stored]
 def _by_scope(item: Stored, inner: Mapping[int, tuple[tuple[str, ...], Any]]) -> list[int]:
     """The layers whose name a stored name contains; of several, those whose models it contains most of."""
     scopes = item.scopes
-    fitting = {identity: names for identity, (names, leaf) in inner.items() if leaf.name in scopes}
+    fitting = {identity: names for identity, (names, leaf) in inner.items() if _is_among(leaf.name, scopes)}
     if len(fitting) > 1:
         most = max(len(set(names) & set(scopes)) for names in fitting.values())
         fitting = {i: names for i, names in fitting.items() if len(set(names) & set(scopes)) == most}
     return list(fitting)
 
 
-def _by_order(layer: Any, stored: Sequence[Stored]) -> Pairs:
-    return _pair_leaf(layer, stored)
+def _is_among(name: str, scopes: list[str]) -> bool:
+    """Whether scopes have a layer's name, which Keras 3 writes with underscores for its slashes."""
+    runs = ("_".join(scopes[i:j]) for i in range(len(scopes)) for j in range(i + 1, len(scopes) + 1))
+    return name in scopes or name in runs
 
 
 def _pair_leaf(layer: Any, stored: Sequence[Stored]) -> Pairs:

@@ -5,6 +5,7 @@ Enters: a path. Leaves: the model. Each layer has a group of its own in the file
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import keras
 from interop.errors import FormatError
 from interop.rebuild.from_config import Rebuilt
 from interop.rebuild.legacy.assembly import Description, assemble
-from interop.rebuild.legacy.compilation import Tensors, slots_by_name
+from interop.rebuild.legacy.compilation import Tensors, slots_by_name, slots_without_names
 from interop.rebuild.legacy.graph import Builder
 from interop.rebuild.legacy.h5_file import H5File, open_h5
+from interop.rebuild.legacy.keras1 import modern_config, modern_tensors
 from interop.rebuild.legacy.kinds import is_old
 from interop.rebuild.legacy.plan import Container, Part
 from interop.rebuild.legacy.variables import Pairs, Stored, pair_list
@@ -36,10 +38,14 @@ def load_h5(path: Path, custom_objects: Mapping[str, Any] | None, compile: bool)
                 f"{path} holds weights and no model: make the model and give them to it with "
                 "interop.load_weights, or read them with interop.load_tensors"
             )
+        config = modern_config(config) if file.is_keras_1 else config
         described = Description(
             config, file.json("training_config"), H5Source(file), not is_old(file.keras_version)
         )
         return assemble(described, custom_objects=custom_objects, compile=compile)
+
+
+_UNNAMED = re.compile(r"Variable(_\d+)?")
 
 
 class H5Source:
@@ -59,7 +65,7 @@ class H5Source:
             if not isinstance(layer, keras.Layer):  # an operation
                 left += stored
                 continue
-            found, unused = pair_list(layer, stored)
+            found, unused = pair_list(layer, modern_tensors(stored) if self._file.is_keras_1 else stored)
             pairs += found
             left += unused
         return pairs, left + [item for stored in groups.values() for item in stored]
@@ -67,4 +73,11 @@ class H5Source:
     def slots(self, model: Any, plan: Part, builder: Builder, pairs: Pairs) -> tuple[Tensors, list[Stored]]:
         """By the names of the variables, which are part of those of the optimizer's."""
         names = {stored.name.split(":")[0]: variable for variable, stored in pairs}
-        return slots_by_name(model, self._file.optimizer(), names)
+        stored = self._file.optimizer()
+        if any(_UNNAMED.fullmatch(item.leaf) for item in stored):
+            if self._file.is_keras_1:  # in the order of their names
+                pairs = sorted(pairs, key=lambda pair: pair[1].origin)
+            return slots_without_names(
+                model, stored, [variable for variable, _ in pairs if variable.trainable]
+            )
+        return slots_by_name(model, stored, names)

@@ -157,3 +157,22 @@ def linear_sequential() -> Iterator[None]:
 
     with _DEFERRING, replaced(keras.Sequential, "from_config", classmethod(from_config)):
         yield
+
+
+def name_operations(outputs: list[Any], name: str, named: set[int]) -> None:
+    """Name the operations that made some symbolic tensors, as far back as none is among `named` yet.
+
+    Keras numbers operations by itself, and its names may be those of layers. The last is called `name`.
+    """
+    found: list[Any] = []
+    pending = list(outputs)
+    while pending:
+        history = getattr(pending.pop(0), "_keras_history", None)
+        if history is None or isinstance(history.operation, keras.Layer) or id(history.operation) in named:
+            continue
+        operation = history.operation
+        named.add(id(operation))
+        found.append(operation)
+        pending += operation._inbound_nodes[history.node_index].input_tensors
+    for index, operation in enumerate(found):
+        operation.name = f"{name}_{index}" if index else name

@@ -144,6 +144,15 @@ def loaded_keras_class(module: str, name: str) -> type | None:
     return found if isinstance(found, type) and issubclass(found, KerasSaveable) else None
 
 
+def application_class(name: str) -> type | None:
+    """A layer that only a model of ``keras.applications`` uses (``LayerScale`` of ConvNeXt), by its class' name."""
+    for module in (m for m in sorted(sys.modules) if m.startswith("keras.src.applications.")):
+        found = vars(sys.modules[module]).get(name)
+        if isinstance(found, type) and issubclass(found, keras.Layer) and found.__module__ == module:
+            return found
+    return None
+
+
 def snake_case(name: str) -> str:
     """``Conv2DTranspose`` -> ``conv2d_transpose``, as Keras names groups in its files."""
     return str(to_snake_case(name))

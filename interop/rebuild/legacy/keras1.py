@@ -62,7 +62,7 @@ RENAMED_IN: Mapping[tuple[str, str], str] = {
     ("PReLU", "init"): "alpha_initializer",
 }
 VALUES: Mapping[str, Callable[[Any], Any]] = {
-    "data_format": lambda value: {"tf": "channels_last", "default": None}.get(value, value),
+    "data_format": lambda value: {"tf": "channels_last", "default": None}.get(str(value), value),
     "unit_forget_bias": lambda value: value == "one",
 }
 SIZES = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))

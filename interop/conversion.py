@@ -35,11 +35,17 @@ from interop.exporting import (
     write_graph,
     write_model,
 )
-from interop.formats import TensorMapping
+from interop.formats import TensorMapping, find_prefix, npz, safetensors
+from interop.formats.tensorbundle.elements import STRING
+from interop.formats.tensorbundle.objects import VALUE_SUFFIX
 from interop.graph.passes import inlined, optimized
 from interop.parity import ParityReport
 
 _FACTORY = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
+
+
+_TENSOR_WRITERS = {".safetensors": safetensors.write, ".npz": npz.write}
+_TEXTS = frozenset({STRING, "object"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +110,15 @@ def convert(
     artifact                ``.keras``, ``.onnx``, artifact (directory to zip and back)
     SavedModel, ``.tflite`` artifact, ``.onnx``
     ``package.module:name`` artifact, ``.onnx``; ``.keras`` if it makes a Keras model
+    any file of tensors     ``.safetensors``, ``.npz``: its tensors by name, no framework needed
     ======================  =============================================================
 
     Args:
-        src: the file, or an artifact in either form. ``package.module:name`` is imported and called: it returns
-            a model of any framework, or a pair of a model and its ``input_signature``.
-        dst: a path ending in ``.onnx``, ``.keras`` or ``.interop``; any other path is a directory.
+        src: the file, an artifact in either form, or the prefix of a TensorFlow checkpoint.
+            ``package.module:name`` is imported and called: it returns a model of any framework, or a pair of a
+            model and its ``input_signature``.
+        dst: a path ending in ``.onnx``, ``.keras``, ``.interop``, ``.safetensors`` or ``.npz``; any other path is a
+            directory.
         opset: ONNX opset, 17 to 23, where a graph is made.
         dtype: float type of an ``.onnx`` file, as in ``export_onnx``.
         io_dtype: of its inputs and outputs, as in ``export_onnx``.
@@ -130,7 +139,8 @@ def convert(
     factory = _FACTORY.fullmatch(os.fspath(src))
     src, dst = Path(src), Path(dst)
     say = progress or (lambda what: None)
-    if not src.exists() and not factory:
+    prefix = find_prefix(src)
+    if not src.exists() and not factory and prefix is None:
         raise FileNotFoundError(f"{src} does not exist")
     if dst.exists() and not overwrite:
         raise FileExistsError(f"{dst} exists already and overwrite is off")
@@ -139,6 +149,13 @@ def convert(
     precision = precision_of(dtype, io_dtype)
     if precision is not None and kind_of(dst) != "onnx":
         raise InteropError(f"dtype is for .onnx files. Received: dtype={dtype!r} with {dst}")
+    if dst.suffix in _TENSOR_WRITERS:
+        return _convert_tensors(src, dst, say, verify=verify)
+    if not src.exists() and prefix is not None:
+        raise InteropError(
+            f"{src} is a checkpoint: it has tensors, but no model. It becomes .safetensors or .npz, or is loaded into "
+            "a model by interop.load_weights"
+        )
     source_kind = "factory" if factory and not src.exists() else kind_of(src)
     started = time.perf_counter()
     written = Written(src)
@@ -160,6 +177,49 @@ def convert(
         say(f"comparing {dst} with {src}")
         parity = compared(written, dst, precision, inputs)
     return Conversion(src, dst, size_bytes(dst), seconds, parity)
+
+
+def _convert_tensors(src: Path, dst: Path, say: Callable[[str], None], *, verify: bool) -> Conversion:
+    """Write the tensors of a file under their names; texts, such as a checkpoint's object graph, are left out."""
+    from interop.artifact.publish import stage_file
+    from interop.loading import load_tensors
+
+    started = time.perf_counter()
+    with load_tensors(src) as tensors, stage_file(dst) as staging:
+        names = {key.removesuffix(VALUE_SUFFIX): key for key in tensors if tensors.dtypes[key] not in _TEXTS}
+        if len(names) < sum(dtype not in _TEXTS for dtype in tensors.dtypes.values()):
+            raise InteropError(f"{src} has two tensors of one name")
+        say(f"writing {dst}")
+        with os.fdopen(os.dup(staging.descriptor), "wb") as file:
+            _TENSOR_WRITERS[dst.suffix](file, {name: _Stored(tensors, key) for name, key in names.items()})
+        staging.publish()
+    seconds = time.perf_counter() - started
+    if verify:
+        say(f"comparing {dst} with {src}")
+        with load_tensors(src) as tensors, load_tensors(dst) as written:
+            for name, key in names.items():
+                if written[name].tobytes() != tensors[key].tobytes():
+                    raise InteropError(f"{dst}: {name!r} is not what {src} has")
+    return Conversion(src, dst, size_bytes(dst), seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A tensor of an open file, read when it is written."""
+
+    tensors: TensorMapping
+    key: str
+
+    @property
+    def dtype(self) -> str:
+        return self.tensors.dtypes[self.key]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensors.shapes[self.key]
+
+    def read(self) -> Any:
+        return self.tensors[self.key]
 
 
 def _call(factory: re.Match[str]) -> tuple[Any, Any]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from interop.errors import FormatError, WeightsError
@@ -96,6 +94,7 @@ def save_weights(
         _save_checkpoint(model, path.with_name(path.name.removesuffix(".index")), named)
         return path
     from interop.artifact.publish import stage_file
+    from interop.formats import npz, safetensors
 
     with stage_file(path) as staging:
         if kind == "h5" and path.name.endswith(".weights.h5"):
@@ -107,7 +106,9 @@ def save_weights(
 
             write_legacy_layout(model, staging.path, named)
         else:
-            _WRITERS[kind](staging.descriptor, {key: Source(v) for key, v in named.items()})
+            write: Any = safetensors.write if kind == "safetensors" else npz.write
+            with os.fdopen(os.dup(staging.descriptor), "wb") as file:
+                write(file, {key: Source(v) for key, v in named.items()})
         staging.publish()
     return path
 
@@ -225,29 +226,6 @@ def _save_checkpoint(model: Any, prefix: Path, named: Mapping[str, Any]) -> None
     write_checkpoint(prefix, {**sources, **graph_source(stored.graph)})
 
 
-def _write_safetensors(descriptor: int, sources: Mapping[str, Source]) -> None:
-    from interop.formats import safetensors
-
-    layout = safetensors.plan({key: (source.dtype, source.shape) for key, source in sources.items()})
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        for piece in safetensors.stream(layout, sources):
-            file.write(piece)
-
-
-def _write_npz(descriptor: int, sources: Mapping[str, Source]) -> None:
-    from interop.formats.dtypes import FROM_ML_DTYPES
-
-    with os.fdopen(os.dup(descriptor), "wb") as file, zipfile.ZipFile(file, "w") as archive:
-        for key, source in sources.items():
-            if source.dtype in FROM_ML_DTYPES:
-                raise FormatError(f"{key!r} is {source.dtype}, which .npz cannot hold; .safetensors can")
-            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, source.read(), allow_pickle=False)
-
-
-_WRITERS = {"safetensors": _write_safetensors, "npz": _write_npz}
-
-
 def _opened(
     model: Any, path: Path, format: str | None
 ) -> tuple[TensorMapping, Callable[[], Matched], list[Any]]:
@@ -267,6 +245,17 @@ def _opened(
         groups = open_groups(keras_zip.open_member(path) if kind == "keras" else path.open("rb"), str(path))
         if not groups.is_legacy:
             return groups.tensors, lambda: match_keras_layout(groups, model), [model]
+        if not groups.object_paths:
+            from interop.rebuild.legacy.h5_file import open_h5
+            from interop.rebuild.weights.legacy_layout import match_legacy_layout
+
+            try:
+                with open_h5(path) as file:
+                    stored = file.layers()
+            except BaseException:
+                groups.tensors.close()
+                raise
+            return groups.tensors, lambda: match_legacy_layout(stored, groups.tensors, model), [model]
         groups.tensors.close()
     tensors = load_tensors(path, format=kind) if kind == "interop" else open_tensors(path, kind)
     return tensors, lambda: match_paths(tensors, model), [model]
@@ -278,7 +267,11 @@ def _opened_checkpoint(model: Any, prefix: Path) -> tuple[TensorMapping, Callabl
     from interop.rebuild.weights.object_graph import match_graph, owners, read_graph
 
     tensors = open_tensors(prefix, "tf")
-    graph = read_graph(tensors)
+    try:
+        graph = read_graph(tensors)
+    except FormatError:
+        tensors.close()
+        raise
 
     def match() -> Matched:
         names = paths.object_paths(model)

@@ -278,3 +278,18 @@ def test_a_given_signature_is_the_one_compared_on(tmp_path):
     report = interop.verify(model, tmp_path / "m", inputs=graph)
     assert report.passed, report
     assert load_graph(tmp_path / "m.onnx").inputs[1].dtype == "int32"
+
+
+def test_tensors_of_a_checkpoint(tmp_path):
+    source = Path(__file__).parent / "fixtures" / "keras2" / "nested-adam"
+    for name in ("w.safetensors", "w.npz"):
+        conversion = interop.convert(source, tmp_path / name)
+        assert conversion.parity is None
+        with interop.load_tensors(source) as before, interop.load_tensors(tmp_path / name) as after:
+            assert set(after) == {
+                key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE") for key in before if key[0] != "_"
+            }
+            key = "layer_with_weights-0/kernel"
+            np.testing.assert_array_equal(after[key], before[f"{key}/.ATTRIBUTES/VARIABLE_VALUE"])
+    with pytest.raises(InteropError, match="is a checkpoint: it has tensors, but no model"):
+        interop.convert(source, tmp_path / "m.onnx")

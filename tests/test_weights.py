@@ -18,9 +18,10 @@ from interop.capture.keras import paths
 from interop.capture.keras.trackable import SLOT_LISTS
 from interop.errors import FormatError, WeightsError
 from interop.formats.tensorbundle.files import files_of, index_of
-from tools.keras2.models import MODELS
+from tools.other_keras.models import MODELS
 
-KERAS2 = Path(__file__).parent / "data" / "keras2"
+KERAS2 = Path(__file__).parent / "fixtures" / "keras2"
+KERAS3 = Path(__file__).parent / "fixtures" / "keras3"
 ENDINGS = ["w.safetensors", "w.npz", "w.weights.h5", "w.h5", "ckpt", "w.interop"]
 SMALL = ["w.safetensors", "w.weights.h5", "ckpt"]
 
@@ -325,7 +326,7 @@ def test_what_keras_writes(tmp_path):
 
 @pytest.mark.parametrize("index", sorted(KERAS2.glob("*.index")), ids=lambda path: path.stem)
 def test_checkpoints_of_keras_2(index):
-    """Written by tf_keras (tools/keras2/checkpoints.py), with what its models answered."""
+    """Written by tf_keras (tools/other_keras/keras2.py), with what its models answered."""
     answers = np.load(KERAS2 / "answers.npz")
     case = index.stem
     model, x = MODELS[case.partition("-")[0]](keras)
@@ -339,13 +340,40 @@ def test_checkpoints_of_keras_2(index):
     first = next(v for layer in model.layers for v in layer.trainable_variables)
     place = [v is first for v in model.trainable_variables].index(True)
     for key in (key for key in answers if key.startswith(f"{case}:")):
-        lists = [
-            getattr(model.optimizer, n)
-            for n in SLOT_LISTS[key.partition(":")[2]]
-            if hasattr(model.optimizer, n)
-        ]
-        assert np.array_equal(keras.ops.convert_to_numpy(lists[0][place].value), answers[key])
+        lists = [getattr(model.optimizer, n, None) for n in SLOT_LISTS[key.partition(":")[2]]]
+        slots = next(found for found in lists if found is not None)
+        assert np.array_equal(keras.ops.convert_to_numpy(slots[place].value), answers[key])
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("path", sorted(KERAS2.glob("*.h5")), ids=lambda path: path.stem)
+def test_h5_of_keras_2(path):
+    model, x = MODELS[path.stem.partition("-")[0]](keras)
+    interop.load_weights(model, path).assert_consumed()
+    answer = np.load(KERAS2 / "answers.npz")[path.stem]
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), answer, rtol=1e-5, atol=1e-5)
+
+
+def test_h5_of_keras_2_that_does_not_fit(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with pytest.raises(WeightsError, match="nothing in"):
+        interop.load_weights(model, KERAS2 / "functional-adam.h5")
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.layers.Conv2D(5, 3, name="stem")(image))
+    with pytest.raises(WeightsError, match=r"stem/bias is float32\(4,\), expected float32\(5,\)"):
+        interop.load_weights(model, KERAS2 / "functional-adam.h5")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(KERAS3.glob("*.h5")), ids=lambda path: path.name.removesuffix(".weights.h5")
+)
+def test_files_of_older_keras_3(path):
+    """Written by Keras 3.0, 3.3 and 3.7 (tools/other_keras/keras3.py)."""
+    version, name = path.name.removesuffix(".weights.h5").split("-")
+    model, x = MODELS[name](keras)
+    interop.load_weights(model, path).assert_consumed()
+    answer = np.load(KERAS3 / f"{version}-{name}.npy")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), answer, rtol=1e-5, atol=1e-5)
 
 
 def test_other_dtypes(tmp_path):

@@ -18,7 +18,10 @@ def convert(
             "package.module:function, which returns a model (and its input signature)."
         ),
     ],
-    dst: Annotated[Path, typer.Argument(help="An artifact (.interop, or a directory), .onnx or .keras.")],
+    dst: Annotated[
+        Path,
+        typer.Argument(help="An artifact (.interop, or a directory), .onnx, .keras, .safetensors or .npz."),
+    ],
     opset: Annotated[int | None, typer.Option(help="ONNX opset, 17 to 23.", show_default="20")] = None,
     dtype: Annotated[
         str | None,
@@ -60,6 +63,7 @@ def convert(
       interop convert model.interop model.keras    # back to Keras
       interop convert model.interop model/         # unpack; needs no Keras
       interop convert saved_model/ model.onnx      # TensorFlow
+      interop convert run/ckpt-3 w.safetensors     # the tensors of a TensorFlow checkpoint; needs no TensorFlow
       interop convert my.nets:resnet model.onnx    # whatever the function returns: PyTorch, JAX, Keras, ...
     """
     from interop.cli.arrays import read_arrays

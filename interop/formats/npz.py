@@ -11,15 +11,18 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from interop.errors import FormatError
+from interop.formats.dtypes import FROM_ML_DTYPES
 from interop.formats.mapping import TensorMapping
+from interop.formats.source import TensorSource
 
 _SUFFIX = ".npy"
 _MAX_HEADER_BYTES = 10_000
@@ -41,6 +44,20 @@ _GARBAGE = (
     TypeError,
     ValueError,
 )
+
+
+def write(file: BinaryIO, sources: Mapping[str, TensorSource]) -> None:
+    """Write a file, one tensor at a time.
+
+    Raises:
+        FormatError: a dtype that NumPy itself does not have.
+    """
+    with zipfile.ZipFile(file, "w") as archive:
+        for key, source in sources.items():
+            if source.dtype in FROM_ML_DTYPES:
+                raise FormatError(f"{key!r} is {source.dtype}, which .npz cannot hold; .safetensors can")
+            with archive.open(zipfile.ZipInfo(f"{key}{_SUFFIX}"), "w", force_zip64=True) as member:
+                npy.write_array(member, source.read(), allow_pickle=False)
 
 
 def open_file(path: Path) -> TensorMapping:

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,17 @@ def stream(layout: Layout, sources: Mapping[str, TensorSource]) -> Iterator[memo
                 f"but its values are {array.dtype.name}{list(array.shape)}"
             )
         yield little_endian_bytes(array)
+
+
+def write(file: BinaryIO, sources: Mapping[str, TensorSource]) -> None:
+    """Write a file, one tensor at a time.
+
+    Raises:
+        FormatError: a dtype that the format does not have, or values that are not what was announced.
+    """
+    layout = plan({key: (source.dtype, tuple(source.shape)) for key, source in sources.items()})
+    for piece in stream(layout, sources):
+        file.write(piece)
 
 
 def open_file(path: Path) -> TensorMapping:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import checkpoint
 import coldstart
 import environments
 import export
@@ -41,6 +42,7 @@ SECTIONS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "save": gigabyte.save_rows,
     "load_graph": gigabyte.graph_rows,
     "load_model": gigabyte.model_rows,
+    "checkpoint": checkpoint.rows,
     "scaling": scaling.rows,
     "huge": huge.rows,
 }
@@ -126,7 +128,7 @@ def main() -> int:
         }
         target.write_text(json.dumps(_rounded(results), indent=1) + "\n")
     if not options.keep:
-        for folder in ("export", "coldstart", "gigabyte"):
+        for folder in ("export", "coldstart", "gigabyte", "checkpoint"):
             shutil.rmtree(measure.WORK / folder, ignore_errors=True)
     print(f"{missed} missed; {target.relative_to(measure.REPOSITORY)}")
     return 1 if missed else 0

@@ -24,6 +24,9 @@ OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VARIABLE_VALUE = "VARIABLE_VALUE"
 """The attribute of a variable's node that is its value."""
 
+VALUE_SUFFIX = f"/.ATTRIBUTES/{VARIABLE_VALUE}"
+"""What the key of a variable's value ends in."""
+
 
 class Value(NamedTuple):
     """A stored tensor of an object: its key, and the variable's name at that time (for people)."""

@@ -1,13 +1,15 @@
 """Weights ``.h5`` files in Keras 2's layout: a group a layer, datasets by the names of its weights.
 
-Enters: a model. Leaves: the file. It is read by object path (see ``formats.h5``): a dataset says which it has.
+Enters: a model, or the groups of a file. Leaves: the file, or a `Matched`. A file of this toolkit says of each dataset
+which object path it has, and is matched by that. In a file of Keras, layers are found by their names, and within a
+layer the tensors by order, names and shapes together (``rebuild.legacy.variables``).
 
 Layout: keras/src/legacy/saving/legacy_h5_format.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,13 @@ import keras
 import numpy as np
 
 from interop.capture.keras import compat, paths
-from interop.errors import FormatError
+from interop.errors import FormatError, WeightsError
 from interop.formats.dtypes import FROM_ML_DTYPES
 from interop.formats.h5 import OBJECT_PATH
+from interop.rebuild.legacy.table import VARIABLES
+from interop.rebuild.legacy.variables import Pairs, Stored, pair_list, variables
+from interop.rebuild.weights.matching import Matched, Pair
+from interop.rebuild.weights.object_paths import renamed_level
 
 _TOP = "top_level_model_weights"
 _BESIDE = "interop_variables"
@@ -49,6 +55,67 @@ def write_legacy_layout(model: Any, path: Path, named: Mapping[str, Any]) -> Non
                         f"{key!r} is {array.dtype.name}, which .h5 cannot hold; .weights.h5 can"
                     )
                 group.create_dataset(f"{key}:0", data=array).attrs[OBJECT_PATH] = key
+
+
+def match_legacy_layout(stored: Mapping[str, Sequence[Stored]], keys: Collection[str], model: Any) -> Matched:
+    """Match the tensors of a file of Keras with the variables a model has now.
+
+    Args:
+        stored: name of a layer to its tensors, in the file's order; the model's own under the empty name.
+        keys: HDF5 paths of all tensors.
+        model: a model, or a layer, which is then the only one.
+    """
+    layers = {layer.name: layer for layer in (model.layers if isinstance(model, keras.Model) else [model])}
+    names, doubtful = renamed_level(
+        [name for name in stored if name],
+        {name: compat.automatic_name(layer) for name, layer in layers.items()},
+    )
+    walked, matched = paths.walk(model), Matched()
+    root = "model_weights/" if any(key.startswith("model_weights/") for key in keys) else ""
+    for name, tensors in stored.items():
+        at = {id(item): f"{root}{name or _TOP}/{item.name}" for item in tensors}
+        if lost := [path for path in at.values() if path not in keys]:
+            raise FormatError(
+                f"{lost[0]!r} is in the file under another name too, so what it is, is not certain"
+            )
+        layer = layers.get(names[name]) if name else model
+        if layer is None:
+            continue
+        if name in doubtful:
+            matched.ambiguous += at.values()
+        elif name and not layer.built:
+            matched.deferred += at.values()
+        else:
+            pairs, unsure = _paired(layer, tensors, own=not name)
+            known = [(v, item) for v, item in pairs if id(v) in walked.variables]
+            matched.pairs += [Pair(at[id(item)], walked.variables[id(v)], v) for v, item in known]
+            matched.ambiguous += [at[id(item)] for item in unsure]
+    named = {pair.name for pair in matched.pairs}
+    matched.missing = [n for n in sorted(walked.by_key) if n not in named and walked.roles[n] != "seed"]
+    used = {*(pair.key for pair in matched.pairs), *matched.ambiguous, *matched.deferred}
+    matched.unexpected = [key for key in keys if key not in used]
+    return matched
+
+
+def _paired(layer: Any, tensors: Sequence[Stored], *, own: bool) -> tuple[Pairs, list[Stored]]:
+    """Variables of a layer (or its own only) with their tensors, and the tensors that are in doubt."""
+    if not own:
+        try:
+            return pair_list(layer, tensors)[0], []
+        except WeightsError:
+            held = variables(layer)  # of other shapes, say: what is called the same is compared, and told
+    else:
+        held = compat.own_variables(layer)
+    pairs: Pairs = []
+    unsure = []
+    for item in tensors:
+        fitting = [v for v in held if v.name == VARIABLES.get(item.leaf, item.leaf) or v.name == item.leaf]
+        alike = [other for other in tensors if other.leaf == item.leaf]
+        if len(fitting) == len(alike) == 1:
+            pairs.append((fitting[0], item))
+        elif fitting:
+            unsure.append(item)
+    return pairs, unsure
 
 
 def _texts(items: list[str]) -> Any:

@@ -42,9 +42,12 @@ def match_paths(keys: Iterable[str], model: Any) -> Matched:
     doubtful = set(matched.ambiguous)
     unbuilt = [path for layer, path in layers if not layer.built]
     for key in keys:
-        if key in doubtful or found.get(renamed[key]) == key:
+        target = renamed.get(
+            key
+        )  # none for a key that another one continues, or that has an empty name in it
+        if key in doubtful or (target is not None and found.get(target) == key):
             continue
-        waits = any(not path or renamed[key].startswith(f"{path}/") for path in unbuilt)
+        waits = target is not None and any(not path or target.startswith(f"{path}/") for path in unbuilt)
         (matched.deferred if waits else matched.unexpected).append(key)
     optional = not any(walked.roles.get(target) == "seed" for target in found)
     matched.missing = [
@@ -65,26 +68,8 @@ def _rename(
     ambiguous: list[str],
 ) -> None:
     """Fill `renamed` with the path each stored key has in the target, level by level."""
-    names = {name: name for name in stored}
-    doubtful: set[str] = set()
-    numbered: dict[str, dict[str, int]] = {}
-    for name in target:
-        if (found := automatic.get(_join(target_path, name))) is not None:
-            numbered.setdefault(found[0], {})[name] = found[1]
-    for stem, here in numbered.items():
-        there = {
-            name: int(match[1] or 0)
-            for name in stored
-            if (match := re.fullmatch(rf"{re.escape(stem)}(?:_(\d+))?", name))
-            and (name in here or name not in target)
-        }
-        if here.keys() <= there.keys() or there.keys() <= here.keys():
-            continue
-        if len(here) == len(there):
-            pairs = zip(sorted(there, key=there.__getitem__), sorted(here, key=here.__getitem__), strict=True)
-            names.update(pairs)
-        else:
-            doubtful |= there.keys()
+    here = {name: automatic.get(_join(target_path, name)) for name in target}
+    names, doubtful = renamed_level(stored, here)
     for name, value in stored.items():
         key, new = _join(stored_path, name), _join(target_path, names[name])
         if name in doubtful:
@@ -94,6 +79,41 @@ def _rename(
         else:
             inner = target.get(names[name])
             _rename(value, inner or {}, key, new, automatic, renamed, ambiguous)
+
+
+def renamed_level(
+    stored: Iterable[str], here: Mapping[str, tuple[str, int] | None]
+) -> tuple[dict[str, str], set[str]]:
+    """The name that each stored object of a container has here, and those whose name is in doubt.
+
+    Args:
+        stored: names in the file.
+        here: names in the model, with stem and number of those that Keras numbered by itself.
+
+    >>> renamed_level(["dense_1", "dense_2"], {"dense_7": ("dense", 7), "dense_8": ("dense", 8)})
+    ({'dense_1': 'dense_7', 'dense_2': 'dense_8'}, set())
+    """
+    names = {name: name for name in stored}
+    doubtful: set[str] = set()
+    numbered: dict[str, dict[str, int]] = {}
+    for name, found in here.items():
+        if found is not None:
+            numbered.setdefault(found[0], {})[name] = found[1]
+    for stem, mine in numbered.items():
+        theirs = {
+            name: int(match[1] or 0)
+            for name in names
+            if (match := re.fullmatch(rf"{re.escape(stem)}(?:_(\d+))?", name))
+            and (name in mine or name not in here)
+        }
+        if mine.keys() <= theirs.keys() or theirs.keys() <= mine.keys():
+            continue
+        if len(mine) == len(theirs):
+            ordered = (sorted(side, key=side.__getitem__) for side in (theirs, mine))
+            names.update(zip(*ordered, strict=True))
+        else:
+            doubtful |= theirs.keys()
+    return names, doubtful
 
 
 def _tree(keys: Iterable[str]) -> Tree:

@@ -1,9 +1,9 @@
 """Checkpoints between Keras 2 and this toolkit, with Keras 2 itself: make fixtures, and accept what we write.
 
     python -m venv k2 && k2/bin/pip install "tensorflow-cpu==2.21.*" tf_keras
-    k2/bin/python -m tools.keras2.checkpoints write tests/data/keras2    # fixtures of tests/test_weights.py
-    python -m tools.keras2.save FOLDER                                   # with this toolkit, on any backend
-    k2/bin/python -m tools.keras2.checkpoints accept FOLDER              # Keras 2 loads them: assert_consumed
+    k2/bin/python -m tools.other_keras.keras2 write tests/fixtures/keras2    # fixtures of tests/test_weights.py
+    python -m tools.other_keras.save FOLDER                                   # with this toolkit, on any backend
+    k2/bin/python -m tools.other_keras.keras2 accept FOLDER              # Keras 2 loads them: assert_consumed
 
 Each model is trained for a step, so that no variable has its first value and optimizers have slots.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tools.keras2.models import MODELS
+from tools.other_keras.models import MODELS
 
 # Trained with: model -> optimizers, whose slots a checkpoint holds in one of two forms.
 _OPTIMIZERS = {
@@ -48,6 +48,7 @@ def write(folder: Path) -> None:
             model, x = trained(name, optimizer)
             case = f"{name}-{optimizer}"
             model.save_weights(str(folder / case))
+            model.save_weights(str(folder / f"{case}.h5"))
             answers[case] = model(x).numpy()
             for slot, value in _slots(model).items():
                 answers[f"{case}:{slot}"] = value

@@ -1,6 +1,6 @@
-"""Checkpoints of this toolkit that Keras 2 is to accept (see ``checkpoints``).
+"""Checkpoints of this toolkit that Keras 2 is to accept (see ``keras2``).
 
-python -m tools.keras2.save FOLDER
+python -m tools.other_keras.save FOLDER
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def save(folder: Path) -> None:
     choose_backend()
     import keras
 
-    from tools.keras2.models import MODELS
+    from tools.other_keras.models import MODELS
 
     folder.mkdir(parents=True, exist_ok=True)
     answers = {}

@@ -1,1 +1,0 @@
-"""What is proven with Keras 2 itself, in an environment of its own."""

@@ -1,0 +1,33 @@
+"""Weights files of an older Keras 3, the fixtures of tests/test_weights.py.
+
+pip install --no-deps --target k30 keras==3.0.5 namex dm-tree
+PYTHONPATH=k30:. KERAS_BACKEND=torch python -m tools.other_keras.keras3 tests/fixtures/keras3
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tools.other_keras.models import MODELS
+
+
+def write(folder: Path) -> None:
+    """Write ``<version>-<model>.weights.h5`` of every model, and what it answers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, make in MODELS.items():
+        keras.utils.set_random_seed(5)
+        model, x = make(keras)
+        for weight in model.weights:  # no two tensors alike, and none at its first value
+            weight.assign(np.random.default_rng(len(weight.path)).uniform(0.1, 0.5, weight.shape))
+        answers: Any = keras.ops.convert_to_numpy(model(x))
+        model.save_weights(folder / f"{keras.__version__}-{name}.weights.h5")
+        np.save(folder / f"{keras.__version__}-{name}.npy", answers)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

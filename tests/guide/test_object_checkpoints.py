@@ -90,7 +90,9 @@ def sequential():
 
 def compiled(make, *, epochs: int):
     model = make()
-    model.compile("adam", "mse")
+    model.compile(
+        "adam", "mse", run_eagerly=keras.backend.backend() == "tensorflow"
+    )  # it compiles for longer
     if epochs:
         model.fit(X, Y, epochs=epochs, verbose=0)
     return model

@@ -45,12 +45,14 @@ def import_onnx(
         raise InteropError(f"layout is 'nhwc' or 'keep'. Received: layout={layout!r}")
     choose_backend()
     from interop.rebuild.importer import Importer
+    from interop.rebuild.lifting import plan
     from interop.rebuild.source import check_supported, inlined, read_model
 
     with uncollected():
         read = inlined(read_model(path_or_proto))
-        check_supported(read)
-        model, made = Importer(read, layout).build(name)
+        layers = plan(read.graph, layout)
+        check_supported(read, {node for lifted in layers.lifted.values() for node in lifted.covers})
+        model, made = Importer(read, layers).build(name)
     if isinstance(report, list):
         report.append(made)
     elif report is not None:

@@ -28,7 +28,7 @@ from interop.graph.typecodes import dtype_name
 from interop.rebuild.broadcast import add
 from interop.rebuild.dtypes import available
 from interop.rebuild.interpreter import Interpreter, Override, Scope
-from interop.rebuild.lifting import Lifted, Plan, is_float, plan
+from interop.rebuild.lifting import Lifted, Plan, is_float
 from interop.rebuild.naming import Names, scope_of
 from interop.rebuild.sizes import Sizes
 from interop.rebuild.source import name_of
@@ -39,12 +39,12 @@ from interop.status import ImportReport, LiftedLayer
 class Importer:
     """Builds one model."""
 
-    def __init__(self, model: Any, layout: str) -> None:
-        """Take an ``ir.Model``; `layout` is "nhwc" or "keep"."""
+    def __init__(self, model: Any, plan: Plan) -> None:
+        """Take an ``ir.Model`` and the plan of its graph."""
         self._graph = model.graph
         self._sizes = Sizes()
         self._names = Names()
-        self._plan: Plan = plan(self._graph, layout)
+        self._plan = plan
         self._layers: dict[Any, Any] = {}
         self._zero: Any = None
         self._weights: dict[str, tuple[str, ...]] = {}
@@ -112,10 +112,14 @@ class Importer:
             raise GraphError(
                 f"output {name!r} is a sequence or optional, which a Keras model does not return"
             )
+        return self._symbolic(tensor)
+
+    def _symbolic(self, tensor: Any) -> Any:
+        """A tensor of the model; what no input changes is added to a zero that is made of one."""
+        if isinstance(tensor, keras.KerasTensor):
+            return tensor
         array = np.asarray(ops.convert_to_numpy(tensor))
-        zero = ops.cast(
-            ops.reshape(self._zero, ()), array.dtype.name
-        )  # what no input changes is added to one
+        zero = ops.cast(ops.reshape(self._zero, ()), array.dtype.name)
         return ops.logical_or(array, zero) if array.dtype == bool else add(zero, array)
 
     # Weights
@@ -129,15 +133,15 @@ class Importer:
     def _hold(self, name: str, array: Array) -> Any:
         dtype = array.dtype.name
         layer = keras.layers.Embedding(1, int(array.size), name=self._names.take(name), dtype=dtype)
-        self._fill(layer, [(None,)], {"embeddings": array.reshape(1, -1)})
+        self._fill(layer, (None,), {"embeddings": array.reshape(1, -1)})
         self._held.append(name)
         self._weights[name] = (f"{layer.name}/embeddings",)
         return ops.reshape(layer(self._zero), array.shape)
 
-    def _fill(self, layer: Any, shapes: list[Any], arrays: dict[str, Array]) -> None:
+    def _fill(self, layer: Any, shape: Any, arrays: dict[str, Array]) -> None:
         """Build a layer and give its variables their values, without running initializers."""
         with compat.deferred_variables():
-            layer.build(*shapes)
+            layer.build(shape)
             for variable, (name, array) in zip(layer.weights, arrays.items(), strict=True):
                 if tuple(variable.shape) != array.shape:
                     raise GraphError(
@@ -151,30 +155,33 @@ class Importer:
     def _override(self, lifted: Lifted) -> Override:
         def compute(scope: Scope) -> None:
             values = [scope[value] for value in lifted.inputs]
-            order = lifted.order
-            tensors = [x.tensor() if order is None else x.form(order) for x in values]
-            layer = self._layer(lifted, [tuple(x.shape) for x in tensors])
+            order = None if lifted.order is None else lifted.order(values[0].rank or 0)
+            tensors = [self._symbolic(x.tensor() if order is None else x.form(order)) for x in values]
+            layer = self._layer(lifted, tuple(tensors[0].shape))
             try:
                 made = lifted.call(layer, *tensors) if lifted.call is not None else layer(*tensors)
             except ValueError as error:
                 raise GraphError(f"node {name_of(lifted.node)!r} as {layer!r:.80}: {error}") from error
             outputs = list(made) if isinstance(made, tuple | list) else [made]
-            for value, tensor in zip(lifted.node.outputs, outputs, strict=False):
-                dims = lifted.dims([self._sizes.of(x) for x in tensors]) if lifted.dims is not None else None
-                if dims is not None:
-                    self._sizes.declare(tensor, dims)
-                scope[value] = self._interpreter.value(tensor, order)
+            given = [self._sizes.of(x) for x in tensors]
+            dims = lifted.dims(given) if lifted.dims is not None else given[:1]
+            permutations = lifted.permutations or (order,) * len(outputs)
+            for value, tensor, sizes, permutation in zip(
+                lifted.node.outputs, outputs, dims, permutations, strict=False
+            ):
+                self._sizes.declare(tensor, sizes)
+                scope[value] = self._interpreter.value(tensor, permutation)
 
         return compute
 
-    def _layer(self, lifted: Lifted, shapes: list[Any]) -> Any:
+    def _layer(self, lifted: Lifted, shape: Any) -> Any:
         layer = self._layers.get(lifted.key)
         if layer is None:
             arrays = {name: weight.array() for name, weight in lifted.weights.items()}
             sources = [str(w.source.name) for w in lifted.weights.values() if w.source is not None]
             dtype = next(iter(arrays.values())).dtype.name if arrays else keras.config.floatx()
             layer = lifted.make(self._names.take(scope_of(sources) or name_of(lifted.node)), dtype)
-            self._fill(layer, shapes, arrays)
+            self._fill(layer, shape, arrays)
             self._layers[lifted.key] = layer
             for name, weight in lifted.weights.items():
                 if weight.source is not None:

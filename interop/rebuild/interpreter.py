@@ -21,11 +21,12 @@ from interop.capture.keras.symint import SymInt
 from interop.errors import GraphError, InteropError
 from interop.rebuild import known
 from interop.rebuild.context import Body, Context, is_concrete
+from interop.rebuild.layout import Moved, moved
 from interop.rebuild.narrow import Narrow
 from interop.rebuild.registry import Handler, canonical, find_op
 from interop.rebuild.sizes import Sizes
 from interop.rebuild.source import name_of
-from interop.rebuild.values import Array, Permutation, Value
+from interop.rebuild.values import Array, Permutation, Value, transposed
 
 Parameter = Callable[[str, Array], "Callable[[], Any] | None"]
 """Of an initializer's name and array: what makes its tensor, or None if it is a constant."""
@@ -128,7 +129,11 @@ class Interpreter:
         if node.op_identifier() in self.functions:
             outputs = self._call(self.functions[node.op_identifier()], inputs, scope)
         else:
-            outputs = self._known(node, inputs) or self._computed(node, opset, inputs, scope)
+            outputs = (
+                self._known(node, inputs)
+                or _transposed(node, inputs)
+                or self._computed(node, opset, inputs, scope)
+            )
         if len(outputs) < sum(bool(value.name) for value in node.outputs):
             raise GraphError(
                 f"node {name_of(node)!r} ({node.op_type}) has {len(node.outputs)} outputs; {len(outputs)} made"
@@ -171,16 +176,26 @@ class Interpreter:
         context = Context(node, opset, self.sizes, lambda graph: self._body(graph, scope))
         if handler is None:
             context.fail("no handler computes it")
+        attributes = attributes_of(node)
         permutation = _shared_permutation(handler, inputs)
+        result_permutation = permutation
+        change = self._moved(context, handler, inputs, attributes)
+        if change is not None:
+            permutation, step = change
+            attributes, result_permutation = dict(step.attributes), step.permutation
         arguments = [
             self._argument(context, handler, i, value, permutation) for i, value in enumerate(inputs)
         ]
+        if change is not None:
+            arguments += [None] * (max(change[1].arguments, default=0) + 1 - len(arguments))
+            for position, argument in change[1].arguments.items():
+                arguments[position] = argument
         if len(arguments) > len(handler.inputs) and not handler.variadic:
             context.fail(f"has {len(arguments)} inputs; expected at most {len(handler.inputs)}")
         if not handler.narrow:
             _refuse_narrow(context, arguments)
         try:
-            result = handler.function(context, *arguments, **attributes_of(node))
+            result = handler.function(context, *arguments, **attributes)
         except InteropError:
             raise
         except Exception as error:
@@ -193,7 +208,28 @@ class Interpreter:
                     context.declare(tensor, dims)
         if self._fold and handler.repeatable and all(value is None or value.is_known for value in inputs):
             results = [_folded(x) for x in results]
-        return [self.value(x, permutation if hasattr(x, "shape") else None) for x in results]
+        return [self.value(x, result_permutation if hasattr(x, "shape") else None) for x in results]
+
+    def _moved(
+        self,
+        context: Context,
+        handler: Handler,
+        inputs: Sequence[Value | None],
+        attributes: dict[str, Any],
+    ) -> tuple[Permutation, Moved] | None:
+        """The order of axes that a node's tensors are at hand in, and the node for it, if it can be computed so."""
+        listed = [
+            value
+            for i, value in enumerate(inputs)
+            if value is not None and handler.input_name(i) not in handler.static | handler.dims
+        ]
+        tensors = listed if handler.variadic else listed[:1]
+        permutation = next((x.permutation for x in tensors if x.permutation is not None), None)
+        if permutation is None or any(x.rank != len(permutation) for x in tensors):
+            return None
+        known = [None if value is None or value in tensors else value.array for value in inputs]
+        step = moved(handler, permutation, known, attributes)
+        return None if step is None else (permutation, step)
 
     def _argument(
         self,
@@ -234,13 +270,32 @@ class Interpreter:
         return Body(graph, run)
 
 
+def _transposed(node: Any, inputs: Sequence[Value | None]) -> list[Value] | None:
+    """A Transpose of what is computed moves nothing until somebody needs the elements in that order."""
+    if node.op_type != "Transpose" or canonical(node.domain) or inputs[0] is None or inputs[0].rank is None:
+        return None
+    axes = tuple(attributes_of(node).get("perm", reversed(range(inputs[0].rank))))
+    if sorted(axes) != list(range(inputs[0].rank)):
+        return None
+    made = transposed(inputs[0], axes)
+    return None if made is None else [made]
+
+
 def _shared_permutation(handler: Handler, inputs: Sequence[Value | None]) -> Permutation | None:
     """The order of axes a pointwise operator is computed in: that of its inputs, where one is not the graph's own."""
     if not handler.pointwise:
         return None
     present = [value for value in inputs if value is not None]
-    permutation = next((value.permutation for value in present if value.permutation is not None), None)
-    if permutation is None:
+    moved_values = [value for value in present if value.permutation is not None]
+    if not moved_values:
+        return None
+    # What a Transpose only renamed follows the others.
+    moved_values.sort(key=lambda value: value.renamed)
+    permutation = moved_values[0].permutation
+    if permutation is None or (
+        moved_values[0].renamed
+        and any(value.rank == len(permutation) and value.permutation is None for value in present)
+    ):
         return None
     for value in present:
         if value.rank is None or value.rank > len(permutation):

@@ -63,6 +63,14 @@ class Weight:
         return Weight(self.source, lambda: change(self.array()), name, self.frozen)
 
 
+Order = Callable[[int], Permutation]
+
+
+def channels_last(rank: int) -> Permutation:
+    """The order of axes in which Keras' layers have them: ONNX has channels on axis 1."""
+    return (0, *range(2, rank), 1) if rank > 1 else (0,) * rank
+
+
 @dataclass(frozen=True)
 class Lifted:
     """A layer in place of nodes.
@@ -74,9 +82,10 @@ class Lifted:
         make: the layer, of a name and a dtype.
         config: what tells it from another layer, such as ``("Dense", 10, "relu")``.
         weights: variable name (``kernel``) to where it comes from, in the order of ``layer.weights``.
-        order: of axes of the inputs and outputs, in which the layer computes; None: the graph's own.
+        order: of axes, in which the layer computes, by the rank of its first input; None: the graph's own.
         call: how it is called; by default with the inputs, one after the other.
-        dims: of the inputs' sizes in that order, the sizes of the output; None where it says nothing.
+        dims: of the inputs' sizes in that order, the sizes of each output; None: as the first input.
+        permutations: of the axes of each output; None: `order` for all.
     """
 
     node: Any
@@ -85,9 +94,10 @@ class Lifted:
     make: Callable[[str, str], Any]
     config: tuple[Hashable, ...]
     weights: Mapping[str, Weight]
-    order: Permutation | None = None
+    order: Order | None = None
     call: Callable[..., Any] | None = None
-    dims: Callable[[list[Dims]], Sequence[int | None]] | None = None
+    dims: Callable[[list[Dims]], Sequence[Sequence[int | None]]] | None = None
+    permutations: tuple[Permutation | None, ...] | None = None
 
     @property
     def key(self) -> Hashable:
@@ -186,6 +196,16 @@ class Site:
             return None
         user = next(iter(users.values()))
         return user if user.graph is self.graph else None
+
+    def is_zero(self, value: Any) -> bool:
+        """Whether a value is zeros of some shape: a constant, or one that is expanded."""
+        producer = value.producer()
+        if producer is not None and producer.op_type in ("Expand", "Identity", "Unsqueeze", "Reshape"):
+            return self.is_zero(producer.inputs[0])
+        if producer is not None and producer.op_type == "ConstantOfShape":
+            return not np.any(attributes_of(producer).get("value", 0))
+        constant = self.constant(value)
+        return constant is not None and not np.any(constant)
 
     def rank(self, value: Any) -> int | None:
         """How many axes a value has, where shape inference knew it."""

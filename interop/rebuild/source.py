@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +86,19 @@ def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
 
 
-def check_supported(model: Any) -> None:
-    """Raise UnsupportedNodes with every node that nothing computes; functions of the model count as known."""
+def check_supported(model: Any, computed: Collection[Any] = ()) -> None:
+    """Raise UnsupportedNodes with every node that nothing computes; functions of the model count as known.
+
+    Args:
+        model: an ``ir.Model``.
+        computed: nodes that need no handler, as layers compute them.
+    """
     nodes: dict[str, list[str]] = defaultdict(list)
     for graph in (model.graph, *model.functions.values()):
         imported = {**model.opset_imports, **graph.opset_imports}
         opsets = {canonical(domain): version for domain, version in imported.items()}
         for node in graph.all_nodes():
-            if node.op_identifier() in model.functions:
+            if node.op_identifier() in model.functions or node in computed:
                 continue
             domain = canonical(node.domain)
             found = problem(domain, node.op_type, opsets.get(domain, 1), list(node.attributes))

@@ -30,7 +30,7 @@ Permutation = tuple[int, ...]
 class Value:
     """See the module."""
 
-    __slots__ = ("_forms", "_other", "_parameter", "array", "sizes")
+    __slots__ = ("_forms", "_other", "_parameter", "array", "renamed", "sizes")
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Value:
         self.sizes = sizes
         self.array = array
         self._parameter = parameter
+        self.renamed = False  # by a Transpose that has not moved anything
         self._forms: dict[Permutation, Any] = {}
         self._other: Any = None
         if isinstance(tensor, list | tuple) or (tensor is None and array is None):
@@ -106,6 +107,20 @@ class Value:
             self.sizes.declare(moved, tuple(dims[axis] for axis in axes))
             self._forms[permutation] = moved
         return self._forms[permutation]
+
+
+def transposed(value: Value, permutation: Permutation) -> Value | None:
+    """A value with its axes in an order, without moving anything: its forms are those of the other, renamed.
+
+    None of what is not computed yet.
+    """
+    if not value._forms or value.array is not None:
+        return None
+    made = Value(value.sizes)
+    made.renamed = True
+    for have, tensor in value._forms.items():
+        made._forms[tuple(permutation.index(axis) for axis in have)] = tensor
+    return made
 
 
 def _sizes(array: Array) -> bool:

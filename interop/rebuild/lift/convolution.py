@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from interop.capture.keras.symint import floor_divide
-from interop.rebuild.lifting import Lifted, NoMatch, Site, lift
+from interop.rebuild.lifting import Lifted, NoMatch, Site, channels_last, lift
 from interop.rebuild.sizes import Dims
 
 
@@ -80,15 +80,15 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
     weights = {"kernel": kernel.changed("places first", lambda array: np.transpose(array, axes))}
     if bias is not None:
         weights["bias"] = bias
-    order = (0, *range(2, rank + 2), 1) if last else None
+    order = channels_last if last else None
 
-    def dims(given: list[Dims]) -> Sequence[int | None]:
+    def dims(given: list[Dims]) -> list[Sequence[int | None]]:
         x = given[0]
         places = [
             floor_divide(length + sum(sides[axis]) - reach[axis] - 1, strides[axis]) + 1
             for axis, length in enumerate(x[1:-1] if last else x[2:])
         ]
-        return (x[0], *places, filters) if last else (x[0], filters, *places)
+        return [(x[0], *places, filters) if last else (x[0], filters, *places)]
 
     return Lifted(node, (node,), (node.inputs[0],), make, config, weights, order, call, dims)
 

@@ -18,7 +18,7 @@ def _dense(node: Any, covers: tuple[Any, ...], x: Any, kernel: Weight, bias: Wei
 
     weights = {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
     config = ("Dense", units, bias is not None)
-    return Lifted(node, covers, (x,), make, config, weights, dims=lambda given: (*given[0][:-1], units))
+    return Lifted(node, covers, (x,), make, config, weights, dims=lambda given: [(*given[0][:-1], units)])
 
 
 @lift("MatMul", size=2)

@@ -7,14 +7,20 @@ from cases.ops import x
 
 _X = x("b", 4, "h", "w")
 _W = normal(6, 4, 3, 3, scale=0.3)
+_UP = normal(4, 6, 3, 3, scale=0.3)
 
 
 def _conv(variant: str, *inputs, lifted: str = "Conv2D", **attributes) -> OnnxCase:
     return OnnxCase("Conv", inputs, attributes, variant=variant, lifted=lifted)
 
 
-def _pool(name: str, variant: str, **attributes) -> OnnxCase:
-    return OnnxCase(name, (_X,), {"kernel_shape": [3, 2], **attributes}, variant=variant)
+def _transposed(variant: str, *inputs, lifted: str = "Conv2DTranspose", **attributes) -> OnnxCase:
+    return OnnxCase("ConvTranspose", inputs, attributes, variant=variant, lifted=lifted)
+
+
+def _pool(name: str, variant: str, lifted: bool = True, **attributes) -> OnnxCase:
+    layer = f"{name.removesuffix('Pool')}Pooling2D" if lifted else ""
+    return OnnxCase(name, (_X,), {"kernel_shape": [3, 2], **attributes}, variant=variant, lifted=layer)
 
 
 CASES = [
@@ -35,14 +41,20 @@ CASES = [
         for row in (
             _pool(name, "valid"),
             _pool(name, "strides", strides=[2, 1]),
-            _pool(name, "pads", pads=[1, 0, 1, 1], strides=[2, 2]),
+            _pool(name, "pads", name == "MaxPool", pads=[1, 0, 1, 1], strides=[2, 2]),
+            _pool(name, "same", name == "MaxPool", auto_pad="SAME_UPPER"),
         )
     ],
     _pool("AveragePool", "pads count", pads=[1, 0, 1, 1], count_include_pad=1),
-    _pool("MaxPool", "dilated", dilations=[2, 1]),
+    _pool("MaxPool", "dilated", False, dilations=[2, 1]),
     OnnxCase(
         "MaxPool", (x("b", 4, 12, 11),), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, "ceil"
     ),
-    OnnxCase("GlobalAveragePool", (_X,)),
-    OnnxCase("GlobalMaxPool", (_X,)),
+    OnnxCase("GlobalAveragePool", (_X,), lifted="GlobalAveragePooling2D"),
+    OnnxCase("GlobalMaxPool", (_X,), lifted="GlobalMaxPooling2D"),
+    _transposed("valid", _X, _UP, normal(6)),
+    _transposed("strides", _X, _UP, strides=[2, 3]),
+    _transposed("wide strides", _X, _UP, strides=[4, 5]),
+    _transposed("pads", _X, _UP, normal(6), strides=[2, 2], pads=[1, 0, 1, 1], output_padding=[1, 0]),
+    _transposed("1d", x("b", 4, "t"), normal(4, 6, 3, scale=0.3), lifted="Conv1DTranspose", strides=[2]),
 ]

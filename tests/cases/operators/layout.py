@@ -39,7 +39,12 @@ CASES = [
     _slice("no axes", [0, 1], [1, 3]),
     OnnxCase("Gather", (_X, np.asarray([[0, -1], [2, 1]])), {"axis": 2}),
     OnnxCase("Gather", (_X, np.asarray(1)), {"axis": 1}, variant="one"),
-    OnnxCase("Gather", (normal(10, 4), x("b", "t", dtype="int64", low=0, high=9)), variant="of weights"),
+    OnnxCase(
+        "Gather",
+        (normal(10, 4), x("b", "t", dtype="int64", low=0, high=9)),
+        variant="of weights",
+        lifted="Embedding",
+    ),
     OnnxCase("Expand", (x("b", 1, 6), ints(1, 5, 1))),
     OnnxCase("Expand", (x("b", "t", 1, dtype="int32", low=-9, high=9), ints(2, 1, 1, 3)), variant="rank"),
 ]

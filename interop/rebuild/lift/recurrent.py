@@ -1,0 +1,136 @@
+"""LSTM, GRU and RNN, one or two directions, with initial states.
+
+ONNX: https://onnx.ai/onnx/operators/onnx__LSTM.html. Gates are i, o, f, c there and i, f, c, o in Keras; z, r, h in
+both. Biases of the input and of the state are added, except in a GRU that resets after the product. Keras has the
+batch in front; a second direction is a layer of its own, run backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from interop.rebuild.lifting import Lifted, NoMatch, Site, Weight, lift
+from interop.rebuild.sizes import Dims
+from interop.rebuild.values import Array
+
+_DEFAULTS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh"), "RNN": ("tanh",)}
+_GATES = {"LSTM": (0, 2, 3, 1), "GRU": (0, 1, 2), "RNN": (0,)}
+_BATCH_FIRST = (1, 0, 2)
+
+
+@lift("LSTM", "GRU", "RNN")
+def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
+    """The layer of the same name; RNN is SimpleRNN."""
+    attributes = site.attributes(node)
+    kind, direction = str(node.op_type), str(attributes.get("direction", "forward"))
+    directions = 2 if direction == "bidirectional" else 1
+    given = [*node.inputs, *(None,) * (8 - len(node.inputs))]
+    activations = tuple(name.lower() for name in attributes.get("activations", ()) or ())
+    wanted = _DEFAULTS[kind] * directions
+    if activations and activations != wanted and not (kind == "RNN" and set(activations) == {"relu"}):
+        return NoMatch(f"activations {activations}")
+    if attributes.get("clip") or attributes.get("input_forget") or attributes.get("layout"):
+        return NoMatch("clip, input_forget or layout=1")
+    if given[4] is not None:
+        return NoMatch("its sequences have lengths")
+    if kind == "LSTM" and given[7] is not None:
+        return NoMatch("peepholes")
+    kernel, state = site.weight(given[1]), site.weight(given[2])
+    bias = site.weight(given[3])
+    if kernel is None or state is None or (bias is None and given[3] is not None):
+        return NoMatch("its weights are no float initializers")
+    after = bool(attributes.get("linear_before_reset"))
+    units = int(state.array().shape[-1])
+    initial = [value for value in given[5:7] if value is not None and not site.is_zero(value)]
+    states = 2 if kind == "LSTM" else 1
+    if initial and len(initial) != states:
+        return NoMatch("one of its two initial states is zero, the other is not")
+    activation = activations[0] if kind == "RNN" and activations else "tanh"
+    config = (kind, units, direction, after, bias is not None, activation, bool(initial))
+    weights: dict[str, Weight] = {}
+    for place in range(directions):
+        prefix = f"{'backward' if place else 'forward'}/" if directions == 2 else ""
+        weights |= _weights(kind, prefix, place, kernel, state, bias, units, after)
+
+    def make(name: str, dtype: str) -> Any:
+        options: dict[str, Any] = {"reset_after": after} if kind == "GRU" else {}
+        if kind == "RNN":
+            options["activation"] = activation
+        one = getattr(keras.layers, "SimpleRNN" if kind == "RNN" else kind)(
+            units,
+            use_bias=bias is not None,
+            return_sequences=True,
+            return_state=True,
+            go_backwards=direction == "reverse",
+            name=name,
+            dtype=dtype,
+            **options,
+        )
+        if directions == 1:
+            return one
+        return keras.layers.Bidirectional(one, merge_mode=None, name=name)
+
+    def call(layer: Any, x: Any, *first: Any) -> list[Any]:
+        # States come with the batch in front too: (batch, directions, units).
+        begin = [tensor[:, place] for place in range(directions) for tensor in first]
+        made = list(layer(x, initial_state=begin) if begin else layer(x))
+        lines, last = made[:directions], made[directions:]
+        if direction == "reverse":
+            lines = [ops.flip(lines[0], axis=1)]
+        # Batch, time and units, with the directions before the units.
+        y = ops.stack(lines, axis=2) if directions == 2 else ops.expand_dims(lines[0], 2)
+        return [y, *(ops.stack(last[place::states], axis=1) for place in range(states))]
+
+    def dims(sizes: list[Dims]) -> list[Sequence[int | None]]:
+        batch, time = sizes[0][:2]
+        return [(batch, time, directions, units)] + [(batch, directions, units)] * states
+
+    return Lifted(
+        node,
+        (node,),
+        (node.inputs[0], *initial),
+        make,
+        config,
+        weights,
+        order=lambda rank: _BATCH_FIRST,
+        call=call,
+        dims=dims,
+        permutations=((2, 0, 1, 3), *(_BATCH_FIRST,) * states),
+    )
+
+
+def _weights(
+    kind: str,
+    prefix: str,
+    place: int,
+    kernel: Weight,
+    state: Weight,
+    bias: Weight | None,
+    units: int,
+    after: bool,
+) -> dict[str, Weight]:
+    """The variables of one direction."""
+
+    def gates(array: Array) -> Array:
+        parts = np.split(array, len(_GATES[kind]), axis=0)
+        return np.concatenate([parts[gate] for gate in _GATES[kind]], axis=0)
+
+    def matrix(array: Array) -> Array:
+        return gates(array[place]).T
+
+    def offsets(array: Array) -> Array:
+        both = [gates(part) for part in np.split(array[place], 2)]
+        return np.stack(both) if kind == "GRU" and after else both[0] + both[1]
+
+    made = {
+        f"{prefix}kernel": kernel.changed(f"gates of {kind} {place}", matrix),
+        f"{prefix}recurrent_kernel": state.changed(f"gates of {kind} {place}", matrix),
+    }
+    if bias is not None:
+        made[f"{prefix}bias"] = bias.changed(f"offsets of {kind} {place}, {after}", offsets)
+    return made

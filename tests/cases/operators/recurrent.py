@@ -1,0 +1,38 @@
+"""Recurrent layers."""
+
+from __future__ import annotations
+
+from cases.operators import OnnxCase, normal
+from cases.ops import x
+
+_X = x("t", "b", 3)
+_LAYERS = {"LSTM": ("LSTM", 4, 3), "GRU": ("GRU", 3, 2), "RNN": ("SimpleRNN", 1, 2)}
+
+
+def _row(op: str, variant: str, direction: str, biased: bool = True, states=(), **attributes) -> OnnxCase:
+    layer, gates, outputs = _LAYERS[op]
+    both = 2 if direction == "bidirectional" else 1
+    weights = (normal(both, gates * 5, 3, scale=0.5), normal(both, gates * 5, 5, scale=0.5))
+    bias = normal(both, gates * 10) if biased else None
+    inputs = (_X, *weights, bias, *((None, *states) if states else ()))
+    return OnnxCase(
+        op,
+        inputs,
+        {"hidden_size": 5, "direction": direction, **attributes},
+        variant=f"{direction} {variant}".strip(),
+        outputs=outputs,
+        lifted="Bidirectional" if both == 2 else layer,
+    )
+
+
+CASES = [
+    *[
+        _row(op, "", direction, biased=direction != "reverse")
+        for op in _LAYERS
+        for direction in ("forward", "reverse", "bidirectional")
+    ],
+    _row("GRU", "reset after", "bidirectional", linear_before_reset=1),
+    _row("LSTM", "states", "forward", states=(x(1, "b", 5), x(1, "b", 5))),
+    _row("GRU", "states", "bidirectional", states=(x(2, "b", 5),)),
+    _row("RNN", "relu", "forward", activations=["Relu"]),
+]

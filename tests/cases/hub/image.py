@@ -368,7 +368,8 @@ CASES = [
         ),
         square(32),
     ),
-    HubCase("DepthAnythingBackbone", _depth, {"images": square(126)}, atol=DEEP, refused=RAW_RESIZE),
+    # Sums of sums: an element in ten thousand is off by 1.3e-4 on JAX.
+    HubCase("DepthAnythingBackbone", _depth, {"images": square(126)}, atol=2 * DEEP, refused=RAW_RESIZE),
     # Each decoder layer refines the boxes of the one before, and with them where it looks.
     HubCase("DFineBackbone", _dfine, square(32), rtol=1e-2, atol=5e-3),
     HubCase("VAEBackbone", _vae, EVEN, atol=DEEP),

@@ -312,3 +312,39 @@ def _plain(result: Any) -> Any:
         )
     leaves = jax.tree_util.tree_leaves(result)
     return result if len(leaves) == 1 and leaves[0] is result else tuple(leaves)
+
+
+def named_leaves(model: Any) -> dict[str, Any]:
+    """The arrays of a module or partial function by the names that its capture gives them."""
+    function = _function(model)
+    return dict(zip(function.names, function.leaves, strict=True))
+
+
+def with_leaves(model: Any, values: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+    """The model with other arrays: an nnx module is changed, of a linen module or partial there is a new one."""
+    import jax.numpy as jnp
+
+    linen, nnx = sys.modules.get("flax.linen"), sys.modules.get("flax.nnx")
+    if linen is not None and isinstance(model, linen.Module):
+        unbound, tree = model.unbind()
+    elif nnx is not None and isinstance(model, nnx.Module):
+        tree = nnx.state(model)
+    elif isinstance(model, functools.partial):
+        tree = (model.args, model.keywords)
+    else:
+        raise CaptureError(f"{model!r:.80} has no parameters to set: pass functools.partial(function, params)")
+    names, leaves, rebuild = _flattened(tree)
+    if isinstance(model, functools.partial):
+        names = list(named_leaves(model))
+    made = rebuild(
+        [
+            jnp.asarray(values[name], leaf.dtype) if name in values else leaf
+            for name, leaf in zip(names, leaves, strict=True)
+        ]
+    )
+    if isinstance(model, functools.partial):
+        return functools.partial(model.func, *made[0], **made[1])
+    if nnx is not None and isinstance(model, nnx.Module):
+        nnx.update(model, made)
+        return model
+    return unbound.bind(made)

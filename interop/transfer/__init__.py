@@ -1,0 +1,19 @@
+"""Weights moved between models of any frameworks, with proof.
+
+================  =====================================================================================
+``models``        a model or file as named tensors and, maybe, a graph; ``inputs`` gives both the same sizes
+``reading``       a graph as a skeleton: each use of parameters, and which feeds which; ``ops/`` a file a family
+``alignment``     two skeletons side by side
+``matching``      the plan from that; ``rules`` of a user go before
+``plan``          what becomes of each tensor, in ``pieces``: a table, JSON, applied, turned around
+``proof``         both graphs run with the same drawn weights
+================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+from interop.transfer.plan import Plan
+from interop.transfer.rules import Rule
+from interop.transfer.transfer import TransferReport, match, transfer_weights
+
+__all__ = ["Plan", "Rule", "TransferReport", "match", "transfer_weights"]

@@ -1,0 +1,238 @@
+"""``match``: from two models to a plan.
+
+Both graphs become skeletons, the skeletons are aligned, and each pair of sites says which elements of the target are
+which of the source. Where structure leaves a choice, the numbers settle it: both graphs are run with the same drawn
+weights, and what departs is chosen anew.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from interop.errors import CaptureError, WeightsError
+from interop.transfer.alignment import Alignment, Pair, align
+from interop.transfer.elements import Numbering
+from interop.transfer.inputs import Meeting, meetings
+from interop.transfer.models import Model, open_model
+from interop.transfer.pieces import Piece, pieces_of
+from interop.transfer.plan import Entry, Named, Plan, Problem
+from interop.transfer.reading import read_skeleton
+from interop.transfer.rules import Rules, ruled
+from interop.transfer.skeleton import Skeleton
+
+_TRIALS = 48
+
+
+@dataclass(frozen=True)
+class Half:
+    """One model as it is matched: its graph, and what was read of it."""
+
+    model: Model
+    graph: Any
+    numbering: Numbering
+    skeleton: Skeleton
+
+    @property
+    def used(self) -> set[str]:
+        """Parameters that the computation uses."""
+        names: set[str] = set()
+        for site in self.skeleton.sites:
+            for term in site.terms:
+                names.update(self.numbering.owners(term))
+        return names
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two models, laid side by side."""
+
+    source: Half
+    target: Half
+    meeting: Meeting
+    alignment: Alignment
+    plan: Plan
+
+
+def matched(
+    source: Any,
+    target: Any,
+    *,
+    rules: Rules = None,
+    source_inputs: Any = None,
+    target_inputs: Any = None,
+) -> Match:
+    """Match two models by their graphs.
+
+    Args:
+        source: where the weights are.
+        target: where they go.
+        rules: what is known of the mapping; it goes before what is found.
+        source_inputs: shapes, specs or examples of the source's inputs.
+        target_inputs: of the target's.
+
+    Raises:
+        WeightsError: one has no graph, or the models do not run on the same inputs.
+        CaptureError: a graph could not be made.
+    """
+    left, right = open_model(source, source_inputs), open_model(target, target_inputs)
+    for side in (left, right):
+        if side.graph is None:
+            raise WeightsError(
+                f"{side.label} has names and shapes but no graph, so it matches only a model of its own framework by "
+                "name. Load it into one first"
+            )
+    meeting, graphs = _captured(left, right)
+    halves = []
+    for model, graph, orders in zip((left, right), graphs, meeting.orders, strict=True):
+        names = {name: spec.shape for name, spec in model.tensors.items() if name in graph.graph.initializers}
+        numbering = Numbering(names)
+        halves.append(Half(model, graph, numbering, read_skeleton(graph, numbering, orders)))
+    given = ruled(rules, left.tensors, right.tensors)
+    return _settled(_aligned(halves[0], halves[1], meeting, given, ()), given)
+
+
+def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
+    """The first inputs that both models are captured on."""
+    failure: CaptureError | None = None
+    for meeting in meetings(source, target):
+        try:
+            graphs = []
+            for model, inputs in ((source, meeting.source), (target, meeting.target)):
+                assert model.graph is not None
+                graphs.append(_inferred(model.graph(inputs)))
+            return meeting, graphs
+        except CaptureError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _inferred(graph: Any) -> Any:
+    """The graph with the shapes that ONNX infers."""
+    from onnx_ir.passes.common import ShapeInferencePass
+
+    ShapeInferencePass(check_type=False)(graph)
+    return graph
+
+
+def _aligned(
+    source: Half, target: Half, meeting: Meeting, given: Sequence[Entry], choices: Sequence[int]
+) -> Match:
+    alignment = align(source.skeleton, target.skeleton, choices)
+    return Match(source, target, meeting, alignment, _plan(source, target, alignment, given))
+
+
+def _settled(found: Match, given: Sequence[Entry]) -> Match:
+    """The match with the choices that structure left open made by running both graphs."""
+    ties = [pair for pair in found.alignment.pairs if pair.alike > 1]
+    if not ties:
+        return found
+    from interop.transfer.proof import departure
+
+    best, at = found, departure(found)
+    choices = [0] * len(found.alignment.ties)
+    trials = 0
+    while at is not None and trials < _TRIALS:
+        improved = False
+        open_ties = [k for k, pair in enumerate(best.alignment.ties) if pair.target.index <= at]
+        for k in reversed(open_ties):
+            for choice in range(1, best.alignment.ties[k].alike):
+                trials += 1
+                tried = [*choices[:k], choice, *[0] * (len(choices) - k - 1)]
+                other = _aligned(found.source, found.target, found.meeting, given, tried)
+                later = departure(other)
+                if later is None or later > at:
+                    best, at, choices, improved = other, later, tried, True
+                    break
+                if trials >= _TRIALS:
+                    break
+            if improved or trials >= _TRIALS:
+                break
+        if not improved:
+            break
+    return best
+
+
+def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entry]) -> Plan:
+    sides = source.numbering, target.numbering
+    pieces: dict[str, dict[tuple[Any, ...], Piece]] = defaultdict(dict)
+    how: dict[str, Pair] = {}
+    ambiguous: dict[str, set[str]] = defaultdict(set)
+    for pair in alignment.pairs:
+        for piece in pieces_of(pair.source, pair.target, sides):
+            key = (*piece.place, piece.adds)
+            known = pieces[piece.target].setdefault(key, piece)
+            how.setdefault(piece.target, pair)
+            if known.source != piece.source and known.source and piece.source:
+                ambiguous[piece.target] |= {known.source, piece.source}
+    entries = [
+        Entry(name, _whole(tuple(made.values()), source.model.tensors, target.model.tensors), *_said(how[name]))
+        for name, made in pieces.items()
+    ]
+    fixed = {entry.target for entry in given}
+    entries = [entry for entry in entries if entry.target not in {*fixed, *target.model.aliases}] + list(given)
+    done = {entry.target for entry in entries}
+    gone = {name for entry in entries for name in entry.sources}
+    gone |= {alias for alias, name in source.model.aliases.items() if name in gone}
+    unused = [f"source: {name}" for name in _idle(source)] + [f"target: {name}" for name in _idle(target)]
+    missing = [name for name in target.model.tensors if name not in done and name not in _idle(target)]
+    unexpected = [name for name in source.model.tensors if name not in gone and name not in _idle(source)]
+    order = {name: k for k, name in enumerate(target.model.tensors)}
+    return Plan(
+        tuple(sorted(entries, key=lambda entry: order[entry.target])),
+        source.model.tensors,
+        target.model.tensors,
+        tuple(_problem(n, target, source, unexpected) for n in missing),
+        tuple(_problem(n, source, target, missing) for n in unexpected),
+        tuple(Problem(n, "several sources", tuple(sorted(names))) for n, names in ambiguous.items() if n not in fixed),
+        tuple(unused),
+        models=(source.model, target.model),
+    )
+
+
+def _said(pair: Pair) -> tuple[str, str]:
+    shape = "×".join(map(str, pair.target.shape))
+    alike = f"; {pair.alike} alike" if pair.alike > 1 else ""
+    return pair.found, f"{pair.target.kind} {shape}{alike}"
+
+
+def _whole(
+    pieces: tuple[Piece, ...], sources: Mapping[str, Named], targets: Mapping[str, Named]
+) -> tuple[Piece, ...]:
+    """The pieces; if they copy part of a tensor to the same part of one of its shape, the rest goes with it."""
+    first = pieces[0]
+    if first.source is None or any(piece.source != first.source for piece in pieces):
+        return pieces
+    shape = targets[first.target].shape
+    same = all((p.source_start, p.source_steps) == (p.target_start, p.target_steps) and not p.adds for p in pieces)
+    size = targets[first.target].size
+    if not same or sources[first.source].shape != shape or sum(p.count for p in pieces) == size:
+        return pieces
+    return (Piece(first.source, first.target, (size,), 0, (1,), 0, (1,)),)
+
+
+def _idle(half: Half) -> list[str]:
+    """Tensors that the computation does not use, and that share no memory with one it uses."""
+    used = half.used
+    aliases = half.model.aliases
+    used |= {alias for alias, name in aliases.items() if name in used or alias in used}
+    used |= {aliases[name] for name in list(used) if name in aliases}
+    used |= {alias for alias, name in aliases.items() if name in used}
+    return [name for name in half.model.tensors if name not in used]
+
+
+def _problem(name: str, half: Half, other: Half, rest: Sequence[str]) -> Problem:
+    """A tensor without a partner, and those without one on the other side that are most like it."""
+    spec = half.model.tensors[name]
+    theirs = other.model.tensors
+    ranked = [n for n in rest if sorted(theirs[n].shape) == sorted(spec.shape)]
+    ranked += [n for n in rest if theirs[n].size == spec.size and n not in ranked]
+    ranked += [n for n in rest if len(theirs[n].shape) == len(spec.shape) and n not in ranked]
+    ranked += [n for n in get_close_matches(name, rest, n=3, cutoff=0.3) if n not in ranked]
+    nearest = tuple(f"{n} {theirs[n]}" for n in ranked[:3])
+    return Problem(name, str(spec), nearest)
+

@@ -1,0 +1,278 @@
+"""A model, or a file of tensors, as transfer sees it: named tensors to read and to write, and maybe a graph.
+
+Enters: an object of a framework, an artifact, an ``.onnx`` file, a file of tensors, or a mapping of arrays. Leaves: a
+``Model`` or ``Tensors``. Invariant: to assign is all or nothing, as every value is checked before one is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interop.artifact.signature import Structure, pack
+from interop.capture.dispatch import capture_any, framework_of, runnable
+from interop.capture.foreign import structure_of
+from interop.capture.specs import Leaf, structured
+from interop.errors import WeightsError
+from interop.transfer.plan import Named
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input as it is described: its dtype, and sizes where they are known."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+    name: str = ""
+
+
+@dataclass(eq=False)
+class Model:
+    """One side of a transfer.
+
+    Attributes:
+        label: what messages call it.
+        framework: whose it is.
+        tensors: its named tensors.
+        reader: reads one.
+        writer: writes several and returns the model; None where it cannot be written.
+        aliases: names that are the same tensor as another, by name.
+        graph: makes the flat graph for inputs of fixed sizes; None where there are only tensors.
+        inputs: what is known of the inputs; None if nothing is.
+        structure: how the inputs nest.
+        runs: the model's own outputs for arrays, flat; None where only its graph runs.
+    """
+
+    label: str
+    framework: str
+    tensors: dict[str, Named]
+    reader: Callable[[str], Array]
+    writer: Callable[[Mapping[str, Array]], Any] | None = None
+    aliases: dict[str, str] = field(default_factory=dict)
+    graph: Callable[[list[Input]], Any] | None = None
+    inputs: list[Input] | None = None
+    structure: Structure = None
+    runs: Callable[[list[Array]], list[Array]] | None = None
+
+    def read(self, name: str) -> Array:
+        """The value of a tensor."""
+        return self.reader(name)
+
+    def assign(self, values: Mapping[str, Array]) -> Any:
+        """Write values by name; returns the model.
+
+        Raises:
+            WeightsError: one does not fit; nothing was written.
+        """
+        if self.writer is None:
+            raise WeightsError(f"{self.label} cannot be written to; give a model as target")
+        for name, value in values.items():
+            if name not in self.tensors:
+                raise WeightsError(f"{self.label} has no parameter {name!r}")
+            if tuple(value.shape) != self.tensors[name].shape:
+                raise WeightsError(
+                    f"{name!r} of {self.label} is {self.tensors[name]}, but the value is "
+                    f"{value.dtype.name}{list(value.shape)}"
+                )
+        return self.writer(values)
+
+
+def open_model(model: Any, signature: Any = None) -> Model:
+    """Take what ``match`` takes.
+
+    Args:
+        model: an object of a framework, a path, or a mapping of arrays.
+        signature: shapes, specs or examples of its inputs.
+
+    Raises:
+        WeightsError: it is nothing that has weights.
+        FileNotFoundError: nothing is at the path.
+    """
+    if isinstance(model, Model):
+        return model
+    match framework_of(model):
+        case "keras":
+            return _keras(model, signature)
+        case "torch":
+            return _torch(model, signature)
+        case "jax":
+            return _jax(model, signature)
+    if isinstance(model, str | os.PathLike):
+        from interop.transfer.files import open_file
+
+        return open_file(Path(model))
+    if isinstance(model, Mapping):
+        arrays = {str(name): np.asarray(value) for name, value in model.items()}
+        return Model("the mapping", "arrays", named(arrays), arrays.__getitem__)
+    raise WeightsError(
+        f"a {type(model).__name__} has no weights to transfer; expected a Keras, PyTorch or Flax model, the path of an "
+        "artifact, an .onnx file or a file of tensors, or a mapping of name to array"
+    )
+
+
+def tensors_of(model: Any) -> Mapping[str, Array]:
+    """The tensors of a model by name, read when asked for."""
+    opened = open_model(model)
+    return _Lazy(opened)
+
+
+def writable(model: Any) -> Model:
+    """A model to write into."""
+    return open_model(model)
+
+
+class _Lazy(Mapping[str, Array]):
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def __getitem__(self, name: str) -> Array:
+        return self._model.read(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._model.tensors
+
+    def __iter__(self) -> Any:
+        return iter(self._model.tensors)
+
+    def __len__(self) -> int:
+        return len(self._model.tensors)
+
+
+def named(arrays: Mapping[str, Array]) -> dict[str, Named]:
+    """Dtypes and shapes of arrays."""
+    return {name: Named(array.dtype.name, tuple(array.shape)) for name, array in arrays.items()}
+
+
+def _keras(model: Any, signature: Any) -> Model:
+    from interop.capture.keras import compat, paths
+    from interop.capture.keras.inputs import plan_call
+
+    found = paths.walk(model)
+    variables = {name: v for name, v in found.by_key.items() if found.roles[name] == "weight"}
+    call = plan_call(model, signature)
+    inputs = [Input(spec.dtype, _sizes(spec.shape), spec.name) for spec in call.inputs]
+    order = [spec.name for spec in call.inputs]
+
+    def graph(sized: list[Input]) -> Any:
+        specs = [{"shape": i.shape, "dtype": i.dtype, "name": name} for i, name in zip(sized, order, strict=True)]
+        return capture_any(model, input_signature=pack(call.structure, specs)).flat()
+
+    def write(values: Mapping[str, Array]) -> Any:
+        for name, value in values.items():
+            variables[name].assign(value)
+        return model
+
+    def run(arrays: list[Array]) -> list[Array]:
+        nested = pack(call.structure, arrays)
+        result = compat.inference(model)(**nested) if call.by_argument else compat.inference(model)(nested)
+        return [compat.to_numpy(leaf) for leaf in structure_of(result)[1]]
+
+    shapes = {
+        name: Named(compat.stored_dtype(v), tuple(int(dim) for dim in v.shape)) for name, v in variables.items()
+    }
+    return Model(
+        f"Keras model {model.name!r}",
+        "keras",
+        shapes,
+        lambda name: compat.to_numpy(variables[name]),
+        write,
+        graph=graph,
+        inputs=inputs,
+        structure=call.structure,
+        runs=run,
+    )
+
+
+def _torch(model: Any, signature: Any) -> Model:
+    import torch
+
+    from interop.capture.torch import to_numpy
+
+    if not isinstance(model, torch.nn.Module):
+        raise WeightsError(f"a {type(model).__name__} of PyTorch cannot be changed; pass the nn.Module")
+    state = model.state_dict(keep_vars=True)
+    first: dict[Any, str] = {}
+    aliases = {}
+    for name, tensor in state.items():
+        key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()))
+        if tensor.numel() and first.setdefault(key, name) != name:
+            aliases[name] = first[key]
+
+    def write(values: Mapping[str, Array]) -> Any:
+        with torch.no_grad():
+            for name, value in values.items():
+                state[name].copy_(torch.as_tensor(np.array(value)))
+        return model
+
+    shapes = {
+        name: Named(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)) for name, tensor in state.items()
+    }
+    made = Model(
+        f"PyTorch {type(model).__name__}", "torch", shapes, lambda name: to_numpy(state[name]), write, aliases
+    )
+    return _described(made, model, signature)
+
+
+def _jax(model: Any, signature: Any) -> Model:
+    from interop.capture.jax import named_leaves, with_leaves
+
+    leaves = named_leaves(model)
+    shapes = {name: Named(leaf.dtype.name, tuple(leaf.shape)) for name, leaf in leaves.items()}
+    label = f"Flax {type(model).__name__}"
+    made = Model(
+        label,
+        "jax",
+        shapes,
+        lambda name: np.asarray(leaves[name]),
+        lambda values: with_leaves(model, values),
+    )
+    return _described(made, model, signature)
+
+
+def _described(made: Model, model: Any, signature: Any) -> Model:
+    """A model of a framework that does not know its inputs, with those that a signature gives."""
+    made.structure = None
+    if signature is not None:
+        nested = structured(signature)
+        made.structure, leaves, _ = structure_of(nested)
+        made.inputs = [_input(leaf) for leaf in leaves]
+
+    def nest(values: list[Any]) -> Any:
+        if made.structure is not None:
+            return pack(made.structure, values)
+        return values
+
+    def graph(sized: list[Input]) -> Any:
+        specs = [{"shape": i.shape, "dtype": i.dtype} for i in sized]
+        return capture_any(model, input_signature=nest(specs)).flat()
+
+    other = runnable(model)
+    assert other is not None
+
+    def run(arrays: list[Array]) -> list[Array]:
+        structure = made.structure if made.structure is not None else {"tuple": list(range(len(arrays)))}
+        return other.run(structure, arrays)
+
+    made.graph, made.runs = graph, run
+    return made
+
+
+def _input(leaf: Leaf) -> Input:
+    if leaf.example is not None:
+        sizes = tuple(int(dim) for dim in leaf.example.shape)
+        return Input(leaf.dtype or "float32", (1, *sizes[1:]) if sizes else (), leaf.name or "")
+    return Input(leaf.dtype or "float32", _sizes(leaf.shape), leaf.name or "")
+
+
+def _sizes(shape: Any) -> tuple[int | None, ...]:
+    return tuple(dim if isinstance(dim, int) else None for dim in shape)
+
+

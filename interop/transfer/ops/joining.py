@@ -1,0 +1,63 @@
+"""Concatenation: of parameters a movement, of flows one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from interop.transfer.elements import numbered, regular
+from interop.transfer.reading import Reader, Step, reads
+from interop.transfer.values import Feeds, Flow, Tensor, Term, Weight
+
+
+@reads("Concat")
+def concat(reader: Reader, step: Step, *inputs: Tensor) -> list[Tensor]:
+    """Along one axis."""
+    axis = step.attributes["axis"]
+    if not any(isinstance(tensor, Flow) for tensor in inputs):
+        return [_weights(inputs, axis)]
+    layouts, feeds, start = [], [], 0
+    for index, tensor in enumerate(inputs):
+        if isinstance(tensor, Flow):
+            reader.uses.record(tensor)
+            places = tensor.places()
+            feeds.append(_labelled(tensor.feeds, f"part {index}"))
+        else:
+            places = np.arange(int(np.prod(tensor.shape)), dtype=np.int64).reshape(tensor.shape)
+            if isinstance(tensor, Weight):
+                feeds.append(_parameters(reader, tensor))
+        layouts.append(np.where(places < 0, places, places + start))
+        start += int(places.max(initial=-1)) + 1
+    made = np.concatenate(layouts, axis)
+    return [Flow(made.shape, made, reader.joined(feeds))]
+
+
+def _weights(inputs: tuple[Tensor, ...], axis: int) -> Weight:
+    """Parameters and constants; elements of constants have the number -1."""
+    count = max(len(tensor.terms) for tensor in inputs if isinstance(tensor, Weight))
+    terms = []
+    for index in range(count):
+        arrays, role = [], ""
+        for tensor in inputs:
+            if isinstance(tensor, Weight) and index < len(tensor.terms):
+                arrays.append(numbered(tensor.terms[index].numbers))
+                role = role or tensor.terms[index].role
+            else:
+                arrays.append(np.full(tensor.shape, -1, np.int64))
+        terms.append(Term(np.concatenate(arrays, axis), role))
+    return Weight(tuple(terms), terms[0].numbers.shape)
+
+
+def _parameters(reader: Reader, weight: Weight) -> Feeds:
+    """Parameters that stand beside a flow, such as the embedding of a class token."""
+    sites: Feeds = {}
+    for term in weight.terms:
+        numbers = regular(term.numbers)
+        kept = numbers[tuple(0 if size == 1 else slice(None) for size in numbers.shape)]
+        sites[reader.site("beside", kept, [kept.ndim], {})] = frozenset()
+    return sites
+
+
+def _labelled(feeds: Feeds, label: str) -> Feeds:
+    return {place: labels | {label} for place, labels in feeds.items()}
+
+

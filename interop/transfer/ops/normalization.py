@@ -1,0 +1,68 @@
+"""Normalisation as the steps it consists of: a mean, a scale, an offset."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from interop.transfer.ops.convolution import spread
+from interop.transfer.reading import Reader, Step, reads
+from interop.transfer.values import Flow, Tensor, Weight
+
+
+@reads("BatchNormalization")
+def batch_normalization(reader: Reader, step: Step, x: Tensor, *statistics: Tensor) -> list[Tensor]:
+    """Subtract the mean, divide by the deviation, multiply, add."""
+    scale, offset, mean, variance = statistics
+    if not isinstance(x, Flow):
+        return reader.opaque(step, [x, *statistics])
+    flow = x
+    for weight, role in ((mean, "sub"), (variance, "rsqrt"), (scale, "mul"), (offset, "add")):
+        if isinstance(weight, Weight):
+            flow = reader.affine(flow, spread(weight, len(x.shape)), x.shape, role)
+    epsilon = step.attributes.get("epsilon", 1e-5)
+    for place in flow.feeds:
+        place.facts["epsilon"] = f"{epsilon:.3g}"
+    reader.show(step, flow)
+    empty = [Flow((), None, flow.feeds) for _ in step.outputs[1:]]
+    return [flow, *empty]
+
+
+@reads("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+def layer_normalization(
+    reader: Reader, step: Step, x: Tensor, scale: Tensor | None = None, offset: Tensor | None = None
+) -> list[Tensor]:
+    """Normalise, multiply, add."""
+    if not isinstance(x, Flow):
+        return reader.opaque(step, [x, scale, offset])
+    reader.uses.record(x)
+    flow = replace(x.labelled(f"epsilon={step.attributes.get('epsilon', 1e-5):.3g}"), frame=None, pairing=None)
+    for weight, role in ((scale, "mul"), (offset, "add")):
+        if isinstance(weight, Weight):
+            flow = reader.affine(flow, weight, x.shape, role)
+    if scale is not None:
+        reader.show(step, flow)
+    empty = [Flow((), None, flow.feeds) for _ in step.outputs[1:]]
+    return [replace(flow, run=None), *empty]
+
+
+@reads("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceL2", "ReduceProd", "ReduceL1", "ReduceLogSumExp", "ArgMax", "ArgMin")
+def reduced(reader: Reader, step: Step, x: Tensor, axes: Tensor | None = None) -> list[Tensor]:
+    """Over some axes: an element is told by the first of those it is made of."""
+    from interop.transfer.ops.elementwise import told_keys
+    from interop.transfer.values import Constant
+
+    if not isinstance(x, Flow):
+        return reader.opaque(step, [x, axes])
+    given = step.attributes.get("axes", step.attributes.get("axis"))
+    if isinstance(axes, Constant):
+        given = axes.array.reshape(-1).tolist()
+    over = tuple(range(len(x.shape))) if given is None else tuple(np.atleast_1d(given).tolist())
+    reader.uses.record(x)
+    if len(over) == 1:
+        told_keys(x, over[0])
+    least = x.places().min(axis=over, keepdims=bool(step.attributes.get("keepdims", 1)))
+    _, ranks = np.unique(least, return_inverse=True)
+    places = np.asarray(ranks, np.int64).reshape(least.shape)
+    return [Flow(places.shape, places, {place: labels for place, labels in x.feeds.items()})]

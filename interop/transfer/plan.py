@@ -1,0 +1,317 @@
+"""What becomes of each tensor: the plan of a transfer, as a table, as JSON, applied and turned around.
+
+Invariants: a plan holds names, shapes and pieces and no model; every target stands in one list only; to apply it is all
+or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interop.errors import WeightsError
+from interop.formats.dtypes import numpy_dtype
+from interop.transfer.pieces import Piece
+from interop.transfer.transforms import described
+
+Array = NDArray[Any]
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Named:
+    """A tensor of one side: its dtype by name, and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How one target is made.
+
+    Attributes:
+        target: its name.
+        pieces: what it is made of.
+        found: how the mapping was found, as ``"structure"``.
+        evidence: what speaks for it, in words.
+    """
+
+    target: str
+    pieces: tuple[Piece, ...]
+    found: str
+    evidence: str = ""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources, each once."""
+        return tuple(dict.fromkeys(piece.source for piece in self.pieces if piece.source is not None))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A tensor that the plan does not account for, and those of the other side that come nearest."""
+
+    name: str
+    what: str
+    nearest: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        near = f"; nearest: {', '.join(self.nearest)}" if self.nearest else ""
+        return f"{self.name} ({self.what}{near})"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A mapping of tensors of a source to those of a target.
+
+    Attributes:
+        entries: one a target.
+        sources: every tensor of the source.
+        targets: every tensor of the target.
+        missing: targets that nothing was found for.
+        unexpected: sources that go nowhere.
+        ambiguous: targets for which several sources were found that need not be equal.
+        unused: tensors of either side that the computation does not use, as ``"source: name"``.
+        differences: what the two models do differently, by layer.
+        models: source and target, if the plan was made from them and not read from a file.
+    """
+
+    entries: tuple[Entry, ...]
+    sources: Mapping[str, Named]
+    targets: Mapping[str, Named]
+    missing: tuple[Problem, ...] = ()
+    unexpected: tuple[Problem, ...] = ()
+    ambiguous: tuple[Problem, ...] = ()
+    unused: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
+    models: Any = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor of both sides is accounted for."""
+        return not (self.missing or self.unexpected or self.ambiguous)
+
+    def check(self) -> Self:
+        """Raise WeightsError unless the plan is complete."""
+        if self.complete:
+            return self
+        parts = [
+            f"{len(problems)} {what}: {_some(problems)}"
+            for what, problems in (
+                ("parameters of the target have no source", self.missing),
+                ("parameters of the source go nowhere", self.unexpected),
+                ("parameters of the target have several sources", self.ambiguous),
+            )
+            if problems
+        ]
+        raise WeightsError(
+            f"the weights do not map one to one. {'. '.join(parts)}. {len(self.entries)} of {len(self.targets)} "
+            "parameters of the target were found. Pass partial=True to transfer those, or rules for the others"
+        )
+
+    def convert(
+        self, sources: Mapping[str, Array], base: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """The target's tensors by name, from the source's; no model is needed.
+
+        Args:
+            sources: by name.
+            base: what targets hold that the plan fills in part only.
+
+        Raises:
+            WeightsError: a source is missing or has another shape; nothing was changed.
+        """
+        return {entry.target: self._made(entry, sources, base or {}) for entry in self.entries}
+
+    def _made(self, entry: Entry, sources: Mapping[str, Array], base: Mapping[str, Array]) -> Array:
+        spec = self.targets[entry.target]
+        dtype = numpy_dtype(spec.dtype)
+        covered = sum(piece.count for piece in entry.pieces if not piece.adds)
+        if covered < spec.size:
+            if entry.target not in base:
+                raise WeightsError(
+                    f"the plan fills {covered} of {spec.size} elements of {entry.target!r}; pass what it holds in base"
+                )
+            made = np.array(base[entry.target], dtype).reshape(-1)
+        else:
+            made = np.empty(spec.size, dtype)
+        for piece in entry.pieces:
+            if piece.source is None:
+                piece.checked(0, spec.size).copy(None, made)
+                continue
+            array = self._source(piece.source, sources)
+            piece.checked(array.size, spec.size).copy(array, made)
+        return made.reshape(spec.shape)
+
+    def _source(self, name: str, sources: Mapping[str, Array]) -> Array:
+        if name not in sources:
+            raise WeightsError(f"the source has no {name!r}; it has {_some(tuple(sources))}")
+        array = np.asarray(sources[name])
+        if tuple(array.shape) != self.sources[name].shape:
+            raise WeightsError(
+                f"{name!r} of the source has shape {list(array.shape)}, expected {list(self.sources[name].shape)}"
+            )
+        return np.ascontiguousarray(array).reshape(-1)
+
+    def apply(self, source: Any = None, target: Any = None, *, partial: bool = False) -> Any:
+        """Write the source's values into the target, all or nothing.
+
+        Args:
+            source: a model, or tensors by name; by default the model that the plan was made of.
+            target: a model; by default the one the plan was made of.
+            partial: transfer what was found, although something was not.
+
+        Returns:
+            The target, which is a new object where its framework's objects do not change.
+
+        Raises:
+            WeightsError: the plan is not complete, or does not fit; the target is as it was.
+        """
+        from interop.transfer.models import tensors_of, writable
+
+        if not partial:
+            self.check()
+        if (source is None or target is None) and self.models is None:
+            raise WeightsError("a plan that was read from a file holds no models: pass source and target")
+        into = writable(target if target is not None else self.models[1])
+        base = {entry.target: into.read(entry.target) for entry in self.entries if self._is_partial(entry)}
+        return into.assign(self.convert(tensors_of(source if source is not None else self.models[0]), base))
+
+    def _is_partial(self, entry: Entry) -> bool:
+        return sum(p.count for p in entry.pieces if not p.adds) < self.targets[entry.target].size
+
+    def reversed(self) -> Plan:
+        """The plan from the target to the source. What was added up goes to the first summand, the others are zero."""
+        found: dict[str, list[Piece]] = {}
+        how = {}
+        for entry in self.entries:
+            for piece in entry.pieces:
+                if piece.source is None:
+                    continue
+                turned = piece.reversed()
+                found.setdefault(turned.target, []).append(replace(turned, source=None) if piece.adds else turned)
+                how[turned.target] = entry
+        entries = [
+            Entry(name, tuple(_distinct(pieces)), how[name].found, how[name].evidence) for name, pieces in found.items()
+        ]
+        swapped = {"source": "target", "target": "source"}
+        unused = [f"{swapped[side]}: {name}" for side, name in (u.split(": ", 1) for u in self.unused)]
+        return Plan(
+            tuple(entries),
+            self.targets,
+            self.sources,
+            self.unexpected,
+            self.missing,
+            (),
+            tuple(unused),
+            self.differences,
+            None if self.models is None else (self.models[1], self.models[0]),
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the plan as JSON."""
+        path = Path(path)
+        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan that ``save`` wrote.
+
+        Raises:
+            WeightsError: the file holds no plan.
+        """
+        try:
+            value = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(value)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise WeightsError(f"{os.fspath(path)} holds no plan of a transfer: {error!r:.200}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "plan_version": _VERSION,
+            "entries": [
+                {
+                    "target": entry.target,
+                    "found": entry.found,
+                    "evidence": entry.evidence,
+                    "pieces": [piece.to_json() for piece in entry.pieces],
+                }
+                for entry in self.entries
+            ],
+            "sources": {name: [spec.dtype, list(spec.shape)] for name, spec in self.sources.items()},
+            "targets": {name: [spec.dtype, list(spec.shape)] for name, spec in self.targets.items()},
+            **{
+                key: [[p.name, p.what, list(p.nearest)] for p in getattr(self, key)]
+                for key in ("missing", "unexpected", "ambiguous")
+            },
+            "unused": list(self.unused),
+            "differences": list(self.differences),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        """The plan that ``to_json`` gave."""
+        if value.get("plan_version") != _VERSION:
+            raise WeightsError(f"plan_version is {value.get('plan_version')!r}; this version reads {_VERSION}")
+        entries = tuple(
+            Entry(e["target"], tuple(map(Piece.from_json, e["pieces"])), e["found"], e["evidence"])
+            for e in value["entries"]
+        )
+        named = [
+            {name: Named(dtype, tuple(shape)) for name, (dtype, shape) in value[side].items()}
+            for side in ("sources", "targets")
+        ]
+        problems = [
+            tuple(Problem(name, what, tuple(near)) for name, what, near in value[key])
+            for key in ("missing", "unexpected", "ambiguous")
+        ]
+        for entry in entries:
+            if entry.target not in named[1] or not set(entry.sources) <= set(named[0]):
+                raise WeightsError(f"the plan speaks of {entry.target!r} or its sources, but does not list them")
+        return cls(entries, *named, *problems, tuple(value["unused"]), tuple(value["differences"]))
+
+    def __str__(self) -> str:
+        rows = [("source", "target", "transform", "found by")]
+        for entry in self.entries:
+            how = described(entry.pieces, {n: s.shape for n, s in self.sources.items()}, self.targets[entry.target].shape)
+            rows.append((" + ".join(entry.sources) or "0", entry.target, how, entry.found))
+        lines = _table(rows)
+        for what in ("missing", "unexpected", "ambiguous"):
+            problems = getattr(self, what)
+            lines += [f"{what}: {problem}" for problem in problems]
+        lines += [f"not used by the {name}" for name in self.unused]
+        lines += [f"different: {difference}" for difference in self.differences]
+        return "\n".join(lines)
+
+
+def _distinct(pieces: Sequence[Piece]) -> list[Piece]:
+    """Pieces of one target, each place once."""
+    return list({piece.place: piece for piece in reversed(pieces)}.values())[::-1]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _some(names: Sequence[Any], shown: int = 8) -> str:
+    more = f", and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(str(name) for name in names[:shown]) + more

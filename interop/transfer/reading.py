@@ -1,0 +1,418 @@
+"""A graph becomes a skeleton: one walk over its nodes, in which every tensor is a constant, a weight or a flow.
+
+Enters: a flat ``ir.Model`` of fixed sizes, and which of its initializers are parameters. Leaves: a ``Skeleton``.
+
+The walk is done twice. The first finds which features of each product are used apart from each other (a fused
+projection that is split into queries, keys and values); in the second these are sites of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interop.transfer.elements import Numbering, Numbers, numbered, regular, taken, without_repeats
+from interop.transfer.movement import movement
+from interop.transfer.skeleton import Joint, Labels, Place, Probe, Site, Skeleton
+from interop.transfer.values import (
+    Constant,
+    Feeds,
+    Flow,
+    Frame,
+    Run,
+    Tensor,
+    Term,
+    Uses,
+    Weight,
+    united,
+    within,
+)
+
+_MANY = 8  # more places than this meet in a joint of their own
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node as handlers see it.
+
+    Attributes:
+        op_type: the operator.
+        name: of the node, or of its first output.
+        attributes: by name, as plain values.
+        outputs: names of the outputs; "" for one that is left out.
+        shapes: of the outputs, as far as ONNX infers them.
+    """
+
+    op_type: str
+    name: str
+    attributes: Mapping[str, Any]
+    outputs: tuple[str, ...]
+    shapes: tuple[tuple[int, ...] | None, ...]
+
+
+Handler = Callable[..., list[Tensor]]
+_HANDLERS: dict[str, Handler] = {}
+
+
+def reads(*op_types: str) -> Callable[[Handler], Handler]:
+    """Register what reads nodes of these operators."""
+
+    def register(handler: Handler) -> Handler:
+        for op_type in op_types:
+            if op_type in _HANDLERS:
+                raise ValueError(f"{op_type} has two handlers")
+            _HANDLERS[op_type] = handler
+        return handler
+
+    return register
+
+
+def _handlers() -> Mapping[str, Handler]:
+    if not _HANDLERS:
+        from interop.transfer import ops
+
+        for module in iter_modules(ops.__path__):
+            import_module(f"{ops.__name__}.{module.name}")
+    return _HANDLERS
+
+
+def read_skeleton(model: Any, numbering: Numbering, orders: Sequence[Sequence[int]]) -> Skeleton:
+    """Read a graph.
+
+    Args:
+        model: a flat ``ir.Model``; its inputs have fixed sizes.
+        numbering: of the parameters, by the names of initializers.
+        orders: for each input, the order of its axes in which both models have the same.
+    """
+    first = Reader(model, numbering, orders, {})
+    first.read()
+    parts = first.uses.parts()
+    if not parts:
+        return first.skeleton()
+    second = Reader(model, numbering, orders, parts)
+    second.read()
+    return second.skeleton()
+
+
+class Reader:
+    """One walk over a graph.
+
+    Attributes:
+        uses: which features are used together.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        numbering: Numbering,
+        orders: Sequence[Sequence[int]],
+        parts: Mapping[str, tuple[NDArray[np.int64], ...]],
+    ) -> None:
+        self.uses = Uses()
+        self._model = model
+        self._numbering = numbering
+        self._orders = orders
+        self._parts = parts
+        self._places: list[Place] = []
+        self._outputs: list[Probe] = []
+
+    def skeleton(self) -> Skeleton:
+        return Skeleton(tuple(self._places), tuple(self._outputs))
+
+    def read(self) -> None:
+        """Walk over the graph."""
+        graph = self._model.graph
+        known: dict[Any, Tensor] = {}
+        for name, value in graph.initializers.items():
+            known[value] = self._initializer(name, value)
+        for index, (value, order) in enumerate(zip(graph.inputs, self._orders, strict=True)):
+            known[value] = self._input(index, tuple(int(dim) for dim in value.shape), order)
+        for node in graph:
+            inputs = [None if value is None else known[value] for value in node.inputs]
+            made = self._node(node, inputs, known)
+            known.update(zip(node.outputs, made, strict=False))
+        for index, value in enumerate(graph.outputs):
+            self._output(index, value.name, known[value])
+
+    def _initializer(self, name: str, value: Any) -> Tensor:
+        if name in self._numbering.shapes:
+            numbers = self._numbering.of(name)
+            return Weight((Term(numbers),), numbers.shape)
+        return Constant(value.const_value.numpy())
+
+    def _input(self, index: int, shape: tuple[int, ...], order: Sequence[int]) -> Flow:
+        sizes = [shape[axis] for axis in order]
+        layout = np.arange(int(np.prod(sizes)), dtype=np.int64).reshape(sizes).transpose(np.argsort(order))
+        place = self._add(Joint(f"input {index}", len(self._places)))
+        return Flow(shape, layout, {place: frozenset()})
+
+    def _output(self, index: int, name: str, tensor: Tensor) -> None:
+        if isinstance(tensor, Flow):
+            self.uses.record(tensor)
+            self._add(Joint("output", len(self._places), dict(tensor.feeds)))
+            self._outputs.append(self.probe(name, tensor))
+        else:
+            self._outputs.append(Probe(name, np.arange(int(np.prod(tensor.shape)), dtype=np.int64)))
+
+    def _node(self, node: Any, inputs: list[Tensor | None], known: Mapping[Any, Tensor]) -> list[Tensor]:
+        step = _step(node)
+        inner = _captured(node, known)
+        if inner:
+            return self.opaque(step, [*inputs, *inner])
+        if all(tensor is None or isinstance(tensor, Constant) for tensor in inputs):
+            return [Constant(array) for array in _computed(node, inputs)]
+        if step.op_type in ("Shape", "Size") and inputs[0] is not None:
+            stand_in = Constant(np.broadcast_to(np.zeros((), np.int8), inputs[0].shape))
+            return [Constant(array) for array in _computed(node, [stand_in])]
+        first = inputs[0]
+        if isinstance(first, Weight | Flow):
+            constants = all(tensor is None or isinstance(tensor, Constant) for tensor in inputs[1:])
+            arrays = [t.array if isinstance(t, Constant) else None for t in inputs[1:]]
+            if constants or step.op_type == "CastLike":
+                move = movement(step.op_type, step.attributes, arrays)
+                if move is not None:
+                    return self._moved(first, move)
+        handler = _handlers().get(step.op_type)
+        return handler(self, step, *inputs) if handler is not None else self.opaque(step, inputs)
+
+    def _moved(self, tensor: Weight | Flow, move: Callable[[Numbers], list[Numbers]]) -> list[Tensor]:
+        if isinstance(tensor, Weight):
+            columns = [move(term.numbers) for term in tensor.terms]
+            return [
+                Weight(
+                    tuple(Term(a, term.role) for a, term in zip(arrays, tensor.terms, strict=True)),
+                    arrays[0].shape,
+                )
+                for arrays in zip(*columns, strict=True)
+            ]
+        made: list[Tensor] = []
+        for layout in move(tensor.places()):
+            flow = replace(tensor, shape=layout.shape, layout=layout)
+            made.append(self.narrowed(flow) if layout.size < tensor.places().size else flow)
+        return made
+
+    def narrowed(self, flow: Flow) -> Flow:
+        """The flow, coming only from those parts of its frame that are in it."""
+        flow = replace(flow, partial=True)
+        if flow.frame is None or not flow.frame.parts:
+            return flow
+        features = flow.features()
+        if features is None:
+            return flow
+        return replace(flow, feeds=within(flow.feeds, flow.frame, features))
+
+    # What handlers use.
+
+    def _add(self, place: Any) -> Any:
+        self._places.append(place)
+        return place
+
+    def joint(self, kind: str, feeds: Feeds) -> Joint:
+        """A new joint."""
+        joint: Joint = self._add(Joint(kind, len(self._places), dict(feeds)))
+        return joint
+
+    def joined(self, all_feeds: Sequence[Feeds]) -> Feeds:
+        """The places of several flows, through a joint if they are many."""
+        feeds = united(all_feeds)
+        if len(feeds) > _MANY:
+            return {self.joint("many", feeds): frozenset()}
+        return feeds
+
+    def site(
+        self,
+        kind: str,
+        numbers: Numbers | Sequence[Numbers],
+        groups: Sequence[int],
+        feeds: Feeds,
+        *,
+        facts: Mapping[str, Any] | None = None,
+        block: tuple[str, int] | None = None,
+    ) -> Site:
+        """A new use of parameters."""
+        terms = (numbers,) if isinstance(numbers, np.ndarray) else tuple(numbers)
+        site: Site = self._add(
+            Site(
+                kind,
+                len(self._places),
+                dict(feeds),
+                dict(facts or {}),
+                terms=terms,
+                groups=tuple(groups),
+                block=block,
+            )
+        )
+        return site
+
+    def frame(self, key: str, features: int) -> Frame:
+        """The frame of a product, with the parts that the first walk found."""
+        return Frame(key, features, self._parts.get(key, ()))
+
+    def probe(self, value: str, flow: Flow) -> Probe:
+        """What shows a flow in its canonical order."""
+        return Probe(value, flow.places())
+
+    def show(self, step: Step, flow: Flow) -> None:
+        """The node's first output is the result of the sites that the flow comes from."""
+        for place in flow.feeds:
+            if isinstance(place, Site) and place.block is None:
+                place.probe = self.probe(step.outputs[0], flow)
+
+    def biased(self, step: Step, flow: Flow, bias: Weight) -> Flow:
+        """A product whose node adds parameters to it: the output shows the sum alone."""
+        for place in flow.feeds:
+            if isinstance(place, Site):
+                place.probe = None
+        made = self.affine(flow, bias, flow.shape, "add")
+        self.show(step, made)
+        return made
+
+    def opaque(self, step: Step, inputs: Sequence[Tensor | None]) -> list[Tensor]:
+        """A node of which nothing is known but that it takes these."""
+        flows = [tensor for tensor in inputs if isinstance(tensor, Flow)]
+        for flow in flows:
+            self.uses.record(flow)
+        feeds = self.joined([flow.feeds for flow in flows]) if flows else {}
+        sites: Feeds = {}
+        for index, tensor in enumerate(inputs):
+            if isinstance(tensor, Weight):
+                for term in tensor.terms:
+                    numbers = without_repeats(regular(term.numbers))
+                    kind = f"{step.op_type}:{index}"
+                    sites[self.site(kind, numbers, [1] * numbers.ndim, feeds)] = frozenset()
+        after = sites or feeds
+        shapes = [() if shape is None else shape for shape in step.shapes]
+        return [Flow(shape, None, _with_label(after, step.op_type)) for shape in shapes]
+
+    def affine(self, flow: Flow, weight: Weight, shape: tuple[int, ...], role: str) -> Flow:
+        """A flow after parameters were added to, or multiplied with, each element.
+
+        Args:
+            flow: before.
+            weight: the parameters.
+            shape: of the result.
+            role: ``"add"`` or ``"mul"``, and how the parameters enter if it is not said in their terms.
+        """
+        kind = "add" if role in ("add", "sub") else "mul"
+        grown = flow if flow.shape == shape else replace(flow, shape=shape, layout=_grown(flow, shape))
+        run = flow.run if flow.run is not None and flow.run.kind == kind else Run(kind, flow.feeds, ())
+        roles: dict[str, list[Numbers]] = {}
+        for term in weight.terms:
+            roles.setdefault(term.role or role, []).append(np.broadcast_to(term.numbers, shape))
+        made: list[Place] = []
+        for name, arrays in roles.items():
+            made += self._elementwise_sites(name, arrays, grown, run.before)
+        after: Feeds = dict.fromkeys([*run.sites, *made], frozenset())
+        return replace(grown, feeds=after, run=replace(run, sites=(*run.sites, *made)))
+
+    def _elementwise_sites(
+        self, role: str, arrays: Sequence[Numbers], flow: Flow, before: Feeds
+    ) -> list[Place]:
+        ordered = [_canonical(numbers, flow.places()) for numbers in arrays]
+        frame = flow.frame
+        if frame is None or not frame.parts:
+            return [self.site(role, [numbers for numbers, _ in ordered], [ordered[0][0].ndim], before)]
+        features = ordered[0][1] % frame.features
+        sites: list[Place] = []
+        for index, part in enumerate(frame.parts):
+            chosen = np.isin(features, part)
+            if chosen.any():
+                terms = [regular(numbered(numbers).reshape(-1)[chosen]) for numbers, _ in ordered]
+                feeds = within(before, frame, part)
+                sites.append(self.site(role, terms, [terms[0].ndim], feeds, block=(frame.key, index)))
+        return sites
+
+
+def _with_label(feeds: Feeds, label: str) -> Feeds:
+    labels: Labels = frozenset({label})
+    return {place: found | labels for place, found in feeds.items()}
+
+
+def _canonical(numbers: Numbers, places: NDArray[np.int64]) -> tuple[Numbers, NDArray[np.int64]]:
+    """Parameters of each element in canonical order, without repetition, and the place of each."""
+    kept = [axis for axis in range(numbers.ndim) if numbers.shape[axis] != 1 and not _repeats(numbers, axis)]
+    corner = tuple(slice(None) if axis in kept else 0 for axis in range(numbers.ndim))
+    inner, at = numbers[corner], places[corner]
+    lines = [at[tuple(slice(None) if a == axis else 0 for a in range(at.ndim))] for axis in range(at.ndim)]
+    steps = [int(np.min(np.abs(np.diff(np.sort(line))))) if len(line) > 1 else 0 for line in lines]
+    order = sorted(range(at.ndim), key=lambda axis: -steps[axis])
+    inner, at = np.transpose(inner, order), np.transpose(at, order)
+    for axis in reversed(range(at.ndim)):
+        by_place = np.argsort(lines[order[axis]], kind="stable")
+        inner = taken(inner, axis, by_place)
+        at = np.take(at, by_place, axis)
+    return inner, at.reshape(-1)
+
+
+def _repeats(numbers: Numbers, axis: int) -> bool:
+    if numbers.dtype == np.int8:
+        return bool(numbers.strides[axis] == 0)
+    return bool(np.array_equal(numbers, np.broadcast_to(np.take(numbers, [0], axis), numbers.shape)))
+
+
+def _grown(flow: Flow, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """The layout of a flow that is broadcast: what is repeated follows in the order of the result."""
+    before = np.broadcast_to(flow.places(), shape)
+    padded = (1,) * (len(shape) - len(flow.shape)) + flow.shape
+    spread = [size if padded[axis] == 1 else 1 for axis, size in enumerate(shape)]
+    copies = np.arange(int(np.prod(spread)), dtype=np.int64).reshape(spread)
+    return before + np.broadcast_to(copies, shape) * (int(flow.places().max(initial=0)) + 1)
+
+
+def _step(node: Any) -> Step:
+    import onnx_ir as ir
+
+    graphs = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+    attributes = {name: a.value for name, a in node.attributes.items() if a.type not in graphs}
+    shapes = []
+    for value in node.outputs:
+        dims = None if value.shape is None else [getattr(dim, "value", dim) for dim in value.shape]
+        shapes.append(tuple(dims) if dims is not None and all(isinstance(d, int) for d in dims) else None)
+    names = tuple(value.name or "" for value in node.outputs)
+    return Step(node.op_type, node.name or names[0], attributes, names, tuple(shapes))
+
+
+def _captured(node: Any, known: Mapping[Any, Tensor]) -> list[Tensor]:
+    """What the bodies of a node take from outside."""
+    import onnx_ir as ir
+
+    found: list[Tensor] = []
+    for attribute in node.attributes.values():
+        bodies = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else []
+        bodies = list(attribute.value) if attribute.type == ir.AttributeType.GRAPHS else bodies
+        for body in bodies:
+            values = [value for inner in body.all_nodes() for value in inner.inputs]
+            for value in dict.fromkeys([*values, *body.outputs]):
+                tensor = known.get(value)
+                if tensor is not None and not any(tensor is other for other in found):
+                    found.append(tensor)
+    return found
+
+
+def _computed(node: Any, inputs: Sequence[Tensor | None]) -> list[NDArray[Any]]:
+    """The results of a node on constants."""
+    import onnx
+    import onnx_ir as ir
+    from onnx.reference import ReferenceEvaluator
+
+    arrays = {f"i{k}": t.array for k, t in enumerate(inputs) if isinstance(t, Constant)}
+    proto = ir.serde.serialize_node(node)
+    del proto.input[:], proto.output[:]
+    proto.input.extend(f"i{k}" if t is not None else "" for k, t in enumerate(inputs))
+    proto.output.extend(f"o{k}" for k in range(len(node.outputs)))
+    given = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in arrays]
+    made = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in proto.output]
+    opset = node.version or _opset_of(node)
+    graph = onnx.helper.make_graph([proto], "constants", given, made)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    return [np.asarray(array) for array in ReferenceEvaluator(model).run(None, arrays)]
+
+
+def _opset_of(node: Any) -> int:
+    return int(node.graph.opset_imports.get("", 20)) if node.graph is not None else 20

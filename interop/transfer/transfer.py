@@ -1,0 +1,173 @@
+"""The two verbs: ``match`` makes a plan, ``transfer_weights`` also applies and proves it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from interop.errors import ParityError, WeightsError
+from interop.transfer.matching import Match, matched
+from interop.transfer.plan import Plan
+from interop.transfer.proof import TOLERANCE, Proof, feeds_of, prove, relative
+from interop.transfer.rules import Rules
+
+_SEED = 7
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What a transfer did.
+
+    Attributes:
+        plan: what went where.
+        target: the model with the weights; another object than was passed where its framework's do not change.
+        proof: both graphs with drawn weights; None if it was not asked for.
+        error: of the models' own outputs with the weights that were transferred, relative to the root mean square; None
+            if they have none in common.
+        seconds: that it took.
+    """
+
+    plan: Plan
+    target: Any
+    proof: Proof | None
+    error: float | None
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the transfer was proven: graphs and models agree."""
+        return self.proof is not None and self.proof.passed and (self.error is None or self.error <= TOLERANCE)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        proof = self.proof
+        return {
+            "passed": self.passed,
+            "error": self.error,
+            "proof": None
+            if proof is None
+            else {
+                "error": proof.error,
+                "inner": proof.inner,
+                "compared": proof.compared,
+                "idle": list(proof.idle),
+            },
+            "seconds": self.seconds,
+            "plan": self.plan.to_json(),
+        }
+
+    def __str__(self) -> str:
+        lines = [str(self.plan)]
+        if self.proof is not None:
+            word = "PASS" if self.passed else "FAIL"
+            said = [f"{self.proof.compared} layers to {self.proof.inner:.1e}"]
+            said += [f"outputs to {self.proof.error:.1e}"] if self.proof.error is not None else []
+            said += [f"the models' own outputs to {self.error:.1e}"] if self.error is not None else []
+            lines.append(f"{word}: with drawn weights the same in {', '.join(said)}")
+            lines += [f"no effect on what was compared: {name}" for name in self.proof.idle]
+        return "\n".join(lines)
+
+
+def match(
+    source: Any,
+    target: Any,
+    *,
+    rules: Rules = None,
+    source_inputs: Any = None,
+    target_inputs: Any = None,
+) -> Plan:
+    """Find which weights of one model are which of another; nothing is changed.
+
+    Args:
+        source: where the weights are: a Keras, PyTorch or Flax model, or the path of an artifact or ``.onnx`` file.
+        target: where they are to go, likewise.
+        rules: what you know of the mapping, as ``Rule``; or a plan, such as ``Plan.load`` reads.
+        source_inputs: shapes, specs or examples of the inputs, for a model that does not tell them. By default those of
+            the other model are tried, as they are and with channels moved.
+        target_inputs: the same for the target.
+
+    Returns:
+        The plan; it prints as a table, ``save`` writes it as JSON, ``apply`` transfers, ``reversed`` turns it around.
+
+    Raises:
+        WeightsError: the models tell no inputs, or do not run on the same.
+        CaptureError: a model could not become a graph.
+    """
+    return matched(
+        source, target, rules=rules, source_inputs=source_inputs, target_inputs=target_inputs
+    ).plan
+
+
+def transfer_weights(
+    source: Any,
+    target: Any,
+    *,
+    rules: Rules = None,
+    verify: bool = True,
+    partial: bool = False,
+    source_inputs: Any = None,
+    target_inputs: Any = None,
+) -> TransferReport:
+    """Write the weights of one model into another, in whatever framework, and prove that it was right.
+
+    The graphs of both are run with the same drawn weights, and compared layer by layer; then the models themselves with
+    the weights that were transferred. What the models do differently (padding, an epsilon, another form of an activation)
+    is in the report's ``plan.differences``.
+
+    Args:
+        source: as in ``match``.
+        target: as in ``match``; it is changed, all of it or nothing.
+        rules: as in ``match``.
+        verify: prove it.
+        partial: transfer what was found although something was not, such as the trunk of a model with another head.
+        source_inputs: as in ``match``.
+        target_inputs: as in ``match``.
+
+    Raises:
+        WeightsError: something has no partner and `partial` is false; names it, its side, and what is nearest.
+        ParityError: the proof failed and nothing that the models do differently explains it.
+    """
+    started = time.perf_counter()
+    found = matched(source, target, rules=rules, source_inputs=source_inputs, target_inputs=target_inputs)
+    plan = found.plan if partial else found.plan.check()
+    if not plan.entries:
+        raise WeightsError("the two models have nothing in common")
+    proof = prove(found) if verify else None
+    if proof is not None:
+        plan = replace(plan, differences=proof.differences)
+        if not proof.passed and len(proof.differences) < 2:
+            raise ParityError(
+                f"with the same drawn weights the models give different results (error {proof.inner:.2g} inside, "
+                f"{proof.error} at the outputs): {'; '.join(proof.differences) or 'nothing could be compared'}. Nothing "
+                "was changed. If the models are the same, give rules for the layers named"
+            )
+    result = plan.apply(partial=True)
+    error = _error(found, result) if verify and not plan.missing else None
+    return TransferReport(plan, result, proof, error, time.perf_counter() - started)
+
+
+def _error(found: Match, result: Any) -> float | None:
+    """The largest relative error of the models' own outputs."""
+    from interop.transfer.models import open_model
+
+    source = found.source.model
+    target = found.target.model if result is None else replace(found.target.model)
+    if result is not None and target.framework == "jax":
+        reopened = open_model(result)
+        target = replace(reopened, structure=target.structure)
+    if source.runs is None or target.runs is None:
+        return None
+    outputs = found.source.skeleton.outputs, found.target.skeleton.outputs
+    given = feeds_of(found, _SEED)
+    expected, made = source.runs(given[0]), target.runs(given[1])
+    if not len(expected) == len(made) == len(outputs[0]) == len(outputs[1]):
+        return None
+    errors = [
+        relative(a.canonical(np.asarray(x)), b.canonical(np.asarray(y)))
+        for a, b, x, y in zip(*outputs, expected, made, strict=True)
+        if a.places.size == b.places.size
+    ]
+    return max(errors, default=None)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from interop.parity import verify as verify
     from interop.runtime.session import GraphModel as GraphModel
     from interop.saving import save_model as save_model
+    from interop.transfer import Plan as Plan
+    from interop.transfer import Rule as Rule
+    from interop.transfer import TransferReport as TransferReport
+    from interop.transfer import match as match
+    from interop.transfer import transfer_weights as transfer_weights
     from interop.weights import load_weights as load_weights
     from interop.weights import save_weights as save_weights
 
@@ -32,6 +37,9 @@ _HOME = {
     "Checkpoint": "interop.checkpoint",
     "GraphModel": "interop.runtime.session",
     "InteropError": "interop.errors",
+    "Plan": "interop.transfer",
+    "Rule": "interop.transfer",
+    "TransferReport": "interop.transfer",
     "ModelCheckpoint": "interop.callbacks",
     "convert": "interop.conversion",
     "export_onnx": "interop.exporting",
@@ -41,7 +49,9 @@ _HOME = {
     "load_model": "interop.loading",
     "load_tensors": "interop.loading",
     "load_weights": "interop.weights",
+    "match": "interop.transfer",
     "save_model": "interop.saving",
+    "transfer_weights": "interop.transfer",
     "save_weights": "interop.weights",
     "verify": "interop.parity",
 }

@@ -332,7 +332,9 @@ def with_leaves(model: Any, values: Mapping[str, np.ndarray[Any, Any]]) -> Any:
     elif isinstance(model, functools.partial):
         tree = (model.args, model.keywords)
     else:
-        raise CaptureError(f"{model!r:.80} has no parameters to set: pass functools.partial(function, params)")
+        raise CaptureError(
+            f"{model!r:.80} has no parameters to set: pass functools.partial(function, params)"
+        )
     names, leaves, rebuild = _flattened(tree)
     if isinstance(model, functools.partial):
         names = list(named_leaves(model))

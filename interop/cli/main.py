@@ -19,6 +19,7 @@ from interop.cli.convert import convert
 from interop.cli.demo import demo
 from interop.cli.inspect import inspect
 from interop.cli.predict import predict
+from interop.cli.transfer import transfer
 from interop.cli.verify import verify
 from interop.errors import InteropError
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for verb in (convert, inspect, verify, predict, demo):
+for verb in (convert, inspect, verify, predict, transfer, demo):
     app.command()(verb)
 
 

@@ -14,6 +14,6 @@ from __future__ import annotations
 
 from interop.transfer.plan import Plan
 from interop.transfer.rules import Rule
-from interop.transfer.transfer import TransferReport, match, transfer_weights
+from interop.transfer.verbs import TransferReport, match, transfer_weights
 
 __all__ = ["Plan", "Rule", "TransferReport", "match", "transfer_weights"]

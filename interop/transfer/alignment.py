@@ -106,7 +106,8 @@ class _Aligner:
         rest = self._rest()
         self._in_order(rest)
         pairs = sorted(self._pairs, key=lambda pair: pair.target.index)
-        return Alignment(pairs, *self._rest(), self._ties)
+        left, right = self._rest()
+        return Alignment(pairs, left, right, self._ties)
 
     def _rest(self) -> list[list[Site]]:
         paired = {pair.source for pair in self._pairs} | {pair.target for pair in self._pairs}
@@ -119,11 +120,7 @@ class _Aligner:
         while True:
             classes = [(set(sites[0]), set(sites[1]))]
             for number, (left, right) in enumerate(colours()):
-                classes = [
-                    part
-                    for one in classes
-                    for part in _split(one, left, right, even=number > 0 or found == "neighbourhood")
-                ]
+                classes = [part for one in classes for part in _split(one, left, right, even=number > 0)]
             classes = [one for one in classes if one[0] and len(one[0]) == len(one[1])]
             for left_sites, right_sites in classes:
                 if len(left_sites) == 1:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 Numbers = NDArray[Any]
 
 _GROUND = np.zeros(1, "int8")
-_ORIGIN = _GROUND.__array_interface__["data"][0]
+_ORIGIN: int = _GROUND.__array_interface__["data"][0]
 
 
 def is_phantom(numbers: Numbers) -> bool:
@@ -32,7 +32,8 @@ def is_phantom(numbers: Numbers) -> bool:
 
 def offset(numbers: Numbers) -> int:
     """The number of the first element of a phantom."""
-    return int(numbers.__array_interface__["data"][0]) - _ORIGIN
+    start: int = numbers.__array_interface__["data"][0]
+    return start - _ORIGIN
 
 
 def phantom(start: int, shape: Sequence[int], strides: Sequence[int]) -> Numbers:
@@ -153,9 +154,7 @@ def without_repeats(numbers: Numbers) -> Numbers:
     """The array without axes along which nothing changes."""
     if is_phantom(numbers):
         kept = [
-            axis
-            for axis, stride in enumerate(numbers.strides)
-            if numbers.shape[axis] != 1 and stride != 0
+            axis for axis, stride in enumerate(numbers.strides) if numbers.shape[axis] != 1 and stride != 0
         ]
         shape, strides = [numbers.shape[a] for a in kept], [numbers.strides[a] for a in kept]
         return phantom(offset(numbers), shape, strides)

@@ -1,7 +1,7 @@
 """Graphs and tensors in files as sides of a transfer.
 
-Enters: the path of an artifact, an ``.onnx`` file or a file of tensors. Leaves: a ``Model``. An artifact and an ``.onnx`` file
-have a graph and can be written, each as a whole: the file is replaced once the new one is complete.
+Enters: the path of an artifact, an ``.onnx`` file or a file of tensors. Leaves: a ``Model``. Invariant: an
+``.onnx`` file that is written is the old one until the new one is complete.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def _made(path: Path, model: Any, names: list[str]) -> Model:
     initializers = model.graph.initializers
     names = [name for name in names if name in initializers]
     shapes = {
-        name: Named(dtype_name(int(initializers[name].dtype)), tuple(int(d) for d in initializers[name].shape))
+        name: Named(
+            dtype_name(int(initializers[name].dtype)), tuple(int(d) for d in initializers[name].shape)
+        )
         for name in names
     }
     inputs = [

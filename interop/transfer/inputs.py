@@ -51,7 +51,9 @@ def meetings(source: Model, target: Model) -> Iterator[Meeting]:
     known, other = (source, target) if source.inputs is not None else (target, source)
     assert known.inputs is not None
     for sized in _sized(known.inputs):
-        for guess in [_adopted(other.inputs, sized)] if other.inputs is not None else _guesses(known, other, sized):
+        for guess in (
+            [_adopted(other.inputs, sized)] if other.inputs is not None else _guesses(known, other, sized)
+        ):
             orders = [_order(a, b) for a, b in zip(sized, guess, strict=False)]
             straight = [tuple(range(len(i.shape))) for i in sized]
             turned = [
@@ -88,7 +90,7 @@ def _adopted(own: Sequence[Input], other: Sequence[Input]) -> list[Input]:
         pair = other[index] if index < len(other) and len(other[index].shape) == len(given.shape) else None
         known = {dim for dim in given.shape if dim is not None}
         left = [d for d in pair.shape if d not in known] if pair is not None else []
-        shape = []
+        shape: list[int | None] = []
         for axis, dim in enumerate(given.shape):
             if dim is not None:
                 shape.append(dim)
@@ -130,10 +132,18 @@ def _problem(model: Model, inputs: Sequence[Input]) -> str | None:
     """Why a model does not run on inputs of these sizes; None if it does."""
     assert model.runs is not None
     try:
-        model.runs([np.zeros(i.shape, i.dtype) for i in inputs])
+        model.runs([np.zeros(i.sizes, i.dtype) for i in inputs])
     except InteropError:
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        AssertionError,
+        KeyError,
+    ) as error:
         return f"{type(error).__name__}: {error}".splitlines()[0][:160]
     return None
 

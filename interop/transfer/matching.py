@@ -137,15 +137,15 @@ def _settled(found: Match, given: Sequence[Entry]) -> Match:
     choices = [0] * len(found.alignment.ties)
     trials = 0
     while at is not None and trials < _TRIALS:
-        improved = False
-        open_ties = [k for k, pair in enumerate(best.alignment.ties) if pair.target.index <= at]
+        improved, reached = False, at
+        open_ties = [k for k, pair in enumerate(best.alignment.ties) if pair.target.index <= reached]
         for k in reversed(open_ties):
             for choice in range(1, best.alignment.ties[k].alike):
                 trials += 1
                 tried = [*choices[:k], choice, *[0] * (len(choices) - k - 1)]
                 other = _aligned(found.source, found.target, found.meeting, given, tried)
                 later = departure(other)
-                if later is None or later > at:
+                if later is None or later > reached:
                     best, at, choices, improved = other, later, tried, True
                     break
                 if trials >= _TRIALS:
@@ -170,14 +170,15 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
             if known.source != piece.source and known.source and piece.source:
                 ambiguous[piece.target] |= {known.source, piece.source}
     entries = [
-        Entry(name, _whole(tuple(made.values()), source.model.tensors, target.model.tensors), *_said(how[name]))
+        Entry(
+            name, _whole(tuple(made.values()), source.model.tensors, target.model.tensors), *_said(how[name])
+        )
         for name, made in pieces.items()
     ]
     fixed = {entry.target for entry in given}
-    entries = [entry for entry in entries if entry.target not in {*fixed, *target.model.aliases}] + list(given)
-    done = {entry.target for entry in entries}
-    gone = {name for entry in entries for name in entry.sources}
-    gone |= {alias for alias, name in source.model.aliases.items() if name in gone}
+    entries = [entry for entry in entries if entry.target not in fixed] + list(given)
+    done = _with_aliases({entry.target for entry in entries}, target.model)
+    gone = _with_aliases({name for entry in entries for name in entry.sources}, source.model)
     unused = [f"source: {name}" for name in _idle(source)] + [f"target: {name}" for name in _idle(target)]
     missing = [name for name in target.model.tensors if name not in done and name not in _idle(target)]
     unexpected = [name for name in source.model.tensors if name not in gone and name not in _idle(source)]
@@ -188,14 +189,18 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
         target.model.tensors,
         tuple(_problem(n, target, source, unexpected) for n in missing),
         tuple(_problem(n, source, target, missing) for n in unexpected),
-        tuple(Problem(n, "several sources", tuple(sorted(names))) for n, names in ambiguous.items() if n not in fixed),
+        tuple(
+            Problem(n, "several sources", tuple(sorted(names)))
+            for n, names in ambiguous.items()
+            if n not in fixed
+        ),
         tuple(unused),
         models=(source.model, target.model),
     )
 
 
 def _said(pair: Pair) -> tuple[str, str]:
-    shape = "×".join(map(str, pair.target.shape))
+    shape = " x ".join(map(str, pair.target.shape))
     alike = f"; {pair.alike} alike" if pair.alike > 1 else ""
     return pair.found, f"{pair.target.kind} {shape}{alike}"
 
@@ -208,20 +213,24 @@ def _whole(
     if first.source is None or any(piece.source != first.source for piece in pieces):
         return pieces
     shape = targets[first.target].shape
-    same = all((p.source_start, p.source_steps) == (p.target_start, p.target_steps) and not p.adds for p in pieces)
+    same = all(
+        (p.source_start, p.source_steps) == (p.target_start, p.target_steps) and not p.adds for p in pieces
+    )
     size = targets[first.target].size
     if not same or sources[first.source].shape != shape or sum(p.count for p in pieces) == size:
         return pieces
     return (Piece(first.source, first.target, (size,), 0, (1,), 0, (1,)),)
 
 
+def _with_aliases(names: set[str], model: Model) -> set[str]:
+    """The names, and all others of the same tensors."""
+    first = {model.aliases.get(name, name) for name in names}
+    return names | {name for name in model.tensors if model.aliases.get(name, name) in first}
+
+
 def _idle(half: Half) -> list[str]:
     """Tensors that the computation does not use, and that share no memory with one it uses."""
-    used = half.used
-    aliases = half.model.aliases
-    used |= {alias for alias, name in aliases.items() if name in used or alias in used}
-    used |= {aliases[name] for name in list(used) if name in aliases}
-    used |= {alias for alias, name in aliases.items() if name in used}
+    used = _with_aliases(half.used, half.model)
     return [name for name in half.model.tensors if name not in used]
 
 
@@ -235,4 +244,3 @@ def _problem(name: str, half: Half, other: Half, rest: Sequence[str]) -> Problem
     ranked += [n for n in get_close_matches(name, rest, n=3, cutoff=0.3) if n not in ranked]
     nearest = tuple(f"{n} {theirs[n]}" for n in ranked[:3])
     return Problem(name, str(spec), nearest)
-

@@ -33,6 +33,11 @@ class Input:
     shape: tuple[int | None, ...]
     name: str = ""
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape, every size of which must be known here."""
+        return tuple(int(dim) for dim in self.shape if dim is not None)
+
 
 @dataclass(eq=False)
 class Model:
@@ -162,7 +167,9 @@ def _keras(model: Any, signature: Any) -> Model:
     order = [spec.name for spec in call.inputs]
 
     def graph(sized: list[Input]) -> Any:
-        specs = [{"shape": i.shape, "dtype": i.dtype, "name": name} for i, name in zip(sized, order, strict=True)]
+        specs = [
+            {"shape": i.shape, "dtype": i.dtype, "name": name} for i, name in zip(sized, order, strict=True)
+        ]
         return capture_any(model, input_signature=pack(call.structure, specs)).flat()
 
     def write(values: Mapping[str, Array]) -> Any:
@@ -176,7 +183,8 @@ def _keras(model: Any, signature: Any) -> Model:
         return [compat.to_numpy(leaf) for leaf in structure_of(result)[1]]
 
     shapes = {
-        name: Named(compat.stored_dtype(v), tuple(int(dim) for dim in v.shape)) for name, v in variables.items()
+        name: Named(compat.stored_dtype(v), tuple(int(dim) for dim in v.shape))
+        for name, v in variables.items()
     }
     return Model(
         f"Keras model {model.name!r}",
@@ -213,7 +221,8 @@ def _torch(model: Any, signature: Any) -> Model:
         return model
 
     shapes = {
-        name: Named(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)) for name, tensor in state.items()
+        name: Named(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+        for name, tensor in state.items()
     }
     made = Model(
         f"PyTorch {type(model).__name__}", "torch", shapes, lambda name: to_numpy(state[name]), write, aliases
@@ -274,5 +283,3 @@ def _input(leaf: Leaf) -> Input:
 
 def _sizes(shape: Any) -> tuple[int | None, ...]:
     return tuple(dim if isinstance(dim, int) else None for dim in shape)
-
-

@@ -19,7 +19,9 @@ Attributes = Mapping[str, Any]
 Arguments = Sequence[Array | None]
 
 
-def movement(op_type: str, attributes: Attributes, arguments: Arguments) -> Callable[[Array], list[Array]] | None:
+def movement(
+    op_type: str, attributes: Attributes, arguments: Arguments
+) -> Callable[[Array], list[Array]] | None:
     """What a node does to its first input; None if it computes something.
 
     Args:
@@ -97,7 +99,8 @@ def _split(x: Array, attributes: Attributes, arguments: Arguments) -> list[Array
 def _gather(x: Array, attributes: Attributes, arguments: Arguments) -> list[Array]:
     axis, at = attributes.get("axis", 0), _required(arguments, 0)
     if at.ndim == 0:
-        return [x[(*([slice(None)] * (axis % x.ndim)), int(at))]]
+        place: tuple[Any, ...] = (*([slice(None)] * (axis % x.ndim)), int(at))
+        return [x[place]]
     steps = np.diff(at) if at.ndim == 1 else np.array([0])
     if at.ndim == 1 and len(at) and np.all(steps == 1):
         index: list[Any] = [slice(None)] * x.ndim

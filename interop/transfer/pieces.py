@@ -1,7 +1,7 @@
 """One part of a tensor that becomes one part of another: nested loops over both.
 
-A ``Piece`` says ``target[t0 + Σ i·tₖ] = source[s0 + Σ i·sₖ]`` over flat elements: whatever transposes, slices, splits and
-reshapes is one piece, or a few. It reads the same in both directions.
+A ``Piece`` says ``target[t0 + i*t1 + j*t2 ...] = source[s0 + i*s1 + j*s2 ...]`` over flat elements: whatever
+transposes, slices, splits and reshapes is one piece, or a few. It reads the same in both directions.
 
 Invariant: a piece never reaches outside its tensors; ``Piece.checked`` says so before anything is copied.
 """
@@ -121,7 +121,9 @@ class Piece:
         """
         try:
             (source_start, source_steps), (target_start, target_steps) = value["from"], value["to"]
-            lists = [tuple(int(n) for n in numbers) for numbers in (value["sizes"], source_steps, target_steps)]
+            lists = [
+                tuple(int(n) for n in numbers) for numbers in (value["sizes"], source_steps, target_steps)
+            ]
             if len({len(numbers) for numbers in lists}) != 1 or not isinstance(value["target"], str):
                 raise ValueError("loops of different depth")
             return cls(
@@ -170,7 +172,8 @@ def _between(
     known = (first >= 0) & (second >= 0)
     first, second = first[known], second[known]
     owners = [
-        np.searchsorted(side.starts, numbers, side="right") for side, numbers in zip(sides, (first, second), strict=True)
+        np.searchsorted(side.starts, numbers, side="right")
+        for side, numbers in zip(sides, (first, second), strict=True)
     ]
     for pair in np.unique(np.stack(owners), axis=1).T:
         here = (owners[0] == pair[0]) & (owners[1] == pair[1])
@@ -183,11 +186,16 @@ def _one_owner(numbers: Numbers, side: Numbering) -> bool:
         return False
     reach = [(n - 1) * step for n, step in zip(numbers.shape, numbers.strides, strict=True)]
     start = offset(numbers)
-    return side.owner(start + sum(r for r in reach if r < 0)) == side.owner(start + sum(r for r in reach if r > 0))
+    return side.owner(start + sum(r for r in reach if r < 0)) == side.owner(
+        start + sum(r for r in reach if r > 0)
+    )
 
 
 def _listed(
-    names: tuple[str, str], first: NDArray[np.int64], second: NDArray[np.int64], sides: tuple[Numbering, Numbering]
+    names: tuple[str, str],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    sides: tuple[Numbering, Numbering],
 ) -> Iterator[Piece]:
     """Pieces for two lists of elements: the longest loops that give both, again and again."""
     order = np.argsort(second, kind="stable")
@@ -202,9 +210,7 @@ def _leading(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[list[
     """Loops that give the beginning of both lists, and how many elements they give."""
     whole = radix(first), radix(second)
     if whole[0] is not None and whole[1] is not None:
-        loops = _refined(
-            [list(zip(*whole[0][1:], strict=True))], [list(zip(*whole[1][1:], strict=True))]
-        )
+        loops = _refined([list(zip(*whole[0][1:], strict=True))], [list(zip(*whole[1][1:], strict=True))])
         if loops is not None:
             return loops, len(first)
     if len(first) == 1:
@@ -215,7 +221,9 @@ def _leading(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[list[
     rows = len(first) // count
     if rows > 1:
         a, b = first[: rows * count].reshape(rows, count), second[: rows * count].reshape(rows, count)
-        whole_rows = np.all(a - a[:, :1] == a[0] - a[0, 0], axis=1) & np.all(b - b[:, :1] == b[0] - b[0, 0], axis=1)
+        whole_rows = np.all(a - a[:, :1] == a[0] - a[0, 0], axis=1) & np.all(
+            b - b[:, :1] == b[0] - b[0, 0], axis=1
+        )
         outer = int(a[1, 0] - a[0, 0]), int(b[1, 0] - b[0, 0])
         even = (np.diff(a[:, 0]) == outer[0]) & (np.diff(b[:, 0]) == outer[1]) & whole_rows[1:]
         stop = np.flatnonzero(~even)

@@ -205,10 +205,13 @@ class Plan:
                 if piece.source is None:
                     continue
                 turned = piece.reversed()
-                found.setdefault(turned.target, []).append(replace(turned, source=None) if piece.adds else turned)
+                found.setdefault(turned.target, []).append(
+                    replace(turned, source=None) if piece.adds else turned
+                )
                 how[turned.target] = entry
         entries = [
-            Entry(name, tuple(_distinct(pieces)), how[name].found, how[name].evidence) for name, pieces in found.items()
+            Entry(name, tuple(_distinct(pieces)), how[name].found, how[name].evidence)
+            for name, pieces in found.items()
         ]
         swapped = {"source": "target", "target": "source"}
         unused = [f"{swapped[side]}: {name}" for side, name in (u.split(": ", 1) for u in self.unused)]
@@ -270,28 +273,35 @@ class Plan:
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
         """The plan that ``to_json`` gave."""
         if value.get("plan_version") != _VERSION:
-            raise WeightsError(f"plan_version is {value.get('plan_version')!r}; this version reads {_VERSION}")
+            raise WeightsError(
+                f"plan_version is {value.get('plan_version')!r}; this version reads {_VERSION}"
+            )
         entries = tuple(
             Entry(e["target"], tuple(map(Piece.from_json, e["pieces"])), e["found"], e["evidence"])
             for e in value["entries"]
         )
-        named = [
+        sources, targets = (
             {name: Named(dtype, tuple(shape)) for name, (dtype, shape) in value[side].items()}
             for side in ("sources", "targets")
-        ]
-        problems = [
+        )
+        missing, unexpected, ambiguous = (
             tuple(Problem(name, what, tuple(near)) for name, what, near in value[key])
             for key in ("missing", "unexpected", "ambiguous")
-        ]
+        )
         for entry in entries:
-            if entry.target not in named[1] or not set(entry.sources) <= set(named[0]):
-                raise WeightsError(f"the plan speaks of {entry.target!r} or its sources, but does not list them")
-        return cls(entries, *named, *problems, tuple(value["unused"]), tuple(value["differences"]))
+            if entry.target not in targets or not set(entry.sources) <= set(sources):
+                raise WeightsError(
+                    f"the plan speaks of {entry.target!r} or its sources, but does not list them"
+                )
+        unused, differences = tuple(value["unused"]), tuple(value["differences"])
+        return cls(entries, sources, targets, missing, unexpected, ambiguous, unused, differences)
 
     def __str__(self) -> str:
         rows = [("source", "target", "transform", "found by")]
         for entry in self.entries:
-            how = described(entry.pieces, {n: s.shape for n, s in self.sources.items()}, self.targets[entry.target].shape)
+            how = described(
+                entry.pieces, {n: s.shape for n, s in self.sources.items()}, self.targets[entry.target].shape
+            )
             rows.append((" + ".join(entry.sources) or "0", entry.target, how, entry.found))
         lines = _table(rows)
         for what in ("missing", "unexpected", "ambiguous"):
@@ -309,7 +319,9 @@ def _distinct(pieces: Sequence[Piece]) -> list[Piece]:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def _some(names: Sequence[Any], shown: int = 8) -> str:

@@ -71,7 +71,7 @@ def departure(match: Match, *, seed: int = 0) -> int | None:
     errors = _Bench(match, seed).errors()
     for site, error in errors.sites:
         if not error <= TOLERANCE:
-            return site.target.index
+            return int(site.target.index)
     if any(not error <= TOLERANCE for error in errors.outputs):
         return len(match.target.skeleton.places)
     return None
@@ -97,9 +97,15 @@ class _Bench:
             and pair.source.probe.places.size == pair.target.probe.places.size
         ]
         outputs = zip(match.source.skeleton.outputs, match.target.skeleton.outputs, strict=False)
-        self._outputs = [(a, b) for a, b in outputs if a.places.size == b.places.size] if _same_heads(match) else []
-        self._source = _Runner(match.source, [p.source.probe for p in self._pairs] + [a for a, _ in self._outputs])
-        self._target = _Runner(match.target, [p.target.probe for p in self._pairs] + [b for _, b in self._outputs])
+        self._outputs = (
+            [(a, b) for a, b in outputs if a.places.size == b.places.size] if _same_heads(match) else []
+        )
+        self._source = _Runner(
+            match.source, [p.source.probe for p in self._pairs] + [a for a, _ in self._outputs]
+        )
+        self._target = _Runner(
+            match.target, [p.target.probe for p in self._pairs] + [b for _, b in self._outputs]
+        )
         drawn = _drawn(match.source, self._rng)
         self._weights = _drawn(match.target, self._rng)
         self._weights |= match.plan.convert(drawn, {n: self._weights[n] for n in match.plan.targets})
@@ -123,7 +129,11 @@ class _Bench:
         found = []
         for name in chosen:
             value = self._weights[name]
-            if value.size < 2 or np.all(value == value.flat[0]) or name not in self._match.target.numbering.shapes:
+            if (
+                value.size < 2
+                or np.all(value == value.flat[0])
+                or name not in self._match.target.numbering.shapes
+            ):
                 continue
             shuffled = self._rng.permutation(value.reshape(-1)).reshape(value.shape)
             errors = self.errors({**self._weights, name: shuffled})
@@ -171,7 +181,9 @@ class _Runner:
 
     def run(self, weights: Mapping[str, Array], inputs: Sequence[Array]) -> list[Array]:
         """The probes' values in canonical order."""
-        feed = {name: weights[name] for name in self._parameters} | dict(zip(self._inputs, inputs, strict=True))
+        feed = {name: weights[name] for name in self._parameters} | dict(
+            zip(self._inputs, inputs, strict=True)
+        )
         made = dict(zip(self._wanted, self._session.run(self._wanted, feed), strict=True))
         return [probe.canonical(made[probe.value]) for probe in self._probes]
 
@@ -232,7 +244,7 @@ def _feeds(match: Match, rng: np.random.Generator) -> tuple[list[Array], list[Ar
         for side, spec, made in ((0, given[0], source), (1, given[1], target)):
             if spec is not None:
                 own = np.transpose(common, np.argsort(meeting.orders[side][index]))
-                made.append(np.ascontiguousarray(own.reshape(spec.shape)).astype(spec.dtype))
+                made.append(np.ascontiguousarray(own.reshape(spec.sizes)).astype(spec.dtype))
     return source, target
 
 
@@ -274,7 +286,8 @@ def _differences(match: Match, departed: Any) -> list[str]:
             if theirs != ours:
                 found.append((pair.target.index, f"{key} of {where}: source {theirs}, target {ours}"))
         for before, labels in pair.target.feeds.items():
-            known = pair.source.feeds.get(partner.get(before)) if isinstance(before, Site) else None  # type: ignore[arg-type]
+            theirs_before = partner.get(before) if isinstance(before, Site) else None
+            known = pair.source.feeds.get(theirs_before) if theirs_before is not None else None
             if known is not None and known != labels:
                 said = [", ".join(sorted(some)) or "nothing" for some in (known - labels, labels - known)]
                 found.append((pair.target.index, f"before {where}: source {said[0]}, target {said[1]}"))
@@ -289,12 +302,13 @@ def _differences(match: Match, departed: Any) -> list[str]:
 
 def _outputs_apart(match: Match, partner: Mapping[Any, Any]) -> list[tuple[int, str]]:
     sides = [
-        [place for place in half.skeleton.places if place.kind == "output"] for half in (match.source, match.target)
+        [place for place in half.skeleton.places if place.kind == "output"]
+        for half in (match.source, match.target)
     ]
     found = []
     for index, (one, two) in enumerate(zip(*sides, strict=False)):
         for before, labels in two.feeds.items():
-            known = one.feeds.get(partner.get(before))  # type: ignore[arg-type]
+            known = one.feeds.get(partner.get(before))
             if known is not None and known != labels:
                 said = [", ".join(sorted(some)) or "nothing" for some in (known - labels, labels - known)]
                 found.append((two.index, f"before output {index}: source {said[0]}, target {said[1]}"))
@@ -304,5 +318,3 @@ def _outputs_apart(match: Match, partner: Mapping[Any, Any]) -> list[tuple[int, 
 def _named(half: Half, site: Site) -> str:
     """A site by the parameters it uses."""
     return " + ".join(dict.fromkeys(name for term in site.terms for name in half.numbering.owners(term)))
-
-

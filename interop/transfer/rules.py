@@ -88,13 +88,17 @@ class Rule:
         """
         made: list[Entry] = []
         patterns = _expanded(self.source)
-        for stars in dict.fromkeys(m.groups() for name in sources if (m := _pattern(patterns[0]).fullmatch(name))):
+        for stars in dict.fromkeys(
+            m.groups() for name in sources if (m := _pattern(patterns[0]).fullmatch(name))
+        ):
             names = [_filled(pattern, stars) for pattern in patterns]
             goals = [_filled(pattern, stars) for pattern in _expanded(self.target)]
             for name, known in [(n, sources) for n in names] + [(n, targets) for n in goals]:
                 if name not in known:
                     close = get_close_matches(name, known, n=3)
-                    raise WeightsError(f"{self} asks for {name!r}, which there is not; nearest: {', '.join(close)}")
+                    raise WeightsError(
+                        f"{self} asks for {name!r}, which there is not; nearest: {', '.join(close)}"
+                    )
             made += self._moved(names, goals, sources, targets)
         if not made:
             close = get_close_matches(patterns[0], sources, n=3, cutoff=0.3)
@@ -104,16 +108,23 @@ class Rule:
     def _moved(
         self, names: list[str], goals: list[str], sources: Mapping[str, Named], targets: Mapping[str, Named]
     ) -> list[Entry]:
-        sides = Numbering({n: sources[n].shape for n in names}), Numbering({n: targets[n].shape for n in goals})
+        sides = (
+            Numbering({n: sources[n].shape for n in names}),
+            Numbering({n: targets[n].shape for n in goals}),
+        )
         tensors = [sides[0].of(name) for name in names]
         for op in self.ops:
             tensors = op(tensors)
         if len(tensors) != len(goals):
-            raise WeightsError(f"{self} makes {len(tensors)} tensors of {', '.join(names)} for {', '.join(goals)}")
+            raise WeightsError(
+                f"{self} makes {len(tensors)} tensors of {', '.join(names)} for {', '.join(goals)}"
+            )
         made = []
         for tensor, goal in zip(tensors, goals, strict=True):
             if tensor.size != targets[goal].size:
-                raise WeightsError(f"{self} makes {list(tensor.shape)} for {goal!r}, which is {targets[goal]}")
+                raise WeightsError(
+                    f"{self} makes {list(tensor.shape)} for {goal!r}, which is {targets[goal]}"
+                )
             left = Site("rule", 0, terms=(tensor,), groups=(tensor.ndim,))
             right = Site("rule", 0, terms=(sides[1].of(goal),), groups=(len(targets[goal].shape),))
             made.append(Entry(goal, tuple(pieces_of(left, right, sides)), "rule", str(self)))
@@ -137,7 +148,9 @@ def ruled(rules: Rules, sources: Mapping[str, Named], targets: Mapping[str, Name
                 *((n, sources, rules.sources) for n in entry.sources),
             ]:
                 if name not in known or known[name].shape != listed[name].shape:
-                    raise WeightsError(f"the plan has {name!r} as {listed[name]}; the model has {known.get(name)}")
+                    raise WeightsError(
+                        f"the plan has {name!r} as {listed[name]}; the model has {known.get(name)}"
+                    )
         return list(rules.entries)
     return [entry for rule in rules for entry in rule.entries(sources, targets)]
 

@@ -26,7 +26,8 @@ def conv(reader: Reader, step: Step, x: Tensor, w: Tensor, b: Tensor | None = No
         points = tuple(slice(None, None, stride) for stride in strides)
         last = np.moveaxis(x.places()[(slice(None), slice(None), *points)], 1, -1)
         taken_from = Flow(last.shape, last, x.feeds, x.frame, x.partial)
-        matrix = numbers.reshape(numbers.shape[:2]) if numbers.dtype != np.int8 else numbers[(..., *[0] * len(sizes))]
+        corner: tuple[Any, ...] = (..., *[0] * len(sizes))
+        matrix = numbers[corner]
         made = linear(reader, step, taken_from, np.swapaxes(matrix, 0, 1))
         places = np.moveaxis(made.places(), -1, 1)
         flow = Flow(places.shape, places, made.feeds, made.frame)
@@ -35,7 +36,7 @@ def conv(reader: Reader, step: Step, x: Tensor, w: Tensor, b: Tensor | None = No
     reader.uses.record(x)
     if group == 1:
         numbers = taken(numbers, 1, _channels(x))
-    groups = [1] * numbers.ndim if numbers.ndim == len(w.shape) else [1, numbers.ndim - 1 - len(sizes)] + [1] * len(sizes)
+    groups = [1, numbers.ndim - 1 - len(sizes)] + [1] * len(sizes)
     facts = _facts(step, x, sizes, group)
     flow = _image(reader, step, x, "conv", numbers, groups, w.shape[0], facts)
     return [_biased(reader, step, flow, b)]
@@ -53,7 +54,18 @@ def conv_transpose(reader: Reader, step: Step, x: Tensor, w: Tensor, b: Tensor |
     return [_biased(reader, step, flow, b)]
 
 
-@reads("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Upsample", "InstanceNormalization", "GroupNormalization", "LRN")
+@reads(
+    "MaxPool",
+    "AveragePool",
+    "LpPool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Resize",
+    "Upsample",
+    "InstanceNormalization",
+    "GroupNormalization",
+    "LRN",
+)
 def pooled(reader: Reader, step: Step, x: Tensor, *others: Tensor | None) -> list[Tensor]:
     """Each channel by itself; scales and offsets of a normalisation are sites."""
     if not isinstance(x, Flow) or step.shapes[0] is None:

@@ -33,7 +33,21 @@ _SAID = {
     "Tanh": "Tanh",
     "ThresholdedRelu": "ThresholdedRelu",
 }
-_SILENT = ("Abs", "Ceil", "Exp", "Floor", "IsInf", "IsNaN", "Log", "Neg", "Not", "Reciprocal", "Round", "Sign", "Sqrt")
+_SILENT = (
+    "Abs",
+    "Ceil",
+    "Exp",
+    "Floor",
+    "IsInf",
+    "IsNaN",
+    "Log",
+    "Neg",
+    "Not",
+    "Reciprocal",
+    "Round",
+    "Sign",
+    "Sqrt",
+)
 _LARGEST_EPSILON = 0.05
 
 
@@ -77,7 +91,21 @@ def told_keys(x: Flow, axis: int) -> None:
             x.pairing.place.feeds[place] |= {label}
 
 
-@reads("Add", "Sub", "Mul", "Div", "Pow", "Where", "Mod", "And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual")
+@reads(
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "Where",
+    "Mod",
+    "And",
+    "Or",
+    "Xor",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+)
 def pairwise(reader: Reader, step: Step, *inputs: Tensor) -> list[Tensor]:
     """Two tensors or more, broadcast against each other."""
     shape = np.broadcast_shapes(*(tensor.shape for tensor in inputs))

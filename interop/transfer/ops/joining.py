@@ -59,5 +59,3 @@ def _parameters(reader: Reader, weight: Weight) -> Feeds:
 
 def _labelled(feeds: Feeds, label: str) -> Feeds:
     return {place: labels | {label} for place, labels in feeds.items()}
-
-

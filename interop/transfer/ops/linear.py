@@ -17,12 +17,10 @@ from interop.transfer.values import Constant, Flow, Frame, Pairing, Tensor, Term
 @reads("MatMul")
 def matmul(reader: Reader, step: Step, a: Tensor, b: Tensor) -> list[Tensor]:
     """A product over the last axis of the first and the last but one of the second."""
-    if isinstance(a, Flow) and isinstance(b, Weight) and len(b.terms) == 1 and _matrix(b) is not None:
-        return [linear(reader, step, a, _matrix(b))]
-    if isinstance(a, Weight) and isinstance(b, Flow) and len(a.terms) == 1 and _matrix(a) is not None:
-        numbers = np.swapaxes(_matrix(a), 0, 1)
-        made = linear(reader, step, _swapped(b), numbers)
-        return [_swapped(made)]
+    if isinstance(a, Flow) and isinstance(b, Weight) and (matrix := _matrix(b)) is not None:
+        return [linear(reader, step, a, matrix)]
+    if isinstance(a, Weight) and isinstance(b, Flow) and (matrix := _matrix(a)) is not None:
+        return [_swapped(linear(reader, step, _swapped(b), np.swapaxes(matrix, 0, 1)))]
     if isinstance(a, Flow) and isinstance(b, Flow):
         return [_product(reader, step, a, b)]
     if isinstance(a, Flow) and isinstance(b, Constant):
@@ -78,7 +76,12 @@ def einsum(reader: Reader, step: Step, *inputs: Tensor) -> list[Tensor]:
 def gather(reader: Reader, step: Step, table: Tensor, at: Tensor) -> list[Tensor]:
     """Vectors of a table by index; other lookups are not known."""
     axis = step.attributes.get("axis", 0)
-    if not isinstance(table, Weight) or len(table.terms) != 1 or len(table.shape) != 2 or not isinstance(at, Flow):
+    if (
+        not isinstance(table, Weight)
+        or len(table.terms) != 1
+        or len(table.shape) != 2
+        or not isinstance(at, Flow)
+    ):
         return reader.opaque(step, [table, at])
     numbers = table.terms[0].numbers if axis % 2 == 0 else np.swapaxes(table.terms[0].numbers, 0, 1)
     features = numbers.shape[1]
@@ -109,7 +112,9 @@ def linear(reader: Reader, step: Step, x: Flow, numbers: Numbers) -> Flow:
     return flow
 
 
-def _sites(reader: Reader, kind: str, numbers: Numbers, frame: Frame, x: Flow, groups_before: int) -> list[Place]:
+def _sites(
+    reader: Reader, kind: str, numbers: Numbers, frame: Frame, x: Flow, groups_before: int
+) -> list[Place]:
     """One site for a matrix, or one for each part of its columns that is used apart."""
     if not frame.parts:
         return [reader.site(kind, numbers, [groups_before, numbers.ndim - groups_before], x.feeds)]
@@ -163,7 +168,9 @@ def _mixed(reader: Reader, flow: Flow, shape: tuple[int, ...]) -> Flow:
 
 
 def _matrix(weight: Weight) -> Numbers | None:
-    """The numbers of a matrix; axes of size 1 before it do not count."""
+    """The numbers of a matrix; axes of size 1 before it do not count. None if it is a sum, or something else."""
+    if len(weight.terms) != 1:
+        return None
     numbers = weight.terms[0].numbers
     while numbers.ndim > 2 and numbers.shape[0] == 1:
         numbers = numbers[0]

@@ -37,7 +37,9 @@ def layer_normalization(
     if not isinstance(x, Flow):
         return reader.opaque(step, [x, scale, offset])
     reader.uses.record(x)
-    flow = replace(x.labelled(f"epsilon={step.attributes.get('epsilon', 1e-5):.3g}"), frame=None, pairing=None)
+    flow = replace(
+        x.labelled(f"epsilon={step.attributes.get('epsilon', 1e-5):.3g}"), frame=None, pairing=None
+    )
     for weight, role in ((scale, "mul"), (offset, "add")):
         if isinstance(weight, Weight):
             flow = reader.affine(flow, weight, x.shape, role)
@@ -47,7 +49,19 @@ def layer_normalization(
     return [replace(flow, run=None), *empty]
 
 
-@reads("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceL2", "ReduceProd", "ReduceL1", "ReduceLogSumExp", "ArgMax", "ArgMin")
+@reads(
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceSumSquare",
+    "ReduceL2",
+    "ReduceProd",
+    "ReduceL1",
+    "ReduceLogSumExp",
+    "ArgMax",
+    "ArgMin",
+)
 def reduced(reader: Reader, step: Step, x: Tensor, axes: Tensor | None = None) -> list[Tensor]:
     """Over some axes: an element is told by the first of those it is made of."""
     from interop.transfer.ops.elementwise import told_keys
@@ -65,4 +79,4 @@ def reduced(reader: Reader, step: Step, x: Tensor, axes: Tensor | None = None) -
     least = x.places().min(axis=over, keepdims=bool(step.attributes.get("keepdims", 1)))
     _, ranks = np.unique(least, return_inverse=True)
     places = np.asarray(ranks, np.int64).reshape(least.shape)
-    return [Flow(places.shape, places, {place: labels for place, labels in x.feeds.items()})]
+    return [Flow(places.shape, places, dict(x.feeds))]

@@ -44,7 +44,7 @@ def recurrent(
     directions = w.shape[0]
     made: list[list[Place]] = []
     for direction in range(directions):
-        backward = directions == 2 and direction == 1 or step.attributes.get("direction") == "reverse"
+        backward = (directions == 2 and direction == 1) or step.attributes.get("direction") == "reverse"
         name = f"{step.op_type}{' backward' if backward else ''}"
         sites: list[Place] = []
         for gate, rows in _rows(step, w.shape[1]):
@@ -62,12 +62,11 @@ def recurrent(
 
 
 def _results(step: Step, x: Flow, r: Weight, feeds: Feeds, directions: int) -> list[Tensor]:
-    """Layouts of the sequence (time, direction, batch, unit) and of the last states, as (time, batch, direction, unit)."""
+    """Layouts of the sequence (time, direction, batch, unit) and of the last states: units last, then directions."""
     time, batch, units = x.shape[0], x.shape[1], r.shape[2]
-    sequence = np.arange(time * batch * directions * units, dtype=np.int64)
-    sequence = sequence.reshape(time, batch, directions, units).transpose(0, 2, 1, 3)
-    last = np.arange(batch * directions * units, dtype=np.int64)
-    last = last.reshape(batch, directions, units).transpose(1, 0, 2)
+    whole = np.arange(time * batch * directions * units, dtype=np.int64)
+    sequence = whole.reshape(time, batch, directions, units).transpose(0, 2, 1, 3)
+    last = whole[: batch * directions * units].reshape(batch, directions, units).transpose(1, 0, 2)
     layouts = [sequence, last, last]
     return [Flow(layout.shape, layout, feeds) for layout, _ in zip(layouts, step.outputs, strict=False)]
 

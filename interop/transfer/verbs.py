@@ -39,7 +39,9 @@ class TransferReport:
     @property
     def passed(self) -> bool:
         """Whether the transfer was proven: graphs and models agree."""
-        return self.proof is not None and self.proof.passed and (self.error is None or self.error <= TOLERANCE)
+        return (
+            self.proof is not None and self.proof.passed and (self.error is None or self.error <= TOLERANCE)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -96,9 +98,7 @@ def match(
         WeightsError: the models tell no inputs, or do not run on the same.
         CaptureError: a model could not become a graph.
     """
-    return matched(
-        source, target, rules=rules, source_inputs=source_inputs, target_inputs=target_inputs
-    ).plan
+    return matched(source, target, rules=rules, source_inputs=source_inputs, target_inputs=target_inputs).plan
 
 
 def transfer_weights(
@@ -114,8 +114,8 @@ def transfer_weights(
     """Write the weights of one model into another, in whatever framework, and prove that it was right.
 
     The graphs of both are run with the same drawn weights, and compared layer by layer; then the models themselves with
-    the weights that were transferred. What the models do differently (padding, an epsilon, another form of an activation)
-    is in the report's ``plan.differences``.
+    the weights that were transferred. What the models do differently (padding, an epsilon, a form of GELU) is in the
+    report's ``plan.differences``.
 
     Args:
         source: as in ``match``.
@@ -141,8 +141,8 @@ def transfer_weights(
         if not proof.passed and len(proof.differences) < 2:
             raise ParityError(
                 f"with the same drawn weights the models give different results (error {proof.inner:.2g} inside, "
-                f"{proof.error} at the outputs): {'; '.join(proof.differences) or 'nothing could be compared'}. Nothing "
-                "was changed. If the models are the same, give rules for the layers named"
+                f"{proof.error} at the outputs): {'; '.join(proof.differences) or 'nothing could be compared'}. "
+                "Nothing was changed. If the models are the same, give rules for the layers named"
             )
     result = plan.apply(partial=True)
     error = _error(found, result) if verify and not plan.missing else None

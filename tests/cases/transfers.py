@@ -312,7 +312,7 @@ def differences(nn: Any) -> tuple[Any, Any]:
 
 
 PAIRS = [
-    Pair("mlp", mlp),
+    Pair("mlp", mlp, full=True),
     Pair("cnn", cnn, first=True),
     Pair("residual", residual, first=True, full=True),
     Pair("kernels", kernels, first=True, full=True),
@@ -321,7 +321,7 @@ PAIRS = [
     Pair("recurrent", recurrent, full=True),
     Pair("encoder", encoder),
     Pair("qkv by part", projections("phd"), full=True),
-    Pair("qkv by head", projections("hpd")),
+    Pair("qkv by head", projections("hpd"), full=True),
     Pair("qkv interleaved", projections("hdp"), full=True),
     Pair("language", language, tokens=30),
     Pair("shared", shared, full=True),

@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from interop.formats.tensorbundle.elements import STRING
 from interop.formats.tensorbundle.objects import VALUE_SUFFIX
 from interop.graph.passes import inlined, optimized
 from interop.parity import ParityReport
+from interop.status import ImportReport
 
 _FACTORY = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
 
@@ -58,6 +59,7 @@ class Conversion:
         size_bytes: bytes written.
         seconds: time taken, without the comparison.
         parity: the comparison of the two; None if it was not asked for.
+        imported: what became of the nodes of an ONNX graph.
     """
 
     source: Path
@@ -65,6 +67,7 @@ class Conversion:
     size_bytes: int
     seconds: float
     parity: ParityReport | None = None
+    imported: ImportReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""
@@ -74,10 +77,13 @@ class Conversion:
             "size_bytes": self.size_bytes,
             "seconds": self.seconds,
             "parity": None if self.parity is None else self.parity.to_json(),
+            "imported": None if self.imported is None else asdict(self.imported),
         }
 
     def __str__(self) -> str:
         lines = [f"wrote {self.destination}: {self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"]
+        if self.imported is not None:
+            lines += self.imported.lines()
         if self.parity is not None:
             lines.append(str(self.parity))
             if self.parity.vacuous:
@@ -109,6 +115,7 @@ def convert(
     SavedModel of Keras 2   artifact, ``.onnx``, ``.keras``
     artifact                ``.keras``, ``.onnx``, artifact (directory to zip and back)
     SavedModel, ``.tflite`` artifact, ``.onnx``
+    ``.onnx``               ``.keras``: stock layers that train, as from ``import_onnx``
     ``package.module:name`` artifact, ``.onnx``; ``.keras`` if it makes a Keras model
     any file of tensors     ``.safetensors``, ``.npz``: its tensors by name, no framework needed
     ======================  =============================================================
@@ -158,14 +165,11 @@ def convert(
         )
     source_kind = "factory" if factory and not src.exists() else kind_of(src)
     started = time.perf_counter()
-    written = Written(src)
+    written, imported = Written(src), None
     if source_kind == "artifact":
         written = _convert_artifact(src, dst, opset, precision, include_optimizer, say)
     elif source_kind == "onnx":
-        raise InteropError(
-            f"{src} is a plain ONNX graph: there is no way from it to {kind_of(dst)}. It opens as it is with "
-            "interop.load_graph; convert the model it was made from"
-        )
+        imported = _convert_graph(src, dst, say)
     else:
         say(f"loading {src}")
         model, signature = _call(factory) if source_kind == "factory" and factory else (opened(src), None)
@@ -176,7 +180,7 @@ def convert(
     if verify:
         say(f"comparing {dst} with {src}")
         parity = compared(written, dst, precision, inputs)
-    return Conversion(src, dst, size_bytes(dst), seconds, parity)
+    return Conversion(src, dst, size_bytes(dst), seconds, parity, imported)
 
 
 def _convert_tensors(src: Path, dst: Path, say: Callable[[str], None], *, verify: bool) -> Conversion:
@@ -220,6 +224,23 @@ class _Stored:
 
     def read(self) -> Any:
         return self.tensors[self.key]
+
+
+def _convert_graph(src: Path, dst: Path, say: Callable[[str], None]) -> ImportReport:
+    """Write a plain ONNX graph as a Keras model."""
+    if kind_of(dst) != "keras":
+        raise InteropError(
+            f"{src} is a plain ONNX graph: there is no way from it to {kind_of(dst)}. It becomes a Keras model, "
+            ".keras, and opens as it is with interop.load_graph"
+        )
+    from interop.importing import import_onnx
+
+    reports: list[ImportReport] = []
+    say(f"loading {src}")
+    model = import_onnx(src, report=reports)
+    say(f"writing {dst}")
+    _write_keras(model, dst)
+    return reports[0]
 
 
 def _call(factory: re.Match[str]) -> tuple[Any, Any]:

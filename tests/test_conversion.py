@@ -91,6 +91,18 @@ def test_every_way(files, tmp_path, source, target):
     assert not [name for name in str(done).splitlines() if "Traceback" in name]
 
 
+def test_a_plain_graph_becomes_a_keras_model_and_a_report(files, tmp_path):
+    done = interop.convert(files / "m.onnx", tmp_path / "out.keras")
+    assert done.parity is not None
+    assert done.parity.passed
+    assert done.imported is not None
+    assert "layers with weights" in str(done)
+    assert done.to_json()["imported"]["lifted"]
+    np.testing.assert_allclose(
+        outputs(tmp_path / "out.keras"), np.load(files / "y.npy"), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_from_one_form_of_an_artifact_to_the_other_and_back_changes_no_byte(files, tmp_path):
     interop.convert(files / "m", tmp_path / "z.interop", verify=False)
     assert (tmp_path / "z.interop").read_bytes() == (files / "m.interop").read_bytes()

@@ -14,7 +14,7 @@ def convert(
     src: Annotated[
         str,
         typer.Argument(
-            help="A .keras or .h5 model, an artifact, a SavedModel directory, a .tflite file, or "
+            help="A .keras, .h5 or .onnx model, an artifact, a SavedModel directory, a .tflite file, or "
             "package.module:function, which returns a model (and its input signature)."
         ),
     ],
@@ -62,6 +62,7 @@ def convert(
       interop convert model.keras half.onnx --dtype float16 --io-dtype float32
       interop convert model.interop model.keras    # back to Keras
       interop convert model.interop model/         # unpack; needs no Keras
+      interop convert model.onnx model.keras       # any ONNX graph as Keras layers that train
       interop convert saved_model/ model.onnx      # TensorFlow
       interop convert run/ckpt-3 w.safetensors     # the tensors of a TensorFlow checkpoint; needs no TensorFlow
       interop convert my.nets:resnet model.onnx    # whatever the function returns: PyTorch, JAX, Keras, ...

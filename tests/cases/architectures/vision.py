@@ -1,0 +1,90 @@
+"""Image networks of timm, small variants with ten classes."""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, ClassVar
+
+from cases.architectures import Architecture
+
+
+class _Names(type):
+    """A class whose every attribute is its own name: enumerations are read while timm is imported."""
+
+    def __getattr__(cls, name: str) -> str:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return f"{cls.__name__}.{name}"
+
+
+class _Absent(ModuleType):
+    """A module of torchvision that holds a class of any name."""
+
+    __path__: ClassVar[list[str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Names(name, (), {})
+
+
+class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Stands for torchvision, which timm imports for its image loading and the networks here do not use."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> Any:
+        found = name.partition(".")[0] == "torchvision"
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if found else None
+
+    def create_module(self, spec: Any) -> ModuleType:
+        return _Absent(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing to run."""
+
+
+def _timm(name: str, **options: Any) -> Any:
+    if importlib.util.find_spec("torchvision") is None:
+        sys.meta_path.append(_Torchvision())
+    import timm
+
+    return timm.create_model(name, num_classes=10, **options)
+
+
+def _row(name: str, size: int = 64, **options: Any) -> Architecture:
+    return Architecture(f"timm {name}", lambda: _timm(name, **options), (3, size, size))
+
+
+_VIT = {"img_size": 64, "depth": 2}
+
+ROWS = [
+    *(
+        _row(name)
+        for name in (
+            *("resnet18", "resnet26d", "mobilenetv2_050", "mobilenetv3_small_050", "efficientnet_b0"),
+            *(
+                "densenet121",
+                "regnetx_002",
+                "regnety_002",
+                "ghostnet_050",
+                "vgg11_bn",
+                "repvgg_a0",
+                "dla46_c",
+            ),
+            *("convnext_atto", "edgenext_xx_small", "poolformer_s12", "rexnet_100", "hrnet_w18_small"),
+            *("mobilevit_xxs", "mobilenetv1_100", "test_nfnet", "test_byobnet", "convmixer_768_32"),
+        )
+    ),
+    _row("res2net50_14w_8s"),
+    _row("vit_tiny_patch16_224", **_VIT),
+    _row("deit_tiny_patch16_224", **_VIT),
+    _row("cait_xxs24_224", **_VIT),
+    _row("mixer_s32_224", img_size=64, num_blocks=2),
+    _row("resmlp_12_224", img_size=64, num_blocks=2),
+    _row("gmlp_ti16_224", img_size=64, num_blocks=2),
+    _row("swin_tiny_patch4_window7_224", img_size=64, window_size=4, depths=(1, 1, 1, 1)),
+]

@@ -274,6 +274,28 @@ def test_json_of_keras_3_makes_the_architecture(current):
 
 
 @pytest.mark.parametrize("name", names("weights", ".h5"))
+def test_weights_of_keras_2_load_into_a_model(name):
+    model, _ = opened(FIXTURES / "json" / f"{name}.json")
+    path = FIXTURES / "weights" / f"{name}.h5"
+    check(model, interop.load_weights(model, path), path, answers(path))
+
+
+def test_weights_of_keras_2_by_order_and_by_name():
+    path = FIXTURES / "weights" / "bidirectional.h5"
+    layers = keras.layers
+    start = keras.Input((5, 3))
+    lstm = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="other")
+    model = keras.Model(start, lstm(start))
+    check(model, interop.load_weights(model, path), path, answers(path))
+    with_head = keras.Model(
+        start, layers.Dense(2)(layers.Bidirectional(layers.LSTM(3), name="bidirectional")(start))
+    )
+    status = interop.load_weights(with_head, path)
+    assert len(status.loaded) == 6
+    assert len(status.missing) == 2
+
+
+@pytest.mark.parametrize("name", names("weights", ".h5"))
 def test_json_of_keras_2_makes_the_architecture(name):
     model, status = opened(FIXTURES / "json" / f"{name}.json")
     whole, _ = opened(FIXTURES / "h5" / f"{name}.h5")

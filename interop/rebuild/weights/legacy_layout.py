@@ -70,6 +70,13 @@ def match_legacy_layout(stored: Mapping[str, Sequence[Stored]], keys: Collection
         [name for name in stored if name],
         {name: compat.automatic_name(layer) for name, layer in layers.items()},
     )
+    filled = [name for name, tensors in stored.items() if name and tensors]
+    own = [layer.name for layer in layers.values() if variables(layer)]
+    if len(filled) == len(own) and not any(names[name] in layers for name in filled):
+        names = {
+            **names,
+            **dict(zip(filled, own, strict=True)),
+        }  # no name in common: by order, as Keras 2 does
     walked, matched = paths.walk(model), Matched()
     root = "model_weights/" if any(key.startswith("model_weights/") for key in keys) else ""
     for name, tensors in stored.items():

@@ -248,6 +248,23 @@ def test_channels_stay_last_between_convolutions() -> None:
         assert sum(type(operation).__name__ == "Transpose" for operation in model.operations) <= transposes
 
 
+def test_a_graph_too_deep_for_keras_says_what_to_do(tmp_path: Path) -> None:
+    count = sys.getrecursionlimit() + 200
+    nodes = [node("Neg", [f"v{i}"], [f"v{i + 1}"]) for i in range(count)]
+    deep = graph(nodes, {"v0": ("n", 2)}, [f"v{count}"])
+    with pytest.raises(GraphError, match=r"sys.setrecursionlimit\(\d+\)"):
+        interop.import_onnx(deep)
+    limit = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(10 * count)
+        interop.import_onnx(deep).save(tmp_path / "deep.keras")
+        model = keras.saving.load_model(tmp_path / "deep.keras")
+    finally:
+        sys.setrecursionlimit(limit)
+    x = np.ones((3, 2), "float32")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(x)), x * (-1) ** count)
+
+
 def test_names_of_inputs_and_outputs_are_kept_or_mapped() -> None:
     names = graph(
         [node("Relu", ["a/b:0"], ["y.1"]), node("Neg", ["y.1"], ["y_1"])], {"a/b:0": ("n", 3)}, ["y.1", "y_1"]

@@ -15,6 +15,7 @@ An initializer of floats becomes, in this order,
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import Any
 
@@ -76,11 +77,18 @@ class Importer:
         output_names = {onnx_name: names.take(onnx_name) for onnx_name in outputs}
         tensors = list(given.values())
         made: Any = {output_names[key]: tensor for key, tensor in outputs.items()}
-        model = keras.Model(
-            tensors[0] if len(tensors) == 1 else tensors,
-            next(iter(made.values())) if len(made) == 1 else made,
-            name=name or None,
-        )
+        try:
+            model = keras.Model(
+                tensors[0] if len(tensors) == 1 else tensors,
+                next(iter(made.values())) if len(made) == 1 else made,
+                name=name or None,
+            )
+        except RecursionError as error:
+            raise GraphError(
+                f"the graph has {len(self._graph)} nodes, and more of them one after the other than Keras follows "
+                f"within Python's recursion limit of {sys.getrecursionlimit()}. Call sys.setrecursionlimit("
+                f"{10 * len(self._graph)}) before importing it, and before loading the .keras file made of it"
+            ) from error
         return model, self._report({key: x.name for key, x in given.items()}, output_names)
 
     def _input(self, value: Any) -> Any:

@@ -189,7 +189,7 @@ class Importer:
             sources = [str(w.source.name) for w in lifted.weights.values() if w.source is not None]
             dtype = next(iter(arrays.values())).dtype.name if arrays else keras.config.floatx()
             layer = lifted.make(self._names.take(scope_of(sources) or name_of(lifted.node)), dtype)
-            self._fill(layer, shape, arrays)
+            self._fill(layer, shape if lifted.built_for is None else lifted.built_for(shape), arrays)
             self._layers[lifted.key] = layer
             for name, weight in lifted.weights.items():
                 if weight.source is not None:

@@ -86,6 +86,7 @@ class Lifted:
         call: how it is called; by default with the inputs, one after the other.
         dims: of the inputs' sizes in that order, the sizes of each output; None: as the first input.
         permutations: of the axes of each output; None: `order` for all.
+        built_for: of the first input's shape, the shape that the layer is built for; None: the same.
     """
 
     node: Any
@@ -98,6 +99,7 @@ class Lifted:
     call: Callable[..., Any] | None = None
     dims: Callable[[list[Dims]], Sequence[Sequence[int | None]]] | None = None
     permutations: tuple[Permutation | None, ...] | None = None
+    built_for: Callable[[tuple[int | None, ...]], tuple[int | None, ...]] | None = None
 
     @property
     def key(self) -> Hashable:

@@ -55,9 +55,23 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
         bias is not None,
         data_format,
     )
-    layer_class = getattr(keras.layers, f"Conv{rank}D")
+    # TensorFlow has depthwise kernels for equal strides only.
+    depthwise = groups > 1 and kernel.array().shape[1] == 1 and rank < 3 and len(set(strides)) == 1
+    layer_class = getattr(keras.layers, f"{'Depthwise' if depthwise else ''}Conv{rank}D")
 
     def make(name: str, dtype: str) -> Any:
+        if depthwise:
+            return layer_class(
+                tuple(size),
+                strides,
+                "same" if same else "valid",
+                filters // groups,
+                data_format,
+                dilations,
+                use_bias=bias is not None,
+                name=name,
+                dtype=dtype,
+            )
         return layer_class(
             filters,
             tuple(size),
@@ -77,7 +91,12 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
         return layer(x)
 
     axes = (*range(2, rank + 2), 1, 0)
-    weights = {"kernel": kernel.changed("places first", lambda array: np.transpose(array, axes))}
+
+    def places_first(array: Any) -> Any:
+        moved = np.transpose(array, axes)
+        return moved.reshape(*size, groups, filters // groups) if depthwise else moved
+
+    weights = {"kernel": kernel.changed("places first", places_first)}
     if bias is not None:
         weights["bias"] = bias
     order = channels_last if last else None
@@ -90,7 +109,12 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
         ]
         return [(x[0], *places, filters) if last else (x[0], filters, *places)]
 
-    return Lifted(node, (node,), (node.inputs[0],), make, config, weights, order, call, dims)
+    def built_for(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        places = (None,) * rank  # those of the input are fewer, where padding is a layer of its own
+        return (shape[0], *places, shape[-1]) if last else (*shape[:2], *places)
+
+    inputs = (node.inputs[0],)
+    return Lifted(node, (node,), inputs, make, config, weights, order, call, dims, built_for=built_for)
 
 
 def _padding(sides: tuple[tuple[int, int], ...], data_format: str, dtype: str) -> Any:

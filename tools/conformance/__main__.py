@@ -2,6 +2,9 @@
 
     KERAS_BACKEND=torch python -m tools.conformance                      # all of them
     KERAS_BACKEND=torch python -m tools.conformance -k softmax --reasons # some, with why they fail
+    KERAS_BACKEND=torch python -m tools.conformance --write              # all, into tools/tables
+    KERAS_BACKEND=torch python -m tools.conformance --check 200          # a sample; fails if one passed before
+    python -m tools.conformance --runtime --write                        # ONNX Runtime, to compare
 
 While a case runs, onnxruntime and onnx.reference cannot be imported: nothing but Keras computes.
 """
@@ -10,13 +13,15 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from typing import Any
 
+from tools.conformance import runtime, table
 from tools.conformance.cases import Case, all_cases, mismatch
 
 FORBIDDEN = ("onnxruntime", "onnx.reference")
@@ -66,20 +71,32 @@ def outcome(case: Case) -> str:
     return ""
 
 
+def sample(cases: Sequence[Case], count: int) -> list[Case]:
+    """Some cases, spread evenly over all but the `light` ones, which take seconds each."""
+    short = [case for case in cases if case.kind != "light"]
+    return [short[i * len(short) // count] for i in range(count)]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("-k", default="", help="only cases whose name holds this")
     parser.add_argument("--reasons", action="store_true", help="say why cases fail")
+    parser.add_argument("--runtime", action="store_true", help="run ONNX Runtime instead of Keras")
+    parser.add_argument("--write", action="store_true", help="write tools/tables/conformance.*; takes all cases")
+    parser.add_argument("--check", type=int, default=0, metavar="COUNT", help="compare a sample with the table")
     arguments = parser.parse_args()
-    if os.environ.get("KERAS_BACKEND", "jax") == "jax":
+    backend = os.environ.setdefault("KERAS_BACKEND", "jax")
+    if backend == "jax":
         os.environ["JAX_ENABLE_X64"] = "1"
     cases = [case for case in all_cases() if arguments.k in case.name]
+    if arguments.check:
+        cases = sample(cases, arguments.check)
     reasons: dict[str, str] = {}
-    with blocked():
+    with contextlib.nullcontext() if arguments.runtime else blocked():
         for case in cases:
-            if reason := outcome(case):
+            if reason := (runtime.outcome(case) if arguments.runtime else outcome(case)):
                 reasons[case.name] = reason
                 if arguments.reasons:
                     print(f"{case.name}: {reason[:300]}", flush=True)
@@ -88,6 +105,14 @@ def main() -> int:
     for kind, count in sorted(kinds.items()):
         print(f"{kind}: {count - failed[kind]} of {count}")
     print(f"{len(cases) - len(reasons)} of {len(cases)} pass")
+    if arguments.write and not arguments.k and not arguments.check:
+        table.write(cases, "onnxruntime" if arguments.runtime else backend, reasons)
+    if arguments.check:
+        before = table.read()["failures"].get(backend, {})
+        lost = {name: reason for name, reason in reasons.items() if name not in before}
+        for name, reason in lost.items():
+            print(f"passed in the table, fails now: {name}: {reason[:300]}", file=sys.stderr)
+        return 1 if lost else 0
     return 0
 
 

@@ -1,7 +1,8 @@
 """The cases of ``onnx.backend.test``: models with inputs and the outputs they must have.
 
-Leaves: node cases, which are made in memory, and the small models that the onnx package brings as files. Models that
-would be downloaded are left out.
+Leaves: node cases, which are made in memory, and the models that the onnx package brings as files: small ones, and the
+``light`` ones, which have the graphs of well-known networks and make their weights themselves. Models that would be
+downloaded are left out.
 """
 
 from __future__ import annotations
@@ -64,7 +65,32 @@ def all_cases() -> list[Case]:
                 model = onnx.load(os.fspath(folder / "model.onnx"))
                 data = tuple(_data_sets(folder, model))
                 found.append(Case(f"{kind}/{test.name}", kind, model, data, test.rtol, test.atol))
+        found += _light_cases()
     return sorted(found, key=lambda case: case.name)
+
+
+def _light_cases() -> Iterator[Case]:
+    """As ``onnx.backend.test.runner`` feeds them: an input that rises from 0 to 1, and the output beside the model."""
+    from onnx.backend.test.loader import load_model_tests
+
+    for test in load_model_tests(kind="real"):
+        folder = Path(onnx.__file__).parent.parent
+        path = folder / str(test.url)
+        if not path.is_file():
+            continue
+        model = onnx.load(os.fspath(path))
+        held = {tensor.name for tensor in model.graph.initializer}
+        inputs = []
+        for value in model.graph.input:
+            if value.name not in held:
+                shape = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+                size = int(np.prod(shape))
+                inputs.append((np.arange(size).reshape(shape) / size).astype("float32"))
+        outputs = [
+            numpy_helper.to_array(onnx.load_tensor(os.fspath(path.with_name(f"{path.stem}_output_{i}.pb"))))
+            for i in range(len(model.graph.output))
+        ]
+        yield Case(f"light/{test.name}", "light", model, ((inputs, outputs),), test.rtol, test.atol)
 
 
 def _array(value: Any) -> Any:
@@ -112,3 +138,28 @@ def mismatch(got: Any, wanted: Any, case: Case) -> str:
         got, wanted = got.astype("float32"), wanted.astype("float32")
     close = np.isclose(got, wanted, rtol=case.rtol, atol=case.atol, equal_nan=True)
     return "" if close.all() else f"{int((~close).sum())} of {close.size} values differ"
+
+
+#: Element types that Keras has on no backend, or not on all.
+_LACKING = frozenset(
+    getattr(onnx.TensorProto, name)
+    for name in (
+        *("STRING", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0"),
+        *("FLOAT4E2M1", "INT4", "UINT4", "INT2", "UINT2"),
+    )
+)
+
+
+def lacks_types(case: Case) -> bool:
+    """Whether a case has inputs, outputs or weights of types that Keras lacks."""
+    graph = case.model.graph
+    kinds = {_element(value.type) for value in (*graph.input, *graph.output)}
+    kinds |= {tensor.data_type for tensor in graph.initializer}
+    return bool(kinds & _LACKING)
+
+
+def _element(kind: onnx.TypeProto) -> int:
+    for inner in ("sequence_type", "optional_type"):
+        if kind.HasField(inner):
+            return _element(getattr(kind, inner).elem_type)
+    return int(kind.tensor_type.elem_type)

@@ -1,0 +1,32 @@
+"""ONNX' own backend tests: a sample of them passes as the table says; ``python -m tools.conformance`` runs them all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+
+from tools.conformance import table
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_sample_passes_as_before() -> None:
+    """In a process of its own, as JAX needs 64 bits there."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tools.conformance", "--check", "200"],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_the_page_says_what_the_table_holds() -> None:
+    assert table.PAGE.read_text(encoding="utf-8") == table.page(table.read())

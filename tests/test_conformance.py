@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import keras
+import pytest
 
 from tools.conformance import table
 
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parent.parent
 
 def test_a_sample_passes_as_before() -> None:
     """In a process of its own, as JAX needs 64 bits there."""
+    if keras.backend.backend() not in table.read()["failures"]:
+        pytest.skip("the table has no column of this backend yet")
     result = subprocess.run(
         [sys.executable, "-m", "tools.conformance", "--check", "200"],
         cwd=ROOT,

@@ -32,7 +32,7 @@ def evaluate(
     """The results of an operator of ONNX' own domain on known integers, or None."""
     function = _FUNCTIONS.get(op_type)
     if function is None or any(
-        x is not None and (x.dtype.kind not in "iubO" or x.size > _LARGEST) for x in inputs
+        x is not None and (x.dtype.kind not in "iubO" or x.size > _LARGEST or _is_text(x)) for x in inputs
     ):
         return None
     try:
@@ -40,6 +40,10 @@ def evaluate(
     except _Undecided:
         return None
     return [settled(array) for array in (result if isinstance(result, list) else [result])]
+
+
+def _is_text(x: Array) -> bool:
+    return x.dtype == object and bool(x.size) and isinstance(x.flat[0], str)
 
 
 def settled(made: Any) -> Array:

@@ -84,8 +84,12 @@ def main() -> int:
     parser.add_argument("-k", default="", help="only cases whose name holds this")
     parser.add_argument("--reasons", action="store_true", help="say why cases fail")
     parser.add_argument("--runtime", action="store_true", help="run ONNX Runtime instead of Keras")
-    parser.add_argument("--write", action="store_true", help="write tools/tables/conformance.*; takes all cases")
-    parser.add_argument("--check", type=int, default=0, metavar="COUNT", help="compare a sample with the table")
+    parser.add_argument(
+        "--write", action="store_true", help="write tools/tables/conformance.*; takes all cases"
+    )
+    parser.add_argument(
+        "--check", type=int, default=0, metavar="COUNT", help="compare a sample with the table"
+    )
     arguments = parser.parse_args()
     backend = os.environ.setdefault("KERAS_BACKEND", "jax")
     if backend == "jax":

@@ -59,9 +59,9 @@ def page(table: Mapping[str, Any]) -> str:
     lines = [
         "# ONNX' own backend tests",
         "",
-        "Made by `KERAS_BACKEND=... python -m tools.conformance --write`, ONNX Runtime's column by `--runtime --write`.",
-        "Every case is compared in dtype, shape and values. JAX has x64 on. While a case runs on Keras, onnxruntime and",
-        "onnx.reference cannot be imported.",
+        "Made by `KERAS_BACKEND=... python -m tools.conformance --write`, and with `--runtime` for ONNX Runtime.",
+        "Every case is compared in dtype, shape and values. JAX has x64 on. While a case runs on Keras, onnxruntime",
+        "and onnx.reference cannot be imported.",
         "",
         "| | cases | " + " | ".join(columns) + " |",
         "|---|---|" + "---|" * len(columns),

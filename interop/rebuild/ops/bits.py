@@ -33,8 +33,19 @@ def bitwise_not(ctx: Context, x: Tensor) -> Tensor:
 
 @op("BitShift", since=11, pointwise=True)
 def bit_shift(ctx: Context, x: Tensor, y: Tensor, *, direction: str) -> Tensor:
-    shift = ops.bitwise_left_shift if direction == "LEFT" else ops.bitwise_right_shift
-    return ops.cast(shift(x, y), ctx.dtype(x))
+    """By as many bits as there are, or by a negative number, all bits leave: to the right, copies of the sign stay."""
+    dtype = ctx.dtype(x)
+    bits = np.iinfo(dtype).bits
+    most = np.asarray(bits - 1, dtype)
+    near = ops.less(y, np.asarray(bits, dtype))
+    if not dtype.startswith("u"):
+        near = ops.logical_and(near, ops.greater_equal(y, 0))
+    shift = ops.where(near, y, most)
+    if direction == "LEFT":
+        moved = ops.cast(ops.bitwise_left_shift(x, shift), dtype)
+        return ops.where(near, moved, ops.zeros_like(moved))
+    moved = ops.cast(ops.bitwise_right_shift(x, shift), dtype)
+    return ops.where(near, moved, ops.zeros_like(moved)) if dtype.startswith("u") else moved
 
 
 @op("BitCast", since=26)

@@ -45,7 +45,6 @@ _UNARY: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
 
 _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "And": ops.logical_and,
-    "Equal": ops.equal,
     "Greater": ops.greater,
     "Less": ops.less,
     "Mul": ops.multiply,
@@ -71,6 +70,14 @@ def _register() -> None:
 
 
 _register()
+
+
+@op("Equal", since=7, pointwise=True)
+def equal(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
+    """Strings stay arrays, and are compared as such."""
+    if isinstance(x, np.ndarray) and x.dtype == object:
+        return np.asarray(x == y)
+    return ops.equal(x, y)
 
 
 @op("GreaterOrEqual", since=12, pointwise=True)

@@ -1,0 +1,27 @@
+"""Elements picked and placed by index, blocks and padding."""
+
+from __future__ import annotations
+
+import numpy as np
+from cases.operators import OnnxCase, ints, normal
+from cases.ops import x
+
+CASES = [
+    OnnxCase("Pad", (x("b", 4, 3), ints(0, 1, 0, 0, 0, 2)), {"mode": "reflect"}, variant="reflect"),
+    OnnxCase("Pad", (x("b", 4, 3), ints(0, 1, -1, 0, 0, 2), np.asarray(0.5, "float32")), variant="crop"),
+    OnnxCase("Tile", (x("b", 3), ints(1, 2))),
+    OnnxCase("DepthToSpace", (x("b", 8, 2, 3),), {"blocksize": 2}),
+    OnnxCase("SpaceToDepth", (x("b", 2, 4, 6),), {"blocksize": 2}),
+    OnnxCase("Trilu", (x("b", 4, 4),), {"upper": 0}),
+    OnnxCase("TopK", (x("b", 6), ints(3)), outputs=2),
+    OnnxCase("CumSum", (x("b", 5), np.asarray(1)), {"exclusive": 1, "reverse": 1}),
+    OnnxCase("Resize", (x("b", 2, 3, 4), None, np.asarray([1, 1, 2, 2], "float32")), {"mode": "linear"}),
+    OnnxCase("Resize", (x("b", 2, "h", 4), None, np.asarray([1, 1, 2, 1], "float32")), variant="open"),
+    OnnxCase(
+        "ConvTranspose", (x("b", 2, 4, 5), normal(2, 3, 3, 3)), {"strides": [2, 2], "pads": [1, 1, 0, 0]}
+    ),
+    OnnxCase("LRN", (x("b", 5, 3, 3),), {"size": 3}),
+    OnnxCase("LpNormalization", (x("b", 5),)),
+    OnnxCase("LSTM", (x(4, "b", 3), normal(1, 8, 3), normal(1, 8, 2)), {"hidden_size": 2}, outputs=3),
+    OnnxCase("GRU", (x(4, "b", 3), normal(1, 6, 3), normal(1, 6, 2)), {"hidden_size": 2}, outputs=2),
+]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from keras import ops
+from keras import KerasTensor, ops
 
 from interop.capture.keras.symint import SymInt
 from interop.rebuild.context import Context
@@ -85,15 +85,15 @@ def conv_transpose(
     reach = [(int(size) - 1) * step + 1 for size, step in zip(w.shape[2:], spread, strict=True)]
     fronts, kept = _sides(ctx, have[2:], reach, steps, auto_pad, extra, output_shape, pads)
     kernel = _spread(ops.transpose(w, (*range(2, rank + 2), 1, 0)), spread)
-    moved = ops.transpose(x, (0, *range(2, rank + 2), 1))
+    moved = ctx.declare(ops.transpose(x, (0, *range(2, rank + 2), 1)), (have[0], *have[2:], have[1]))
     width = int(w.shape[0]) // group
     parts = [
-        ops.conv_transpose(
+        _full(
+            ctx,
             moved if group == 1 else moved[..., width * i : width * (i + 1)],
             kernel if group == 1 else kernel[..., width * i : width * (i + 1)],
-            strides=steps[0] if len(set(steps)) == 1 else steps,
-            padding="valid",
-            data_format="channels_last",
+            steps,
+            reach,
         )
         for i in range(group)
     ]
@@ -103,6 +103,30 @@ def conv_transpose(
         y = ctx.add(y, b)
     y = ops.transpose(y, (0, rank + 1, *range(1, rank + 1)))
     return ctx.declare(y, (have[0], int(w.shape[1]) * group, *kept))
+
+
+def _full(ctx: Context, x: Tensor, kernel: Tensor, strides: Sequence[int], reach: Sequence[int]) -> Tensor:
+    """Every place that an element of `x` reaches; channels last, the kernel (places..., out, in).
+
+    In a model by a convolution over `x` with zeros between its elements: the operation of Keras mixes two of its
+    arguments up (Keras 3.15, ``ConvTranspose.call`` in ``keras/src/ops/nn.py``).
+    """
+    if not isinstance(x, KerasTensor):
+        step = strides[0] if len(set(strides)) == 1 else tuple(strides)
+        return ops.conv_transpose(x, kernel, strides=step, padding="valid", data_format="channels_last")
+    for axis, step in enumerate(strides, start=1):
+        if step > 1:
+            dims = list(ctx.dims(x))
+            apart = ops.stack([x, *[ops.zeros_like(x)] * (step - 1)], axis=axis + 1)
+            apart = ctx.declare(apart, [*dims[: axis + 1], step, *dims[axis + 1 :]])
+            dims[axis] = dims[axis] * step
+            x = ctx.reshape(apart, dims)
+            dims[axis] = dims[axis] - (step - 1)
+            x = ctx.declare(x[(slice(None),) * axis + (slice(0, -(step - 1)),)], dims)
+    sides = [(size - 1, max(size, step) - 1) for size, step in zip(reach, strides, strict=True)]
+    padded = ops.pad(x, ((0, 0), *sides, (0, 0)), constant_values=0)
+    turned = ops.flip(kernel, axis=tuple(range(len(reach))))
+    return ops.conv(padded, ops.swapaxes(turned, -1, -2), padding="valid", data_format="channels_last")
 
 
 def _cut(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from cases.operators import OnnxCase, ints, normal
+from cases.operators import OnnxCase, ints
 from cases.ops import x
 
 CASES = [
@@ -22,6 +22,4 @@ CASES = [
     ),
     OnnxCase("LRN", (x("b", 5, 3, 3),), {"size": 3}),
     OnnxCase("LpNormalization", (x("b", 5),)),
-    OnnxCase("LSTM", (x(4, "b", 3), normal(1, 8, 3), normal(1, 8, 2)), {"hidden_size": 2}, outputs=3),
-    OnnxCase("GRU", (x(4, "b", 3), normal(1, 6, 3), normal(1, 6, 2)), {"hidden_size": 2}, outputs=2),
 ]

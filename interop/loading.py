@@ -42,8 +42,11 @@ def load_model(
             code is never stored, is expected under the name that saving reported.
         compile: compile as the saved model was, with the optimizer's variables and step, so that training
             goes on where it stopped.
-        revive: layers whose class is missing are to be made from the graph. They cannot be yet: missing
-            classes raise MissingClassError either way.
+        revive: layers of an artifact whose class, or a function they use, is found neither in `custom_objects` nor
+            registered with Keras are made from the graph: same weights, same predictions, and they train. Layers
+            inside them whose class is known are those layers. A missing loss, metric or optimizer leaves the model
+            uncompiled. One warning lists them, or the report's ``revived`` and ``changes``. If False, or for a
+            file of Keras, missing ones raise MissingClassError.
         inline: not supported yet; must be False.
         verify_digest: hash the weights first (about 0.5 s per GB).
         report: a list to append the ``LoadStatus`` to, or a function to call with it. With it, keys that do
@@ -57,7 +60,7 @@ def load_model(
         BackendError: no Keras backend is installed; names the extra.
         ArtifactError: the files are not a valid artifact; DigestError: they were changed.
         FormatError: a file of Keras is damaged, or holds no model.
-        MissingClassError: custom classes or functions that were not passed, all of them.
+        MissingClassError: custom classes or functions that were not passed and not revived, all of them.
         RebuildError: Keras could not make the objects, or Keras 3 does not have what an older one had.
         WeightsError: stored tensors and variables do not match.
     """
@@ -74,7 +77,7 @@ def load_model(
     choose_backend()
     kind = kind_of(Path(path))
     if kind is None:
-        rebuilt = _load_artifact(path, custom_objects, compile, verify_digest)
+        rebuilt = _load_artifact(path, custom_objects, compile, revive, verify_digest)
     else:
         from interop.rebuild.legacy.files import load
 
@@ -92,7 +95,11 @@ def load_model(
 
 
 def _load_artifact(
-    path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None, compile: bool, verify_digest: bool
+    path: str | os.PathLike[str],
+    custom_objects: Mapping[str, Any] | None,
+    compile: bool,
+    revive: bool,
+    verify_digest: bool,
 ) -> Rebuilt:
     from interop.artifact.bundle import open_bundle
 
@@ -112,7 +119,13 @@ def _load_artifact(
         for file in files:
             open_files.enter_context(file)
         try:
-            rebuilt = rebuild(bundle.config, *files, custom_objects=custom_objects, compile=compile)
+            rebuilt = rebuild(
+                bundle.config,
+                *files,
+                custom_objects=custom_objects,
+                compile=compile,
+                graph=bundle.graph_bytes() if revive else None,
+            )
             for file in files:
                 file.check()
         except (ArtifactError, RebuildError, WeightsError) as error:

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from interop.errors import CaptureError
 from interop.garbage import uncollected
 from interop.status import ExportSummary
+
+if TYPE_CHECKING:
+    from interop.capture.records import LayerRecord
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def save_model(
         "min_reader_version": 1,
         "producer": f"interop {__version__}",
         "source": captured.source,
-        "model": {**description.config, "layers": [layer.to_json() for layer in captured.layers]},
+        "model": {**description.config, "layers": description.layers(captured.layers)},
         "variables": [record.to_json() for record in records],
         "signature": captured.signature.to_json(),
         "opset": captured.opset,
@@ -121,6 +125,15 @@ class _Described:
     config: dict[str, Any]
     optimizer: dict[str, _OptimizerSource] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    revivable: bool = False
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def layers(self, records: Iterable[LayerRecord]) -> list[dict[str, Any]]:
+        """The layers, with what reviving them takes where a class or function may be lost."""
+        return [
+            record.to_json(revivable=self.revivable, described=self.objects.get(record.path))
+            for record in records
+        ]
 
 
 def _described(model: Any, include_optimizer: bool) -> _Described:
@@ -133,7 +146,9 @@ def _described(model: Any, include_optimizer: bool) -> _Described:
             key: _OptimizerSource(v, compat.stored_dtype(v), tuple(int(dim) for dim in v.shape))
             for key, v in paths.optimizer_variables(model).items()
         }
-    return _Described(description.config, optimizer, description.warnings)
+    return _Described(
+        description.config, optimizer, description.warnings, description.revivable, description.layers
+    )
 
 
 def _bare_config(model: Any) -> dict[str, Any]:

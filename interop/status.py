@@ -114,6 +114,30 @@ class Change(NamedTuple):
         return f"{self.where}: {self.what}: {self.became}"
 
 
+class Revived(NamedTuple):
+    """A layer, or the model, whose class or function is not there and that was made from the graph.
+
+    Attributes:
+        path: of the layer; empty for the model itself.
+        class_name: of the original.
+        lost: the classes and functions that were not found.
+        layers: paths of the layers inside it that are there.
+        notes: what the graph does not know about it.
+    """
+
+    path: str
+    class_name: str
+    lost: tuple[str, ...]
+    layers: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        where = f"layer {self.path!r}" if self.path else "the model"
+        inside = f", with {len(self.layers)} layers of its own inside" if self.layers else ""
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"{where} ({self.class_name}; missing: {', '.join(self.lost)}){inside}{notes}"
+
+
 @dataclass
 class LoadStatus:
     """What became of each stored tensor and each variable. Keys of optimizer variables begin ``optimizer:``.
@@ -127,7 +151,8 @@ class LoadStatus:
         mismatched: stored tensors of another shape or kind than their variable, which keeps its values.
         ambiguous: stored tensors that fit several variables equally well.
         deferred: stored tensors for layers that are not built yet; assigned when they are.
-        changes: what is not as the file says, where it was written by an older Keras.
+        changes: what is not as the file says, where it was written by an older Keras or needs what was not found.
+        revived: layers that were made from the graph, as their class or a function of theirs was not found.
     """
 
     loaded: tuple[str, ...] = ()
@@ -137,6 +162,7 @@ class LoadStatus:
     ambiguous: tuple[str, ...] = ()
     deferred: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    revived: tuple[Revived, ...] = ()
 
     def assert_consumed(self) -> Self:
         """Raise WeightsError unless every stored tensor was used and every variable was given one."""
@@ -179,7 +205,7 @@ class LoadStatus:
         return self
 
 
-def _some(keys: tuple[str | Mismatch | Change, ...]) -> str:
+def _some(keys: tuple[str | Mismatch | Change | Revived, ...]) -> str:
     words = [
         f"{key.key} is {key.stored}, expected {key.expected}" if isinstance(key, Mismatch) else str(key)
         for key in keys[:_SHOWN]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from interop.artifact.signature import Signature
@@ -44,9 +44,18 @@ class LayerRecord:
     functions: tuple[str, ...]
     calls: tuple[str, ...]
     variables: tuple[str, ...]
+    call: dict[str, Any] = field(default_factory=dict)
+    invocations: tuple[dict[str, Any], ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """The entry in ``config.json``."""
+    def to_json(self, *, revivable: bool = False, described: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The entry in ``config.json``.
+
+        Args:
+            revivable: say how the layer is called, for who loads the model without one of its classes.
+            described: the layer's own description, where that of the layer around it may be of no use.
+        """
+        known = {} if described is None else {"object": described}
+        how = {"call": self.call, "invocations": list(self.invocations), **known} if revivable else {}
         return {
             "path": self.path,
             "class": self.class_name,
@@ -56,6 +65,7 @@ class LayerRecord:
             "functions": list(self.functions),
             "calls": list(self.calls),
             "variables": list(self.variables),
+            **how,
         }
 
 

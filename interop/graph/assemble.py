@@ -22,7 +22,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from interop.graph.interfaces import interfaces
+from interop.graph.invocations import described
 from interop.graph.opsets import IR_VERSIONS
+from interop.graph.prune import used_nodes
 from interop.graph.record import Body, Node, Recording, Scope, Value
 from interop.graph.typecodes import onnx_type_code
 
@@ -37,54 +40,11 @@ Contents = Callable[[Value], Any]  # variable -> ir tensor (external or in memor
 
 @dataclass(slots=True)
 class LayerCalls:
-    """The functions and call nodes of one layer path, in order of first call."""
+    """The functions and call nodes of one layer path, in order of first call; how each call is made."""
 
     functions: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class _Interface:
-    """What a scope takes from outside and gives to the outside; dicts keep the order of first use."""
-
-    inputs: dict[Value, None] = field(default_factory=dict)
-    outputs: dict[Value, None] = field(default_factory=dict)
-
-
-def _interfaces(recording: Recording) -> dict[Scope, _Interface]:
-    """Inputs and outputs of every scope; cost is linear in uses times nesting depth."""
-    table: dict[Scope, _Interface] = {scope: _Interface() for scope in recording.root.walk()}
-    root = recording.root
-
-    def use(value: Value, consumer: Scope) -> None:
-        if value.kind == "constant":
-            return
-        producer = value.scope or root
-        inside, outside = consumer, producer
-        while inside is not outside:
-            if inside.depth >= outside.depth:
-                if value in table[inside].inputs:
-                    return  # passed in here already, so its way from the producer exists
-                table[inside].inputs[value] = None
-                assert inside.parent is not None
-                inside = inside.parent
-            else:
-                table[outside].outputs[value] = None
-                assert outside.parent is not None
-                outside = outside.parent
-
-    for node in recording.root.all_nodes():
-        for value in node.inputs:
-            if value is not None:
-                use(value, node.scope)
-        for body in node.bodies.values():
-            for value in body.outputs:
-                use(value, body.scope)
-    for _, value in recording.outputs:
-        use(value, root)
-    # An output found through a deeper consumer must leave every scope on its way up: done above,
-    # because the walk climbs one level at a time from the producer.
-    return table
+    invocations: list[dict[str, Any]] = field(default_factory=list)
 
 
 class _Names:
@@ -272,7 +232,7 @@ class _Functions:
     """Distinct function bodies and the layers that call them."""
 
     def __init__(self, recording: Recording) -> None:
-        self._interfaces = _interfaces(recording)
+        self._interfaces = interfaces(recording)
         self._names = _Names()
         self._by_body: dict[Any, str] = {}
         self._opset = recording.opset
@@ -286,13 +246,37 @@ class _Functions:
         for scope in reversed(list(root.walk())):
             if scope is not root and not scope.is_body and self._interfaces[scope].outputs:
                 self._define(scope)
-        for scope in root.walk():
-            if scope in self.signature:
-                calls = self.layers.setdefault(scope.path, LayerCalls())
-                name = self.signature[scope][0]
-                if name not in calls.functions:
-                    calls.functions.append(name)
-                calls.calls.append(scope.call_name)
+        for scope in self.signature_order(root):
+            calls = self.layers.setdefault(scope.path, LayerCalls())
+            name = self.signature[scope][0]
+            if name not in calls.functions:
+                calls.functions.append(name)
+            calls.calls.append(scope.call_name)
+
+    def describe_calls(self, recording: Recording) -> None:
+        """Say of every layer, and of the model itself, how it is called."""
+        numbers: dict[Scope, int] = {}
+        counts: dict[str, int] = {}
+        for scope in self.signature_order(recording.root):
+            numbers[scope] = counts[scope.path] = counts.get(scope.path, -1) + 1
+
+        def inner(scope: Scope) -> list[tuple[str, int]]:
+            items = [item for item in scope.items if isinstance(item, Scope) and item in self.signature]
+            return [(item.path, numbers[item]) for item in items]
+
+        for scope in numbers:
+            name, inputs, outputs = self.signature[scope]
+            entry = described(scope.invocation, name, inputs, outputs, inner(scope))
+            self.layers[scope.path].invocations.append(entry)
+        root = recording.root
+        inputs = [*recording.inputs, *recording.variables.values()]
+        outputs = [value for _, value in recording.outputs]
+        whole = self.layers.setdefault("", LayerCalls())
+        whole.invocations.insert(0, described(root.invocation, None, inputs, outputs, inner(root)))
+
+    def signature_order(self, root: Scope) -> list[Scope]:
+        """The calls in execution order."""
+        return [scope for scope in root.walk() if scope in self.signature]
 
     def _define(self, scope: Scope) -> None:
         outputs = list(self._interfaces[scope].outputs)
@@ -456,25 +440,28 @@ def assemble(recording: Recording, contents: Contents) -> tuple[Any, dict[str, L
     writer.domains |= functions.domains
     _bind_root(recording, writer)
     functions.write(recording.root, writer)
+    functions.describe_calls(recording)
     return _finish(recording, writer, functions.functions, contents), functions.layers
 
 
 def assemble_flat(recording: Recording, contents: Contents) -> Any:
     """The model without functions; node and value names start with the layer's object path."""
+    used = used_nodes(recording)
+
+    def write(scope: Scope, writer: _Writer) -> None:
+        for node in scope.nodes():
+            if id(node) in used:
+                writer.node(node)
+
     writer = _Writer(
         _Names(_reserved(recording)),
         lambda node: f"{node.scope.path}/{node.op_type.lower()}" if node.scope.path else node.op_type.lower(),
-        _write_flat,
+        write,
         shape_of=_known_sizes,
     )
     _bind_root(recording, writer)
-    _write_flat(recording.root, writer)
+    write(recording.root, writer)
     return _finish(recording, writer, [], contents)
-
-
-def _write_flat(scope: Scope, writer: _Writer) -> None:
-    for node in scope.nodes():
-        writer.node(node)
 
 
 def _reserved(recording: Recording) -> set[str]:

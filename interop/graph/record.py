@@ -101,6 +101,29 @@ class Body:
 
 
 @dataclass(slots=True, eq=False)
+class Invocation:
+    """How a layer was called, for who has to call its function without having the layer's class.
+
+    Leaves of the structures are values, plain Python values, None, or OPAQUE for anything else.
+
+    Attributes:
+        arguments: structures by the name of the parameter, those that Keras filled in included.
+        results: the structure of the output.
+        masks: by leaf of the results: the mask that goes with it, or None.
+        whole: whether all results must stay, though the model may use some only.
+    """
+
+    arguments: dict[str, Any]
+    results: Any = None
+    masks: list[Value | None] = field(default_factory=list)
+    whole: bool = False
+
+
+OPAQUE: Any = object()
+"""Stands in an ``Invocation`` for an argument that is neither a tensor nor a plain value."""
+
+
+@dataclass(slots=True, eq=False)
 class Scope:
     """One call of one layer, or the body of a loop or branch; the root scope is the graph itself.
 
@@ -110,6 +133,7 @@ class Scope:
         call: how many calls of this layer came before.
         is_body: whether this is the body of a loop or branch.
         witnesses: values known to be at hand here (the call's own inputs), where sizes are read from.
+        invocation: how the layer was called, where that was noted.
     """
 
     path: str
@@ -121,6 +145,7 @@ class Scope:
     items: list[Node | Scope] = field(default_factory=list)
     witnesses: list[Value] = field(default_factory=list)
     results: list[Value] = field(default_factory=list)
+    invocation: Invocation | None = None
 
     @property
     def call_name(self) -> str:

@@ -10,10 +10,12 @@ nothing a file names is imported or run (see ``classes``).
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -22,9 +24,13 @@ from numpy.typing import NDArray
 from interop.artifact.signature import Signature, pack
 from interop.capture.keras import compat, paths
 from interop.capture.keras.assets import restore_assets
+from interop.capture.keras.standin import StandIn
 from interop.errors import InteropError, RebuildError
 from interop.rebuild.classes import Resolver
-from interop.status import LoadStatus, Mismatch
+from interop.status import Change, LoadStatus, Mismatch
+
+if TYPE_CHECKING:
+    from interop.rebuild.revival import Reviver
 
 Tensors = Mapping[str, NDArray[Any]]
 OPTIMIZER_PREFIX = "optimizer:"
@@ -38,12 +44,20 @@ class Rebuilt:
     status: LoadStatus
 
     def complete(self, path: Any) -> Any:
-        """The model, if everything matched; what an older Keras had and this one lacks is a warning.
+        """The model, if everything matched; what is not as the file says is one warning.
 
         Raises:
             WeightsError: stored tensors and variables do not match.
         """
         self.status.assert_consumed()
+        if self.status.revived:
+            listed = "; ".join(str(revived) for revived in self.status.revived)
+            warnings.warn(
+                f"{path}: classes or functions were not found, and what they do was taken from the graph: {listed}. "
+                "With them the original comes back: load_model(path, custom_objects={...}). revive=False makes "
+                "this an error",
+                stacklevel=3,
+            )
         if self.status.lost:
             lost = "; ".join(str(change) for change in self.status.lost)
             warnings.warn(f"{path}: not all of it was loaded: {lost}", stacklevel=3)
@@ -57,6 +71,7 @@ def rebuild(
     *,
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,
+    graph: bytes | None = None,
 ) -> Rebuilt:
     """Make the model that a config describes and give it its stored values.
 
@@ -66,17 +81,18 @@ def rebuild(
         optimizer: the same of ``optimizer.safetensors``; None: the optimizer starts anew.
         custom_objects: name to class or function, for what Keras does not know.
         compile: whether to compile as the saved model was.
+        graph: content of ``model.onnx``, from which layers are made whose class is not found; None: not done.
 
     Raises:
-        MissingClassError: classes or functions that were not found, all of them.
+        MissingClassError: classes or functions that were not found and not made from the graph, all of them.
         RebuildError: Keras could not make an object from its config.
         WeightsError: a stored tensor has another shape than its variable.
     """
     described = config["model"]
-    resolver = Resolver(custom_objects)
-    prepared = resolver.prepare(described["object"])
+    resolver = Resolver(custom_objects, None if graph is None else cache(lambda: _reviver(config, graph)))
+    prepared = resolver.prepare(described["object"], alone=True)
     quantized = resolver.prepare(described.get("quantization", {}), "its quantisation")
-    compiled = resolver.prepare(described.get("compile"), "compile()") if compile else None
+    compiled = _prepare_compile(resolver, described, graph is not None) if compile else None
     resolver.check()
     stored = {v["key"] for v in config["variables"] if v.get("role") != "constant"}
     with keras.saving.CustomObjectScope(resolver.known), compat.safe_scope():
@@ -92,11 +108,37 @@ def rebuild(
         _set_trainable(model, config)
         if compiled:
             staged("compiled", lambda: _compile(model, compiled, described.get("optimizer")))
-            if optimizer is not None:
+            if optimizer is not None and model.optimizer is not None:
                 slots = paths.optimizer_variables(model)
                 status += fill(slots, optimizer, set(optimizer), OPTIMIZER_PREFIX)
             initialize_rest(list(paths.optimizer_variables(model).values()))
-    return Rebuilt(model, status)
+    found = resolver.found
+    return Rebuilt(model, status + LoadStatus(changes=tuple(found.changes), revived=tuple(found.revived)))
+
+
+def _reviver(config: Mapping[str, Any], graph: bytes) -> Reviver:
+    """Imported when a class is missing: it takes the whole of onnx."""
+    from interop.rebuild.revival import Reviver
+
+    return Reviver(config, graph)
+
+
+def _prepare_compile(resolver: Resolver, described: Mapping[str, Any], revive: bool) -> Any:
+    """How to compile; None where what it needs is missing, and that is no error."""
+    mark = resolver.found.mark()
+    compiled = resolver.prepare(described.get("compile"), "compile()")
+    lost = resolver.found.names_since(mark)
+    if revive and lost:
+        resolver.found.reset(mark)
+    known = set(inspect.signature(keras.Model.compile).parameters)
+    if any(not revived.path for revived in resolver.found.revived) and set(compiled or ()) - known:
+        lost = ("its own compile()",)
+    if revive and lost:
+        resolver.found.changes.append(
+            Change("compile()", f"uses {', '.join(lost)}", "the model is not compiled", lost=True)
+        )
+        return None
+    return compiled
 
 
 def staged(what: str, step: Callable[[], Any]) -> Any:
@@ -139,6 +181,8 @@ def _quantize(model: Any, quantized: Mapping[str, Any]) -> None:
     """Quantise the layers that the saved model had quantised and that do not come so from their configs."""
     found = {path: layer for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))}
     for path in sorted(quantized.keys() & found.keys()):
+        if isinstance(found[path], StandIn):
+            continue  # its function computes with integers, and its variables are those that were stored
         config = quantized[path]["config"]
         if config is not None:
             config = keras.saving.deserialize_keras_object(config, safe_mode=True)

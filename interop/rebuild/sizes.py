@@ -49,14 +49,22 @@ class Sizes:
             return self._dims[id(tensor)][1]
         shape = tuple(tensor.shape)
         if None not in shape:
-            return tuple(int(size) for size in shape)
+            return self._complete(tensor, shape)
         return self.declare(tensor, (None,) * len(shape))
+
+    def _complete(self, tensor: Any, shape: tuple[Any, ...]) -> Dims:
+        """The sizes of a tensor that has them all: numbers, and a trace's own symbols, which are kept."""
+        dims = tuple(size if isinstance(size, SymInt) else int(size) for size in shape)
+        for axis, size in enumerate(dims):
+            if isinstance(size, SymInt):
+                self._witnesses.setdefault(size.poly, (tensor, axis))
+        return dims
 
     def declare(self, tensor: Any, dims: Sequence[int | None]) -> Dims:
         """Say what the open dimensions of a tensor are; None: nothing is known. Known numbers stay."""
         shape = tuple(tensor.shape)
         if None not in shape:
-            return tuple(int(size) for size in shape)
+            return self._complete(tensor, shape)
         known: list[int] = []
         for axis, (size, declared) in enumerate(zip(shape, dims, strict=True)):
             if size is not None:
@@ -166,6 +174,11 @@ class Sizes:
         return same(a, b)
 
 
+def has_open_sizes(x: Any) -> bool:
+    """Whether a tensor is symbolic and does not know all its sizes; a traced one does."""
+    return isinstance(x, KerasTensor) and None in x.shape
+
+
 def _size(poly: Poly) -> int:
     if not poly:
         return 0
@@ -184,6 +197,6 @@ def _line_of(tensor: Any, axis: int) -> Any:
 
 
 def _length(tensor: Any, axis: int) -> Any:
-    if isinstance(tensor, KerasTensor):
+    if has_open_sizes(tensor):
         return ops.sum(ops.ones_like(_line_of(tensor, axis), dtype="int32"))
     return ops.shape(tensor)[axis]

@@ -20,13 +20,14 @@ import json
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 
 from interop.capture.keras import compat, paths
 from interop.capture.keras.assets import stored_assets
+from interop.capture.keras.standin import StandIn
 from interop.errors import CaptureError
 
 LAMBDA = "__lambda__"
@@ -40,10 +41,19 @@ _BACKEND_CLASSES = ("keras.src.backend.torch.optimizers", "keras.src.backend.ten
 
 @dataclass(frozen=True)
 class Description:
-    """The objects of a model as JSON, and what a reader of it has to know."""
+    """The objects of a model as JSON, and what a reader of it has to know.
+
+    Attributes:
+        config: the ``model`` part of ``config.json``, without its layers.
+        warnings: what a reader should know.
+        revivable: whether a loader may lack a class or function that the model needs.
+        layers: descriptions, by path, of the layers that belong to layers of such classes.
+    """
 
     config: dict[str, Any]
     warnings: tuple[str, ...]
+    revivable: bool = False
+    layers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def describe(model: Any, *, include_optimizer: bool = True) -> Description:
@@ -57,7 +67,8 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
     Raises:
         CaptureError: an object in the model has no config, or one that JSON cannot hold.
     """
-    described = _serialize(model, model.name)
+    serializer = _Serializer(model)
+    described = serializer.serialize(model, model.name)
     compiled = described.pop("compile_config", None) or None
     build = described.pop("build_config", None)
     if (
@@ -79,11 +90,16 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
         config["quantization"] = quantized
     names = dict.fromkeys(_lambda_names(config))
     notes = [
-        f"the Python code of lambda {name!r} is not stored: to load the layers, pass "
-        f"custom_objects={{{name!r}: ...}}"
+        f"the Python code of lambda {name!r} is not stored: load_model takes what it does from the graph, "
+        f"unless it is passed: custom_objects={{{name!r}: ...}}"
         for name in names
     ]
-    return Description(config, tuple(notes))
+    layers = serializer.layers()
+    notes += [
+        f"{name} has no get_config(): load_model makes layers of it from the graph, even where the class is known"
+        for name in serializer.undescribed
+    ]
+    return Description(config, tuple(notes), serializer.revivable, layers)
 
 
 def _optimizer(model: Any) -> dict[str, Any] | None:
@@ -105,7 +121,7 @@ def _quantization(model: Any) -> dict[str, Any]:
     return {
         path: {
             "mode": compat.quantization_mode(layer),
-            "config": None if config is None else _serialize(config, path),
+            "config": None if config is None else _Serializer(model).serialize(config, path),
         }
         for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))
         if compat.quantization_mode(layer) is not None
@@ -113,26 +129,89 @@ def _quantization(model: Any) -> dict[str, Any]:
     }
 
 
-def _serialize(model: Any, name: str) -> dict[str, Any]:
-    """Keras' own description, as plain JSON, shared objects numbered from 0."""
-    with compat.sharing_scope(), compat.without_calibration(), warnings.catch_warnings():
-        # Keras warns about lambdas; `describe` does so itself, and stores no code.
-        warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
+class _Serializer:
+    """Keras' own description of a model's objects, as plain JSON, shared objects numbered from 0.
+
+    Where a class or function is not Keras' own, layers have their ``path`` with them, and those that layers of
+    such classes own are described too: a loader without the class makes them for it.
+
+    Attributes:
+        revivable: whether there is such a class or function.
+        undescribed: names of the classes whose objects have no config.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._paths = paths.layer_paths(model)
+        self.revivable = any(not compat.is_keras_class(type(layer)) for layer in compat.all_layers(model))
+        self.undescribed: dict[str, None] = {}
+        self._plain = _Plain()
+
+    def serialize(self, described: Any, name: str) -> dict[str, Any]:
+        """An object's config."""
+        config = self._config(described, name)
+        if not self.revivable and self._plain.names_functions:
+            self.revivable, self._plain = True, _Plain()
+            config = self._config(described, name)
+        return config
+
+    def layers(self) -> dict[str, dict[str, Any]]:
+        """Configs, by path, of the layers that layers of custom classes own; without those that have none."""
+        found: dict[str, dict[str, Any]] = {}
+        for owner in compat.all_layers(self._model):
+            if compat.is_keras_class(type(owner)):
+                continue
+            for layer in compat.sublayers(owner):
+                path = self._paths.get(id(layer))
+                if path is not None and path not in found and (config := self._config_or_none(layer, path)):
+                    found[path] = config
+        return dict(sorted(found.items()))
+
+    def _config_or_none(self, layer: Any, path: str) -> dict[str, Any] | None:
+        """A class that cannot describe itself is made by its owner alone, and revived from the graph without it."""
         try:
-            described = keras.saving.serialize_keras_object(model)
-        except (TypeError, ValueError, NotImplementedError, OSError) as error:
-            raise CaptureError(
-                f"the config of {name!r} cannot be made: {error}. Every custom class needs a `get_config()` "
-                "that returns its constructor's arguments, and every function a name (`def`, not `lambda`)"
-            ) from error
-    return _Plain().convert(described, (name,))  # type: ignore[no-any-return]
+            return self._config(layer, path)
+        except CaptureError:
+            return None
+
+    def _config(self, described: Any, name: str) -> dict[str, Any]:
+        without: list[Any] = []
+        with (
+            compat.sharing_scope(self._label),
+            compat.configs_optional(without),
+            compat.without_calibration(),
+            warnings.catch_warnings(),
+        ):
+            # Keras warns about lambdas; `describe` does so itself, and stores no code.
+            warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
+            try:
+                config = keras.saving.serialize_keras_object(described)
+            except (TypeError, ValueError, NotImplementedError, OSError) as error:
+                raise CaptureError(
+                    f"the config of {name!r} cannot be made: {error}. Every custom class needs a `get_config()` "
+                    "that returns its constructor's arguments, and every function a name (`def`, not `lambda`)"
+                ) from error
+        self.undescribed.update({type(layer).__name__: None for layer in without})
+        return self._plain.convert(config, (name,))  # type: ignore[no-any-return]
+
+    def _label(self, described: Any, config: dict[str, Any]) -> None:
+        """Put what a stand-in stands for in its place, and say where in the model a layer is."""
+        if isinstance(described, StandIn):
+            kept = {
+                key: item for key, item in config.items() if key in ("compile_config", "shared_object_id")
+            }
+            config.clear()
+            config.update({**described.original, **kept})
+        if self.revivable and id(described) in self._paths:
+            config["path"] = self._paths[id(described)]
 
 
 class _Plain:
     """Converts a described object into plain JSON, renumbering what is shared."""
 
     def __init__(self) -> None:
-        self.numbers: dict[int, int] = {}
+        self.numbers: dict[Any, int] = {}
+        self.names_functions = False
 
     def convert(self, value: Any, where: tuple[str, ...]) -> Any:
         """`where` holds the names of the enclosing objects and the last key."""
@@ -150,6 +229,7 @@ class _Plain:
         )
 
     def _convert_dict(self, value: dict[Any, Any], where: tuple[str, ...]) -> dict[str, Any]:
+        self.names_functions |= value.get("class_name") in ("function", LAMBDA) or _is_bare_code(value)
         if value.get("class_name") == LAMBDA or _is_bare_code(value):
             owner, argument = where[-2:] if len(where) > 1 else (where[-1], "function")
             return {"class_name": LAMBDA, "config": {"name": _lambda_name(owner, argument)}}
@@ -164,7 +244,10 @@ class _Plain:
         if str(converted.get("module")).startswith(_BACKEND_CLASSES):
             # PyTorch's Keras makes a `TorchAdam` of every Adam and serialises that.
             converted.update(module="keras.optimizers", registered_name=None)
-        if "shared_object_id" in converted:
+        if "path" in converted and "class_name" in converted:  # the same layer, wherever it is described
+            number = ("layer", converted["path"])
+            converted["shared_object_id"] = self.numbers.setdefault(number, len(self.numbers))
+        elif "shared_object_id" in converted:
             number = converted["shared_object_id"]
             converted["shared_object_id"] = self.numbers.setdefault(number, len(self.numbers))
         return converted

@@ -14,6 +14,7 @@ from typing import Any
 
 from interop.artifact.signature import Structure
 from interop.capture.keras import compat
+from interop.capture.keras.standin import StandIn
 from interop.capture.specs import is_shape, is_spec, legal_name, named_dims
 from interop.errors import CaptureError
 
@@ -66,6 +67,9 @@ def plan_call(model: Any, input_signature: Any) -> CallPlan:
         if compat.is_sequential(model):
             # One that was built by its first call has that call's batch size in its shape.
             nested = _leaves(nested, lambda leaf: replace(leaf, shape=(None, *leaf.shape[1:])))
+    elif isinstance(model, StandIn) and model.input_specs is not None:
+        nested, by_argument = model.input_specs
+        nested = _leaves(nested, _from_given)
     else:
         recorded = compat.recorded_shapes(model)
         if not recorded:

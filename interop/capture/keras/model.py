@@ -137,6 +137,8 @@ class Captured:
             tuple(calls.functions),
             tuple(calls.calls),
             tuple(variables),
+            compat.call_facts(layer),
+            tuple(calls.invocations),
         )
 
     def serialize(self, placements: Mapping[str, Any]) -> bytes:

@@ -23,13 +23,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
 from interop.capture.keras import compat
-
-Role = Literal["weight", "seed", "metric"]
+from interop.capture.keras.standin import Role, StandIn
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def walk(root: Any) -> ObjectPaths:
             elif isinstance(child, keras.random.SeedGenerator):
                 _record(found, child.state, f"{child_path}/state", "seed")
             else:
-                _record(found, child, child_path, "metric" if isinstance(owner, keras.Metric) else "weight")
+                _record(found, child, child_path, _role(owner, child))
     return found
 
 
@@ -131,8 +130,17 @@ def _record(found: ObjectPaths, variable: Any, key: str, role: Role) -> None:
     found.by_key[key] = variable
 
 
+def _role(owner: Any, variable: Any) -> Role:
+    if isinstance(owner, StandIn):
+        return owner.role_of(variable)
+    return "metric" if isinstance(owner, keras.Metric) else "weight"
+
+
 def _children(owner: Any, keeps_names: bool) -> Iterator[tuple[str, Any]]:
     """What an owner tracks, each with its segment: sublayers, then variables, seeds and metrics."""
+    if isinstance(owner, StandIn):
+        yield from owner.parts()
+        return
     layers = compat.sublayers(owner) if isinstance(owner, keras.Layer) else []
     segments = _layer_segments(compat.named_layers(owner), keeps_names)
     state = [*compat.own_variables(owner), *compat.seed_generators(owner), *compat.own_metrics(owner)]

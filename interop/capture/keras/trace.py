@@ -19,14 +19,14 @@ from typing import Any
 
 import keras
 
-from interop.capture.keras import compat, registry
+from interop.capture.keras import compat, invocations, registry
 from interop.capture.keras.absent import reason
 from interop.capture.keras.emit import Emit
 from interop.capture.keras.fallback import Fallback
 from interop.capture.keras.shapes import Unify
 from interop.capture.keras.symint import forget_comparisons, is_symbolic, last_unequal
 from interop.errors import CaptureError, InteropError, UnsupportedOp
-from interop.graph.record import Recorder, Recording, Value
+from interop.graph.record import Recorder, Recording, Scope, Value
 
 
 @dataclass
@@ -75,6 +75,7 @@ class Trace:
         self._layer_paths = layer_paths
         self._variable_keys = variable_keys
         self._model = model
+        self._owners: list[Any] = [model]
         self._variables: dict[int, Any] = {}
         self._touched: dict[int, tuple[Any, Any]] = {}
         self._bounds: dict[str, tuple[int, int]] = {}
@@ -118,14 +119,19 @@ class Trace:
 
     def layer_call(self, layer: Any, run: Callable[[], Any], args: Any, kwargs: Any) -> Any:
         if layer is self._model:
-            return self._guarded(run)
+            noted = self.recorder.root.invocation = invocations.begun(layer, args, kwargs)
+            outputs = self._guarded(run)
+            invocations.ended(noted, outputs)
+            return outputs
         if not layer.built:
             self._touched.setdefault(id(layer), (layer, compat.build_state(layer)))
         path = self._path(layer)
-        scope = self.recorder.open(path, type(layer).__name__)
+        scope = self.recorder.open(path, compat.class_identity(layer)[1])
         scope.witnesses.extend(_values([args, kwargs]))
+        scope.invocation = invocations.begun(layer, args, kwargs)
+        self._owners.append(layer)
         try:
-            return self._guarded(run)
+            return self._noted(scope, self._guarded(run))
         except Exception as error:
             if self._fallback is None or isinstance(error, InteropError | Unify) or not _is_raw(error):
                 raise
@@ -133,9 +139,32 @@ class Trace:
             self.recorder.discard(scope)
             self.failed_at = None
             self.emit.arguments = _values([args, kwargs])
-            return compat.map_structure(_to_sym, self._fallback.emit(self.emit, layer, path, args, kwargs))
+            made = self._fallback.emit(self.emit, layer, path, args, kwargs)
+            return self._noted(scope, compat.map_structure(_to_sym, made))
         finally:
+            self._owners.pop()
             self.recorder.close(scope)
+
+    def _noted(self, scope: Scope, outputs: Any) -> Any:
+        """The outputs of a layer's call, noted with it.
+
+        Where a class may be lost, its calls and those it makes are nodes, even if they pass a tensor on as it is:
+        a Dropout at inference.
+        """
+        custom = [not compat.is_keras_class(type(layer)) for layer in self._owners[-2:]]
+        if any(custom):
+            outputs = compat.map_structure(lambda leaf: self._made_inside(scope, leaf), outputs)
+        if scope.invocation is not None:
+            scope.invocation.whole = custom[-1]
+        invocations.ended(scope.invocation, outputs)
+        return outputs
+
+    def _made_inside(self, scope: Scope, leaf: Any) -> Any:
+        if not isinstance(leaf, compat.Sym) or invocations.is_inside(leaf.value, scope):
+            return leaf
+        passed = self.emit.node("Identity", leaf.value, shape=leaf.value.shape)
+        passed.origin = leaf.value.origin
+        return compat.masked_like(leaf, compat.Sym(passed))
 
     def _guarded(self, run: Callable[[], Any]) -> Any:
         try:
@@ -146,6 +175,8 @@ class Trace:
             raise
 
     def layer_body(self, layer: Any, args: Any, kwargs: Any) -> Any:
+        if layer is self._owners[-1]:
+            invocations.populate(self.recorder.scope.invocation, kwargs)
         emitter = registry.find_layer(type(layer).__name__, self.recorder.opset)
         if emitter is None or not compat.is_keras_class(type(layer)):
             return compat.in_symbolic_layer(layer)(*args, **kwargs)

@@ -16,6 +16,7 @@ from keras import ops
 from interop.capture.keras.symint import SymInt
 from interop.rebuild.context import Context
 from interop.rebuild.registry import Tensor, op
+from interop.rebuild.sizes import has_open_sizes
 
 _FOREVER = 2**62
 
@@ -69,6 +70,17 @@ def _stacked(ctx: Context, items: list[Tensor], value: Any, axis: int) -> Tensor
     return ops.zeros(shape, dtype="float32" if value.dtype is None else ctx.dtype_of_code(int(value.dtype)))
 
 
+def _scanned(run: Any, state: list[Tensor], lines: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """A loop over the first axes, which a compiled function or a trace knows no number for."""
+
+    def step(carried: Any, slices: Any) -> Any:
+        made = [ops.convert_to_tensor(x) for x in run(*carried, *slices)]
+        return tuple(made[: len(state)]), tuple(made[len(state) :])
+
+    last, stacked = ops.scan(step, tuple(state), tuple(lines))
+    return list(last), list(stacked)
+
+
 @op("Scan", since=9)
 def scan(
     ctx: Context,
@@ -82,6 +94,23 @@ def scan(
 ) -> tuple[Tensor, ...]:
     """A body over slices of inputs; a direction of 1 runs from the end, or stacks towards the front."""
     carried = len(inputs) - num_scan_inputs
+    if not any(has_open_sizes(x) for x in inputs):
+        axes = [
+            ctx.axis(axis, ctx.rank(x)) for axis, x in zip(scan_input_axes, inputs[carried:], strict=False)
+        ]
+        axes = axes or [0] * num_scan_inputs
+        if any(isinstance(ctx.dims(x)[a], SymInt) for a, x in zip(axes, inputs[carried:], strict=True)):
+            given = [
+                ops.flip(ops.moveaxis(x, axis, 0), 0) if turned else ops.moveaxis(x, axis, 0)
+                for x, axis, turned in zip(
+                    inputs[carried:], axes, scan_input_directions or [0] * num_scan_inputs, strict=True
+                )
+            ]
+            state, stacked = _scanned(ctx.body(body), list(inputs[:carried]), given)
+            turns = scan_output_directions or [0] * len(stacked)
+            places = scan_output_axes or [0] * len(stacked)
+            stacked = [ops.flip(x, 0) if turn else x for x, turn in zip(stacked, turns, strict=True)]
+            return (*state, *(ops.moveaxis(x, 0, a) for x, a in zip(stacked, places, strict=True)))
     state, lines = list(inputs[:carried]), []
     for i, x in enumerate(inputs[carried:]):
         axis = ctx.axis(scan_input_axes[i], ctx.rank(x)) if scan_input_axes else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -13,12 +13,52 @@ from keras.src.backend.config import is_nnx_enabled
 from keras.src.saving import serialization_lib
 from numpy.typing import NDArray
 
-from interop.capture.keras.compat.facts import stored_dtype
+from interop.capture.keras.compat.facts import is_keras_class, stored_dtype
 
 
-def sharing_scope() -> AbstractContextManager[Any]:
-    """Inside, an object met twice by a serializer gets one ``shared_object_id``, and one object back."""
-    return serialization_lib.ObjectSharingScope()
+@contextmanager
+def sharing_scope(describe: Callable[[Any, dict[str, Any]], None] | None = None) -> Iterator[None]:
+    """Inside, an object met twice by a serializer gets one ``shared_object_id``, and one object back.
+
+    ``describe`` is called with each object and its config when that is made, and may change the config.
+    """
+    record = serialization_lib.record_object_after_serialization
+
+    def recorded(obj: Any, config: dict[str, Any]) -> None:
+        record(obj, config)
+        if describe is not None and threading.get_ident() == thread:
+            describe(obj, config)
+
+    thread = threading.get_ident()
+    with ExitStack() as stack:
+        stack.enter_context(serialization_lib.ObjectSharingScope())
+        if describe is not None:
+            stack.enter_context(_DEFERRING)
+            stack.enter_context(replaced(serialization_lib, "record_object_after_serialization", recorded))
+        yield
+
+
+@contextmanager
+def configs_optional(without: list[Any]) -> Iterator[None]:
+    """Inside, a layer of a custom class that has no `get_config()` of its own is serialized with the config None.
+
+    Such layers are appended to the list.
+    """
+    original, thread = serialization_lib._get_class_or_fn_config, threading.get_ident()
+
+    def config_of(obj: Any) -> Any:
+        try:
+            return original(obj)
+        except NotImplementedError:
+            if threading.get_ident() != thread or not isinstance(obj, keras.Layer):
+                raise
+            if is_keras_class(type(obj)):
+                raise
+            without.append(obj)
+            return None
+
+    with _DEFERRING, replaced(serialization_lib, "_get_class_or_fn_config", config_of):
+        yield
 
 
 def safe_scope() -> AbstractContextManager[Any]:

@@ -17,6 +17,7 @@ from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
+from interop.capture.keras.standin import StandIn
 from interop.formats.dtypes import BY_NAME, FROM_ML_DTYPES
 
 
@@ -42,6 +43,8 @@ def config_keeps_layer_names(layer: Any) -> bool:
     """
     if isinstance(layer, keras.Sequential):
         return True
+    if isinstance(layer, StandIn):
+        return bool(layer.how["keeps_names"])
     return isinstance(layer, Functional) and functional_like_constructor(type(layer))
 
 
@@ -116,7 +119,8 @@ def automatic_name(owner: Any) -> tuple[str, int] | None:
 
 def automatic_stem(owner: Any) -> str:
     """The name that Keras gives, with a number, to objects of a class that have none."""
-    return snake_case(type(owner).__name__)
+    cls = owner.original["class_name"] if isinstance(owner, StandIn) else type(owner).__name__
+    return snake_case(cls)
 
 
 def optimized_variables(optimizer: Any) -> list[Any]:
@@ -292,6 +296,9 @@ def layers_of(model: Any, paths: Any) -> list[tuple[Any, str]]:
 
 def class_identity(layer: Any) -> tuple[str, str, str | None]:
     """(module, class name, registered name) as Keras' own serialisation writes them."""
+    if isinstance(layer, StandIn):
+        of = layer.original
+        return of.get("module") or "", of["class_name"], of.get("registered_name")
     cls = type(layer)
     registered = keras.saving.get_registered_name(cls)
     module = "keras.layers" if is_keras_class(cls) else cls.__module__

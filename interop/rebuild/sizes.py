@@ -53,8 +53,11 @@ class Sizes:
         return self.declare(tensor, (None,) * len(shape))
 
     def _complete(self, tensor: Any, shape: tuple[Any, ...]) -> Dims:
-        """The sizes of a tensor that has them all: numbers, and a trace's own symbols, which are kept."""
-        dims = tuple(size if isinstance(size, SymInt) else int(size) for size in shape)
+        """The sizes of a tensor that has them all: numbers, a trace's own symbols, and the expressions of JAX."""
+        dims = tuple(
+            size if isinstance(size, SymInt) else int(size) if isinstance(size, int) else self.symbol(str(size))
+            for size in shape
+        )
         for axis, size in enumerate(dims):
             if isinstance(size, SymInt):
                 self._witnesses.setdefault(size.poly, (tensor, axis))

@@ -71,14 +71,18 @@ def _stacked(ctx: Context, items: list[Tensor], value: Any, axis: int) -> Tensor
 
 
 def _scanned(run: Any, state: list[Tensor], lines: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """A loop over the first axes, which a compiled function or a trace knows no number for."""
+    """A loop over the first axes, which a compiled function or a trace knows no number for.
+
+    TensorFlow wants something to be carried.
+    """
+    count = len(state)
 
     def step(carried: Any, slices: Any) -> Any:
-        made = [ops.convert_to_tensor(x) for x in run(*carried, *slices)]
-        return tuple(made[: len(state)]), tuple(made[len(state) :])
+        made = [ops.convert_to_tensor(x) for x in run(*carried[:count], *slices)]
+        return (*made[:count], *carried[count:]), tuple(made[count:])
 
-    last, stacked = ops.scan(step, tuple(state), tuple(lines))
-    return list(last), list(stacked)
+    last, stacked = ops.scan(step, (*state, *([] if state else [ops.zeros(())])), tuple(lines))
+    return list(last)[:count], list(stacked)
 
 
 @op("Scan", since=9)

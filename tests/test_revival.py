@@ -26,7 +26,7 @@ RTOL, ATOL = 1e-4, 1e-5
 REVIVED: dict[str, tuple[set[str], str | None]] = {
     "guide": ({""}, "dense_layers/1"),
     "layers": (
-        {"scaled", "dense", "nested/deep", "square", "steps", "double"},
+        {"scaled", "dense", "nested/deep", "square", "double"},
         None,
     ),
     "nested": (

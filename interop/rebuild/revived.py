@@ -77,6 +77,22 @@ class _Revived(StandIn):
         """See `StandIn`."""
         return self._program.input_specs
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Shapes and dtypes of the outputs.
+
+        JAX has expressions for open sizes that refuse to be compared, so it is asked for two numbers in their place.
+        """
+        if keras.backend.backend() != "jax":
+            base: Any = super()
+            return base.compute_output_spec(*args, **kwargs)
+        first, second = (compat.filled_output_spec(self.call, args, kwargs, size) for size in (5, 7))
+
+        def merged(one: Any, other: Any) -> Any:
+            sizes = [a if a == b else None for a, b in zip(one.shape, other.shape, strict=True)]
+            return keras.KerasTensor(sizes, one.dtype)
+
+        return keras.tree.map_structure(merged, first, second)
+
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the function."""
         bound = compat.call_signature(self).bind(*args, **kwargs).arguments

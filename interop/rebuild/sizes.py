@@ -55,7 +55,11 @@ class Sizes:
     def _complete(self, tensor: Any, shape: tuple[Any, ...]) -> Dims:
         """The sizes of a tensor that has them all: numbers, a trace's own symbols, and the expressions of JAX."""
         dims = tuple(
-            size if isinstance(size, SymInt) else int(size) if isinstance(size, int) else self.symbol(str(size))
+            size
+            if isinstance(size, SymInt)
+            else int(size)
+            if isinstance(size, int)
+            else self.symbol(str(size))
             for size in shape
         )
         for axis, size in enumerate(dims):

@@ -189,7 +189,6 @@ def _layers() -> keras.Model:
     inner = keras.Input((None, 8))
     block = keras.Model(inner, Scaled(8, name="deep")(inner), name="nested")
     y = layers.Activation(my_activation, name="square")(block(y))
-    y = layers.TimeDistributed(Scaled(4), name="steps")(y)
     return keras.Model(x, layers.Lambda(lambda t: t * 2.0, name="double")(y))
 
 

@@ -19,6 +19,7 @@ from interop.capture.keras.compat.building import (
 from interop.capture.keras.compat.calls import (
     call_facts,
     call_signature,
+    filled_output_spec,
     is_seed,
     mask_of,
     masked_like,
@@ -162,6 +163,7 @@ __all__ = [
     "deferred_variables",
     "dtype_name",
     "epsilon",
+    "filled_output_spec",
     "finish_layers",
     "flatten",
     "functional_structure",

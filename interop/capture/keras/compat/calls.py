@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 from keras.src import backend as keras_backend
+from keras.src import tree as keras_tree
 
 from interop.capture.keras.compat.facts import config_keeps_layer_names
 from interop.capture.keras.standin import StandIn
@@ -101,6 +102,19 @@ def masked_like(source: Any, tensor: Any) -> Any:
     if (mask := mask_of(source)) is not None:
         set_mask(tensor, mask)
     return tensor
+
+
+def filled_output_spec(function: Any, args: Any, kwargs: Any, size: int) -> Any:
+    """What a function returns for symbolic arguments, with a number for every open size."""
+
+    def filled(item: Any) -> Any:
+        if not isinstance(item, keras.KerasTensor):
+            return item
+        made = keras.KerasTensor([size if dim is None else dim for dim in item.shape], item.dtype)
+        return masked_like(item, made)
+
+    given, named = keras_tree.map_structure(filled, (list(args), dict(kwargs)))
+    return keras_backend.compute_output_spec(function, *given, **named)
 
 
 def without_autocast() -> AbstractContextManager[Any]:

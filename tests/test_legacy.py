@@ -190,6 +190,13 @@ def test_conversion_of_old_files(name, tmp_path):
     assert done.parity.passed
 
 
+def test_a_vocabulary_that_the_file_lacks_is_reported():
+    _, status = opened(FIXTURES / "refused" / "learned_vocabulary.h5")
+    assert [str(change) for change in status.lost] == [
+        "IntegerLookup 'lookup': the vocabulary it learned: empty: give it one with set_vocabulary"
+    ]
+
+
 def test_a_lost_state_is_a_warning_and_a_line_of_the_report():
     path = FIXTURES / "h5" / "loss_scale.h5"
     with pytest.warns(UserWarning, match="dynamic_scale"):

@@ -1,4 +1,4 @@
-"""What has no meaning in Keras 3: these must be refused by name."""
+"""What has no meaning in Keras 3, or is not in the file: refused by name, or reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,15 @@ def _unknown_operation() -> Any:
     return keras.Model(x, tf.math.bessel_i0e(x))
 
 
+def _learned_vocabulary() -> Any:
+    x = keras.Input((2,), name="x", dtype="int64")
+    layer = L.IntegerLookup(name="lookup")
+    layer.adapt([[3], [5], [3], [9]])
+    return keras.Model(x, layer(x))
+
+
 REFUSED: dict[str, Callable[[], Any]] = {
+    "learned_vocabulary": _learned_vocabulary,
     "added_loss": _added_loss,
     "lambda": _lambda,
     "lambda_loss": _lambda_loss,

@@ -90,7 +90,7 @@ def assemble(
         initialize_rest(made)
         compat.finish_layers(model)
         finalize(model)
-        changes = [*planner.changes, *_states(left)]
+        changes = [*planner.changes, *_states(left), *_vocabularies(model, described.source)]
         if compilation is not None:
             staged("compiled", lambda: compilation.apply(model))
             if described.source is not None:
@@ -126,6 +126,16 @@ def _states(left: Sequence[Stored]) -> Iterator[Change]:
         if item.leaf in table.STATES:
             yield Change(
                 item.name, table.STATES[item.leaf], "left out: Keras 3 keeps it in another form", True
+            )
+
+
+def _vocabularies(model: Any, source: Source | None) -> Iterator[Change]:
+    """Keras 2 kept what a lookup layer had learned in a table of TensorFlow's, which is not read."""
+    for layer in compat.all_layers(model) if source is not None else ():
+        if compat.lacks_vocabulary(layer):
+            where = f"{type(layer).__name__} {layer.name!r}"
+            yield Change(
+                where, "the vocabulary it learned", "empty: give it one with set_vocabulary", lost=True
             )
 
 

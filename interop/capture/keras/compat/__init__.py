@@ -129,6 +129,7 @@ from interop.capture.keras.compat.tracing import (
 )
 from interop.capture.keras.compat.vocabularies import (
     keeps_vocabulary,
+    lacks_vocabulary,
     learned_vocabulary,
     set_learned_vocabulary,
 )
@@ -181,6 +182,7 @@ __all__ = [
     "is_variable",
     "keeps_vocabulary",
     "keras_version",
+    "lacks_vocabulary",
     "layers_of",
     "layers_with_paths",
     "learned_vocabulary",

@@ -17,6 +17,12 @@ def keeps_vocabulary(layer: Any) -> bool:
     return isinstance(layer, IndexLookup) or isinstance(getattr(layer, "_lookup_layer", None), IndexLookup)
 
 
+def lacks_vocabulary(layer: Any) -> bool:
+    """Whether a lookup layer was made without its vocabulary, and has to be given one."""
+    inner = layer if isinstance(layer, IndexLookup) else getattr(layer, "_lookup_layer", None)
+    return isinstance(inner, IndexLookup) and inner.input_vocabulary is None
+
+
 def learned_vocabulary(layer: Any) -> dict[str, Any] | None:
     """The vocabulary of a lookup layer that its config does not have; None for any other layer."""
     if not isinstance(layer, IndexLookup) or layer.input_vocabulary is not None:

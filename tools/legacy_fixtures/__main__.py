@@ -209,7 +209,11 @@ def _named(value: Any) -> Arrays:
 def _randomize(model: Any) -> None:
     rng = np.random.default_rng(3)
     for variable in model.variables:
-        if variable.dtype.is_floating and variable.name not in ("mean:0", "variance:0"):
+        if (
+            isinstance(variable, tf.Variable)
+            and variable.dtype.is_floating
+            and variable.name not in ("mean:0", "variance:0")
+        ):
             noise = rng.standard_normal(variable.shape)
             positive = "variance" in variable.name or "gamma" in variable.name
             variable.assign((np.exp(0.3 * noise) if positive else noise * 0.5).astype(variable.dtype.name))

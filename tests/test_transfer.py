@@ -228,3 +228,108 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = keras.models.load_model(tmp_path / "b.keras")
     for one, two in zip(model.weights, made.weights, strict=True):
         np.testing.assert_array_equal(array(one), array(two))
+
+
+def flax_net() -> tuple[Any, Any]:
+    """A Flax module and the Keras model of the same."""
+    pytest.importorskip("flax")
+    from flax import nnx
+
+    class Net(nnx.Module):
+        def __init__(self, rngs: Any) -> None:
+            self.norm = nnx.LayerNorm(12, rngs=rngs)
+            self.attention = nnx.MultiHeadAttention(3, 12, decode=False, rngs=rngs)
+            self.first = nnx.Linear(12, 12, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            h = self.first(x)
+            return self.norm(h + self.attention(h))
+
+    inputs = keras.Input((6, 12))
+    h = L.Dense(12)(inputs)
+    h = L.LayerNormalization(epsilon=1e-6)(h + L.MultiHeadAttention(3, 4)(h, h))
+    return Net(nnx.Rngs(0)), keras.Model(inputs, h)
+
+
+@pytest.mark.full
+def test_flax() -> None:
+    module, model = flax_net()
+    x = np.random.default_rng(0).standard_normal((3, 6, 12)).astype("float32")
+    assert interop.transfer_weights(module, model).passed
+    np.testing.assert_allclose(array(model(x)), np.asarray(module(x)), rtol=1e-4, atol=1e-5)
+    assert interop.transfer_weights(redrawn(model), module).passed
+    np.testing.assert_allclose(array(model(x)), np.asarray(module(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_artifacts(tmp_path: Path) -> None:
+    model, module = mlp(torch.nn)
+    interop.save_model(redrawn(model), tmp_path / "model.interop")
+    assert interop.transfer_weights(tmp_path / "model.interop", module).passed
+    np.testing.assert_array_equal(module[0].weight.detach().numpy().T, array(model.weights[0]))
+    with pytest.raises(WeightsError, match="cannot be written to"):
+        interop.transfer_weights(module, tmp_path / "model.interop")
+
+
+def _bert(kinds: Any, hub: Any) -> tuple[Any, Any, tuple[str, ...]]:
+    config = kinds.BertConfig(
+        vocab_size=50,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=40,
+        max_position_embeddings=32,
+        hidden_act="gelu_new",
+    )
+    backbone = hub.BertBackbone(50, 2, 3, 24, 40, max_sequence_length=32)
+    return kinds.BertModel(config), backbone, ("input_ids", "attention_mask", "token_type_ids")
+
+
+def _gpt2(kinds: Any, hub: Any) -> tuple[Any, Any, tuple[str, ...]]:
+    sizes = {"vocab_size": 50, "n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 32}
+    config = kinds.GPT2Config(**sizes, use_cache=False, bos_token_id=0, eos_token_id=0)
+    backbone = hub.GPT2Backbone(50, 2, 3, 24, 96, max_sequence_length=32)
+    return kinds.GPT2Model(config), backbone, ("input_ids",)
+
+
+def _llama(kinds: Any, hub: Any) -> tuple[Any, Any, tuple[str, ...]]:
+    config = kinds.LlamaConfig(
+        vocab_size=50,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        intermediate_size=40,
+        use_cache=False,
+    )
+    return kinds.LlamaModel(config), hub.LlamaBackbone(50, 2, 3, 24, 40, 1), ("input_ids",)
+
+
+def _vit(kinds: Any, hub: Any) -> tuple[Any, Any, tuple[str, ...]]:
+    config = kinds.ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=40,
+        image_size=32,
+        patch_size=8,
+    )
+    backbone = hub.ViTBackbone((32, 32, 3), 8, 2, 3, 24, 40, layer_norm_epsilon=1e-12)
+    return kinds.ViTModel(config, add_pooling_layer=False), backbone, ()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("make", [_bert, _gpt2, _llama, _vit])
+def test_hugging_face_and_kerashub(make: Any) -> None:
+    """Where transformers is installed, which no extra brings."""
+    module, backbone, names = make(
+        pytest.importorskip("transformers"), pytest.importorskip("keras_hub").models
+    )
+    signature = {name: {"shape": (None, 8), "dtype": "int64"} for name in names} or None
+    report = interop.transfer_weights(drawn(module), backbone, source_inputs=signature)
+    assert report.passed, str(report)
+    assert report.error is not None
+    assert report.error < 1e-5
+    back = interop.transfer_weights(redrawn(backbone), module, target_inputs=signature)
+    assert back.passed, str(back)
+    assert back.error is not None
+    assert back.error < 1e-5

@@ -31,7 +31,7 @@ def open_file(path: Path) -> Model:
     """
     if path.suffix == ".onnx":
         return _graph(path)
-    if path.is_dir() and (path / "model.onnx").is_file():
+    if path.name.endswith(".interop") or (path.is_dir() and (path / "model.onnx").is_file()):
         return _artifact(path)
     from interop.formats import open_tensors
 
@@ -53,12 +53,19 @@ def _graph(path: Path) -> Model:
 
 
 def _artifact(path: Path) -> Model:
+    """An artifact in either form; its weights are read, as its graph names them by the file they lie in."""
+    import onnx
+    import onnx_ir as ir
+
     from interop.artifact.bundle import open_bundle
-    from interop.rebuild.source import inlined, read_model
+    from interop.rebuild.source import inlined
 
     with open_bundle(path, verify_digest=True) as bundle:
-        names = list(bundle.weights)
-    return _made(path, inlined(read_model(path / "model.onnx")), names)
+        arrays = {name: np.array(value) for name, value in bundle.weights.items()}
+        model = ir.serde.deserialize_model(onnx.load_model_from_string(bundle.graph_bytes()))
+    for name, value in model.graph.initializers.items():
+        value.const_value = ir.tensor(arrays[name], name=name)
+    return _made(path, inlined(model), list(arrays))
 
 
 def _made(path: Path, model: Any, names: list[str]) -> Model:

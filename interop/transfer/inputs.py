@@ -19,6 +19,7 @@ from interop.transfer.models import Input, Model
 
 _LENGTHS = (8, 16, 40)  # of sequences
 _SIDES = (32, 64, 128, 224)  # of images
+_MOST_PERMUTED = 4
 _FIRST_LAST = {"torch": True}  # whose images have channels first
 
 
@@ -30,11 +31,26 @@ class Meeting:
         source: of the source.
         target: of the target.
         orders: for each model and input, the order of axes in which they are the same tensor.
+        partners: for each input of the target, the position of the source's that it is.
     """
 
     source: list[Input]
     target: list[Input]
     orders: tuple[list[tuple[int, ...]], list[tuple[int, ...]]]
+    partners: tuple[int, ...] = ()
+
+    def paired(self) -> Iterator[Meeting]:
+        """The ways to pair inputs that look alike, by position first."""
+        count = max(len(self.source), len(self.target))
+        for order in (
+            itertools.permutations(range(count)) if count <= _MOST_PERMUTED else [tuple(range(count))]
+        ):
+            partners = order[: len(self.target)]
+            if all(
+                k >= len(self.source) or _alike(self.source[k], given)
+                for k, given in zip(partners, self.target, strict=True)
+            ):
+                yield replace(self, partners=partners)
 
 
 def meetings(source: Model, target: Model) -> Iterator[Meeting]:
@@ -146,6 +162,12 @@ def _problem(model: Model, inputs: Sequence[Input]) -> str | None:
     ) as error:
         return f"{type(error).__name__}: {error}".splitlines()[0][:160]
     return None
+
+
+def _alike(one: Input, other: Input) -> bool:
+    """Whether two inputs may be the same: numbers of one kind, as many of them."""
+    kinds = ["float" in i.dtype for i in (one, other)]
+    return kinds[0] == kinds[1] and sorted(one.sizes) == sorted(other.sizes)
 
 
 def _dtype(dtype: str, framework: str) -> str:

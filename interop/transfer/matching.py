@@ -92,7 +92,7 @@ def matched(
         numbering = Numbering(names)
         halves.append(Half(model, graph, numbering, read_skeleton(graph, numbering, orders)))
     given = ruled(rules, left.tensors, right.tensors)
-    return _settled(_aligned(halves[0], halves[1], meeting, given, ()), given)
+    return _settled(_best_pairing(halves[0], halves[1], meeting, given), given)
 
 
 def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
@@ -117,6 +117,33 @@ def _inferred(graph: Any) -> Any:
 
     ShapeInferencePass(check_type=False)(graph)
     return graph
+
+
+def _best_pairing(source: Half, target: Half, meeting: Meeting, given: Sequence[Entry]) -> Match:
+    """The match with inputs paired so that structure says most."""
+    inputs = [place for place in target.skeleton.places if place.kind.startswith("input ")]
+    best: Match | None = None
+    for paired in meeting.paired():
+        for place, partner in zip(inputs, paired.partners, strict=True):
+            place.kind = f"input {partner}"
+        found = _aligned(source, target, paired, given, ())
+        if best is None or _firmly(found) > _firmly(best):
+            best = found
+        if _firmly(best) == len(source.skeleton.sites) == len(target.skeleton.sites):
+            break
+    if best is None:
+        raise WeightsError(
+            f"the inputs of {source.model.label} and {target.model.label} are not alike: "
+            f"{[str(i.shape) for i in meeting.source]} and {[str(i.shape) for i in meeting.target]}"
+        )
+    for place, partner in zip(inputs, best.meeting.partners, strict=True):
+        place.kind = f"input {partner}"
+    return best
+
+
+def _firmly(match: Match) -> int:
+    """How many sites structure alone has paired."""
+    return sum(pair.found == "structure" for pair in match.alignment.pairs)
 
 
 def _aligned(

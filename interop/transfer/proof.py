@@ -56,9 +56,10 @@ def prove(match: Match, *, seed: int = 0) -> Proof:
     """Run both graphs with drawn weights."""
     bench = _Bench(match, seed)
     errors = bench.errors()
-    inner = max((error for _, error in errors.sites), default=0.0)
+    lasting = errors.lasting()
+    inner = max((error for _, error in lasting), default=0.0)
     output = max(errors.outputs) if errors.outputs else None
-    departed = next((site for site, error in errors.sites if not error <= TOLERANCE), None)
+    departed = next((site for site, error in lasting if not error <= TOLERANCE), None)
     differences: tuple[str, ...] = ()
     if departed is not None or (output is not None and not output <= TOLERANCE):
         differences = tuple(_differences(match, departed))
@@ -69,7 +70,7 @@ def prove(match: Match, *, seed: int = 0) -> Proof:
 def departure(match: Match, *, seed: int = 0) -> int | None:
     """The place of the target where the two graphs first depart; None if they do not."""
     errors = _Bench(match, seed).errors()
-    for site, error in errors.sites:
+    for site, error in errors.lasting():
         if not error <= TOLERANCE:
             return int(site.target.index)
     if any(not error <= TOLERANCE for error in errors.outputs):
@@ -81,6 +82,14 @@ def departure(match: Match, *, seed: int = 0) -> int | None:
 class _Errors:
     sites: list[tuple[Any, float]]
     outputs: list[float]
+
+    def lasting(self) -> list[tuple[Any, float]]:
+        """The sites without those that depart although later ones agree: parts of a sum, in another order."""
+        agreed = [k for k, (_, error) in enumerate(self.sites) if error <= TOLERANCE]
+        last = agreed[-1] if agreed else -1
+        if any(not error <= TOLERANCE for error in self.outputs) and last == len(self.sites) - 1:
+            return self.sites
+        return [entry for k, entry in enumerate(self.sites) if k > last or entry[1] <= TOLERANCE]
 
 
 class _Bench:
@@ -96,10 +105,8 @@ class _Bench:
             and pair.target.probe is not None
             and pair.source.probe.places.size == pair.target.probe.places.size
         ]
-        outputs = zip(match.source.skeleton.outputs, match.target.skeleton.outputs, strict=False)
-        self._outputs = (
-            [(a, b) for a, b in outputs if a.places.size == b.places.size] if _same_heads(match) else []
-        )
+        outputs = match.source.skeleton.outputs, match.target.skeleton.outputs
+        self._outputs = [(outputs[0][i], outputs[1][j]) for i, j in paired_outputs(match)]
         self._source = _Runner(
             match.source, [p.source.probe for p in self._pairs] + [a for a, _ in self._outputs]
         )
@@ -143,8 +150,27 @@ class _Bench:
         return found
 
 
-def _same_heads(match: Match) -> bool:
-    return len(match.source.skeleton.outputs) == len(match.target.skeleton.outputs) and not match.plan.missing
+def paired_outputs(match: Match) -> list[tuple[int, int]]:
+    """Positions of outputs that are the same: of one size, and made by the same layers or in the same position."""
+    if match.plan.missing:
+        return []
+    source, target = match.source.skeleton, match.target.skeleton
+    partner: dict[Any, Any] = {pair.target: pair.source for pair in match.alignment.pairs}
+    ends = [[p for p in side.places if p.kind == "output"] for side in (source, target)]
+    if [len(source.outputs), len(target.outputs)] != [len(side) for side in ends]:
+        return [(k, k) for k in range(min(len(source.outputs), len(target.outputs)))]
+    made: list[tuple[int, int]] = []
+    for j, (end, probe) in enumerate(zip(ends[1], target.outputs, strict=True)):
+        before = {partner.get(place) for place in end.feeds}
+        free = [
+            i
+            for i, other in enumerate(source.outputs)
+            if other.places.size == probe.places.size and all(i != taken for taken, _ in made)
+        ]
+        alike = [i for i in free if set(ends[0][i].feeds) == before]
+        if alike or j in free:
+            made.append((alike[0] if alike else j, j))
+    return made
 
 
 class _Runner:
@@ -234,22 +260,36 @@ def _feeds(match: Match, rng: np.random.Generator) -> tuple[list[Array], list[Ar
     source: list[Array] = []
     target: list[Array] = []
     meeting = match.meeting
-    for index in range(max(len(meeting.source), len(meeting.target))):
-        given = [side[index] if index < len(side) else None for side in (meeting.source, meeting.target)]
-        bounds = [limit[index] for limit in limits if index in limit]
-        first = given[0] or given[1]
-        assert first is not None
-        order = meeting.orders[0 if given[0] else 1][index]
-        common = _values(first, [first.shape[axis] for axis in order], min(bounds, default=0), rng)
-        for side, spec, made in ((0, given[0], source), (1, given[1], target)):
-            if spec is not None:
-                own = np.transpose(common, np.argsort(meeting.orders[side][index]))
-                made.append(np.ascontiguousarray(own.reshape(spec.sizes)).astype(spec.dtype))
+    commons: dict[int, Array] = {}
+    for index, spec in enumerate(meeting.source):
+        commons[index] = _common(spec, meeting.orders[0][index], limits, index, rng)
+        source.append(_own(commons[index], spec, meeting.orders[0][index]))
+    for index, spec in enumerate(meeting.target):
+        partner, order = meeting.partners[index], meeting.orders[1][index]
+        if partner not in commons:
+            commons[partner] = _common(spec, order, limits, partner, rng)
+        target.append(_own(commons[partner], spec, order))
     return source, target
 
 
-def _values(spec: Input, shape: Sequence[int | None], limit: int, rng: np.random.Generator) -> Array:
-    sizes = [int(dim or 1) for dim in shape]
+def _common(
+    spec: Input,
+    order: Sequence[int],
+    limits: Sequence[Mapping[int, int]],
+    index: int,
+    rng: np.random.Generator,
+) -> Array:
+    """Values of an input, in the order of axes that both models share."""
+    bounds = [limit[index] for limit in limits if index in limit]
+    return _values(spec, [spec.sizes[axis] for axis in order], min(bounds, default=0), rng)
+
+
+def _own(common: Array, spec: Input, order: Sequence[int]) -> Array:
+    own = np.transpose(common, np.argsort(order))
+    return np.ascontiguousarray(own.reshape(spec.sizes)).astype(spec.dtype)
+
+
+def _values(spec: Input, sizes: Sequence[int], limit: int, rng: np.random.Generator) -> Array:
     if "float" in spec.dtype:
         return rng.standard_normal(sizes, "float32")
     return rng.integers(0, limit, sizes) if limit else np.ones(sizes, "int64")

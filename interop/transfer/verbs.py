@@ -11,7 +11,7 @@ import numpy as np
 from interop.errors import ParityError, WeightsError
 from interop.transfer.matching import Match, matched
 from interop.transfer.plan import Plan
-from interop.transfer.proof import TOLERANCE, Proof, feeds_of, prove, relative
+from interop.transfer.proof import TOLERANCE, Proof, feeds_of, paired_outputs, prove, relative
 from interop.transfer.rules import Rules
 
 _SEED = 7
@@ -163,11 +163,12 @@ def _error(found: Match, result: Any) -> float | None:
     outputs = found.source.skeleton.outputs, found.target.skeleton.outputs
     given = feeds_of(found, _SEED)
     expected, made = source.runs(given[0]), target.runs(given[1])
-    if not len(expected) == len(made) == len(outputs[0]) == len(outputs[1]):
+    if len(expected) != len(outputs[0]) or len(made) != len(outputs[1]):
         return None
     errors = [
-        relative(a.canonical(np.asarray(x)), b.canonical(np.asarray(y)))
-        for a, b, x, y in zip(*outputs, expected, made, strict=True)
-        if a.places.size == b.places.size
+        relative(
+            outputs[0][i].canonical(np.asarray(expected[i])), outputs[1][j].canonical(np.asarray(made[j]))
+        )
+        for i, j in paired_outputs(found)
     ]
     return max(errors, default=None)

@@ -1,6 +1,6 @@
 """How long the alignment of transformers takes, by the number of layers, and in how much memory.
 
-``python tools/bench/transfer.py 6 12 24 --width 64`` prints a line a size; 24 layers of ``--width 1024`` are 300 million
+``python tools/bench/transfer.py 6 12 24 --width 64`` prints a line a size; 24 layers of ``--width 1024`` are 300 M
 parameters. Both models are Keras models; capture is timed apart from what transfer adds.
 """
 

@@ -191,7 +191,7 @@ def test_conversion_of_old_files(name, tmp_path):
 
 
 def test_a_vocabulary_that_the_file_lacks_is_reported():
-    _, status = opened(FIXTURES / "refused" / "learned_vocabulary.h5")
+    _, status = opened(FIXTURES / "refused" / "learned_vocabulary")
     assert [str(change) for change in status.lost] == [
         "IntegerLookup 'lookup': the vocabulary it learned: empty: give it one with set_vocabulary"
     ]

@@ -31,6 +31,8 @@ def main(folder: Path) -> None:
         write(folder / "h5" / f"{name}.h5", build)
     for name, build in refused.REFUSED.items():
         write(folder / "refused" / f"{name}.h5", build, answers=False)
+    for name, build in refused.SAVED_MODELS.items():
+        write(folder / "refused" / name, build, answers=False)
     for name, build in saved_model_rows().items():
         write(folder / "saved_model" / name, build)
     for name, build in keras_rows().items():

@@ -45,7 +45,6 @@ def _learned_vocabulary() -> Any:
 
 
 REFUSED: dict[str, Callable[[], Any]] = {
-    "learned_vocabulary": _learned_vocabulary,
     "added_loss": _added_loss,
     "lambda": _lambda,
     "lambda_loss": _lambda_loss,
@@ -54,3 +53,5 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "time_major": stack(SEQUENCE, lambda: L.LSTM(3, time_major=True)),
     "random_height": stack((8, 8, 3), lambda: L.RandomHeight(0.2)),
 }
+
+SAVED_MODELS: dict[str, Callable[[], Any]] = {"learned_vocabulary": _learned_vocabulary}

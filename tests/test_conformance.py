@@ -16,11 +16,12 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_a_sample_passes_as_before() -> None:
-    """In a process of its own, as JAX needs 64 bits there."""
+    """In a process of its own, as JAX needs 64 bits there; it compiles every operation, so half as many take a minute."""
     if keras.backend.backend() not in table.read()["failures"]:
         pytest.skip("the table has no column of this backend yet")
+    count = "100" if keras.backend.backend() == "jax" else "200"
     result = subprocess.run(
-        [sys.executable, "-m", "tools.conformance", "--check", "200"],
+        [sys.executable, "-m", "tools.conformance", "--check", count],
         cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
         capture_output=True,

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_a_sample_passes_as_before() -> None:
-    """In a process of its own, as JAX needs 64 bits there; it compiles every operation, so half as many take a minute."""
+    """In a process of its own, as JAX needs 64 bits there. It compiles every operation, so it gets half as many."""
     if keras.backend.backend() not in table.read()["failures"]:
         pytest.skip("the table has no column of this backend yet")
     count = "100" if keras.backend.backend() == "jax" else "200"

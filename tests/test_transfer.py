@@ -333,3 +333,19 @@ def test_hugging_face_and_kerashub(make: Any) -> None:
     assert back.passed, str(back)
     assert back.error is not None
     assert back.error < 1e-5
+
+
+def test_tensors_without_a_graph_match_by_name(tmp_path: Path) -> None:
+    module = drawn(mlp(torch.nn)[1])
+    tensors = {name: value.numpy().copy() for name, value in module.state_dict().items()}
+    other = mlp(torch.nn)[1]
+    report = interop.transfer_weights(tensors, other)
+    assert not report.passed, "nothing was proven"
+    assert {entry.found for entry in report.plan.entries} == {"name"}
+    assert torch.equal(other[2].weight, module[2].weight)
+    tensors["second.weight"] = tensors.pop("2.weight")
+    with pytest.raises(WeightsError, match=r"2\.weight .*nearest: second\.weight"):
+        interop.transfer_weights(tensors, other)
+    np.savez(tmp_path / "weights.npz", **tensors)
+    rules = [interop.Rule("second.*", "2.*")]
+    interop.transfer_weights(tmp_path / "weights.npz", mlp(torch.nn)[1], rules=rules)

@@ -7,6 +7,7 @@ Enters: the path of an artifact, an ``.onnx`` file or a file of tensors. Leaves:
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def open_file(path: Path) -> Model:
 
     tensors = open_tensors(path)
     shapes = {name: Named(tensors.dtypes[name], tuple(tensors.shapes[name])) for name in tensors}
-    return Model(f"the file {path}", "file", shapes, tensors.__getitem__)
+    made = Model(f"the file {path}", "file", shapes, tensors.__getitem__)
+    weakref.finalize(made, tensors.close)
+    return made
 
 
 def _graph(path: Path) -> Model:

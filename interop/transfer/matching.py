@@ -95,6 +95,29 @@ def matched(
     return _settled(_best_pairing(halves[0], halves[1], meeting, given), given)
 
 
+def by_name(source: Model, target: Model, rules: Rules) -> Plan:
+    """The plan for tensors without a graph: those of one name and shape, after what rules say."""
+    given = ruled(rules, source.tensors, target.tensors)
+    entries = {entry.target: entry for entry in given}
+    for name, spec in target.tensors.items():
+        found = source.tensors.get(name)
+        if name not in entries and found is not None and found.shape == spec.shape:
+            piece = Piece(name, name, (max(spec.size, 1),), 0, (1,), 0, (1,))
+            entries[name] = Entry(name, (piece,), "name", str(spec))
+    done = _with_aliases(set(entries), target)
+    gone = {name for entry in entries.values() for name in entry.sources}
+    missing = [name for name in target.tensors if name not in done]
+    unexpected = [name for name in source.tensors if name not in gone]
+    return Plan(
+        tuple(entries.values()),
+        source.tensors,
+        target.tensors,
+        tuple(_problem(n, target, source, unexpected) for n in missing),
+        tuple(_problem(n, source, target, missing) for n in unexpected),
+        models=(source, target),
+    )
+
+
 def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
     """The first inputs that both models are captured on."""
     failure: CaptureError | None = None
@@ -214,8 +237,8 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
         tuple(sorted(entries, key=lambda entry: order[entry.target])),
         source.model.tensors,
         target.model.tensors,
-        tuple(_problem(n, target, source, unexpected) for n in missing),
-        tuple(_problem(n, source, target, missing) for n in unexpected),
+        tuple(_problem(n, target.model, source.model, unexpected) for n in missing),
+        tuple(_problem(n, source.model, target.model, missing) for n in unexpected),
         tuple(
             Problem(n, "several sources", tuple(sorted(names)))
             for n, names in ambiguous.items()
@@ -261,10 +284,10 @@ def _idle(half: Half) -> list[str]:
     return [name for name in half.model.tensors if name not in used]
 
 
-def _problem(name: str, half: Half, other: Half, rest: Sequence[str]) -> Problem:
+def _problem(name: str, side: Model, other: Model, rest: Sequence[str]) -> Problem:
     """A tensor without a partner, and those without one on the other side that are most like it."""
-    spec = half.model.tensors[name]
-    theirs = other.model.tensors
+    spec = side.tensors[name]
+    theirs = other.tensors
     ranked = [n for n in rest if sorted(theirs[n].shape) == sorted(spec.shape)]
     ranked += [n for n in rest if theirs[n].size == spec.size and n not in ranked]
     ranked += [n for n in rest if len(theirs[n].shape) == len(spec.shape) and n not in ranked]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from interop.errors import ParityError, WeightsError
-from interop.transfer.matching import Match, matched
+from interop.transfer.matching import Match, by_name, matched
+from interop.transfer.models import open_model
 from interop.transfer.plan import Plan
 from interop.transfer.proof import TOLERANCE, Proof, feeds_of, paired_outputs, prove, relative
 from interop.transfer.rules import Rules
@@ -84,7 +85,8 @@ def match(
     """Find which weights of one model are which of another; nothing is changed.
 
     Args:
-        source: where the weights are: a Keras, PyTorch or Flax model, or the path of an artifact or ``.onnx`` file.
+        source: where the weights are: a Keras, PyTorch or Flax model, or the path of an artifact or ``.onnx`` file. A
+            file of tensors, or a mapping of arrays, has no graph: it matches by name and shape, without proof.
         target: where they are to go, likewise.
         rules: what you know of the mapping, as ``Rule``; or a plan, such as ``Plan.load`` reads.
         source_inputs: shapes, specs or examples of the inputs, for a model that does not tell them. By default those of
@@ -98,7 +100,10 @@ def match(
         WeightsError: the models tell no inputs, or do not run on the same.
         CaptureError: a model could not become a graph.
     """
-    return matched(source, target, rules=rules, source_inputs=source_inputs, target_inputs=target_inputs).plan
+    left, right = open_model(source, source_inputs), open_model(target, target_inputs)
+    if left.graph is None or right.graph is None:
+        return by_name(left, right, rules)
+    return matched(left, right, rules=rules).plan
 
 
 def transfer_weights(
@@ -131,7 +136,12 @@ def transfer_weights(
         ParityError: the proof failed and nothing that the models do differently explains it.
     """
     started = time.perf_counter()
-    found = matched(source, target, rules=rules, source_inputs=source_inputs, target_inputs=target_inputs)
+    left, right = open_model(source, source_inputs), open_model(target, target_inputs)
+    if left.graph is None or right.graph is None:
+        named = by_name(left, right, rules)
+        made = named.apply(partial=partial)
+        return TransferReport(named, made, None, None, time.perf_counter() - started)
+    found = matched(left, right, rules=rules)
     plan = found.plan if partial else found.plan.check()
     if not plan.entries:
         raise WeightsError("the two models have nothing in common")
@@ -151,8 +161,6 @@ def transfer_weights(
 
 def _error(found: Match, result: Any) -> float | None:
     """The largest relative error of the models' own outputs."""
-    from interop.transfer.models import open_model
-
     source = found.source.model
     target = found.target.model if result is None else replace(found.target.model)
     if result is not None and target.framework == "jax":

@@ -44,15 +44,11 @@ def import_onnx(
     if layout not in ("nhwc", "keep"):
         raise InteropError(f"layout is 'nhwc' or 'keep'. Received: layout={layout!r}")
     choose_backend()
-    from interop.rebuild.importer import Importer
-    from interop.rebuild.lifting import plan
-    from interop.rebuild.source import check_supported, inlined, read_model
+    from interop.rebuild.importer import imported
+    from interop.rebuild.source import inlined, read_model
 
     with uncollected():
-        read = inlined(read_model(path_or_proto))
-        layers = plan(read.graph, layout)
-        check_supported(read, {node for lifted in layers.lifted.values() for node in lifted.covers})
-        model, made = Importer(read, layers).build(name)
+        model, made = imported(inlined(read_model(path_or_proto)), layout, name)
     if isinstance(report, list):
         report.append(made)
     elif report is not None:

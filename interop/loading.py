@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interop.errors import ArtifactError, RebuildError, WeightsError
+from interop.errors import ArtifactError, GraphError, RebuildError, UnsupportedNodes, WeightsError
 
 if TYPE_CHECKING:
     from interop.formats import TensorMapping
@@ -47,7 +47,8 @@ def load_model(
             inside them whose class is known are those layers. A missing loss, metric or optimizer leaves the model
             uncompiled. One warning lists them, or the report's ``revived`` and ``changes``. If False, or for a
             file of Keras, missing ones raise MissingClassError.
-        inline: not supported yet; must be False.
+        inline: make the artifact's graph a Functional model of stock layers, as ``import_onnx`` does: no class of its
+            own is needed, it saves as ``.keras`` for where this toolkit is not installed, and it is not compiled.
         verify_digest: hash the weights first (about 0.5 s per GB).
         report: a list to append the ``LoadStatus`` to, or a function to call with it. With it, keys that do
             not match are only listed; without, they raise. Its ``changes`` tell what Keras 3 does otherwise than
@@ -66,17 +67,18 @@ def load_model(
     """
     if (advice := _NO_LAYERS.get(Path(path).suffix)) is not None and Path(path).is_file():
         raise ArtifactError(f"{os.fspath(path)} is no artifact: {advice}")
-    if inline:
-        raise RebuildError(
-            "load_model(inline=True) is not supported yet. The same layers load with inline=False; a graph "
-            "without functions is written by interop.export_onnx"
-        )
     from interop.backend import choose_backend
     from interop.rebuild.legacy.kinds import kind_of
 
     choose_backend()
     kind = kind_of(Path(path))
-    if kind is None:
+    if inline and kind is not None:
+        raise RebuildError(
+            f"{os.fspath(path)} has no graph that inline=True could use; it loads with inline=False"
+        )
+    if inline:
+        rebuilt = _load_inline(path, verify_digest)
+    elif kind is None:
         rebuilt = _load_artifact(path, custom_objects, compile, revive, verify_digest)
     else:
         from interop.rebuild.legacy.files import load
@@ -131,6 +133,17 @@ def _load_artifact(
         except (ArtifactError, RebuildError, WeightsError) as error:
             raise type(error)(f"{os.fspath(path)}: {error}") from error
     return rebuilt
+
+
+def _load_inline(path: str | os.PathLike[str], verify_digest: bool) -> Rebuilt:
+    from interop.artifact.bundle import open_bundle
+    from interop.rebuild.inline import inline
+
+    with open_bundle(path, verify_digest=verify_digest) as bundle:
+        try:
+            return inline(bundle)
+        except (GraphError, UnsupportedNodes) as error:
+            raise type(error)(f"{os.fspath(path)}: {error}") from error
 
 
 def load_graph(

@@ -157,8 +157,3 @@ def test_another_shape_raises(tmp_path):
     weights["dense_1/bias"] = np.zeros(3, "float32")
     with pytest.raises(WeightsError, match=r"dense_1/bias is float32\(3,\), expected float32\(64,\)"):
         rebuild(config, weights, None)
-
-
-def test_inline_is_refused(tmp_path):
-    with pytest.raises(RebuildError, match="inline"):
-        interop.load_model(tmp_path, inline=True)

@@ -29,12 +29,24 @@ from interop.graph.typecodes import dtype_name
 from interop.rebuild.broadcast import add
 from interop.rebuild.dtypes import available
 from interop.rebuild.interpreter import Interpreter, Override, Scope
-from interop.rebuild.lifting import Lifted, Plan, is_float
+from interop.rebuild.lifting import Lifted, Plan, is_float, plan
 from interop.rebuild.naming import Names, scope_of
 from interop.rebuild.sizes import Sizes
-from interop.rebuild.source import name_of
+from interop.rebuild.source import check_supported, name_of
 from interop.rebuild.values import Array, Value
 from interop.status import ImportReport, LiftedLayer
+
+
+def imported(model: Any, layout: str = "nhwc", name: str | None = None) -> tuple[Any, ImportReport]:
+    """Make a Keras model of an ``ir.Model`` without functions.
+
+    Raises:
+        GraphError: a node cannot be computed; the message names it.
+        UnsupportedNodes: nodes that nothing computes, all of them, before anything is built.
+    """
+    layers = plan(model.graph, layout)
+    check_supported(model, {node for lifted in layers.lifted.values() for node in lifted.covers})
+    return Importer(model, layers).build(name)
 
 
 class Importer:
@@ -164,7 +176,10 @@ class Importer:
         def compute(scope: Scope) -> None:
             values = [scope[value] for value in lifted.inputs]
             order = None if lifted.order is None else lifted.order(values[0].rank or 0)
-            tensors = [self._symbolic(x.tensor() if order is None else x.form(order)) for x in values]
+            tensors = [
+                self._symbolic(x.tensor() if order is None or x.rank != len(order) else x.form(order))
+                for x in values
+            ]
             layer = self._layer(lifted, tuple(tensors[0].shape))
             try:
                 made = lifted.call(layer, *tensors) if lifted.call is not None else layer(*tensors)

@@ -82,7 +82,8 @@ class Lifted:
         make: the layer, of a name and a dtype.
         config: what tells it from another layer, such as ``("Dense", 10, "relu")``.
         weights: variable name (``kernel``) to where it comes from, in the order of ``layer.weights``.
-        order: of axes, in which the layer computes, by the rank of its first input; None: the graph's own.
+        order: of axes, in which the layer computes, by the rank of its first input; None: the graph's own. Inputs
+            of another rank come as they are.
         call: how it is called; by default with the inputs, one after the other.
         dims: of the inputs' sizes in that order, the sizes of each output; None: as the first input.
         permutations: of the axes of each output; None: `order` for all.

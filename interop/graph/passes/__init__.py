@@ -36,7 +36,7 @@ def optimized(model: Any) -> Any:
     from interop.graph.passes.int4 import with_int4
     from interop.graph.passes.layout import with_few_transposes
 
-    _fold(with_int4(model))
+    fold_constants(with_int4(model))
     CommonSubexpressionEliminationPass()(model)
     for step in (with_few_transposes, with_whole_convolutions):
         RemoveUnusedNodesPass()(step(model))
@@ -47,8 +47,8 @@ def optimized(model: Any) -> Any:
     return model
 
 
-def _fold(model: Any) -> None:
-    """Compute what depends on weights and constants alone."""
+def fold_constants(model: Any) -> None:
+    """Compute what depends on weights and constants alone, in place."""
     from onnxscript import optimizer
 
     from interop.graph.passes.quantised import foldable

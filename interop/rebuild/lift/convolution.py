@@ -30,19 +30,21 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
     strides = tuple(attributes.get("strides") or (1,) * rank)
     dilations = tuple(attributes.get("dilations") or (1,) * rank)
     pads = tuple(attributes.get("pads") or (0,) * (2 * rank))
-    if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return NoMatch(f"auto_pad={attributes['auto_pad']}")
+    automatic = attributes.get("auto_pad", "NOTSET")
+    if automatic not in ("NOTSET", "VALID", "SAME_UPPER"):
+        return NoMatch(f"auto_pad={automatic}")
     if max(strides) > 1 and max(dilations) > 1:
         return NoMatch("strides and dilations together")
     groups = int(attributes.get("group", 1))
     last = site.layout != "keep"
     data_format = "channels_last" if last else "channels_first"
     sides = tuple(zip(pads[:rank], pads[rank:], strict=True))
-    if attributes.get("auto_pad") == "VALID":
+    if automatic != "NOTSET":
         sides = ((0, 0),) * rank
     reach = [(length - 1) * step for length, step in zip(size, dilations, strict=True)]
     # "same" pads as much, where every place is a window's middle.
-    same = max(strides) == 1 and sides == tuple((total // 2, total - total // 2) for total in reach)
+    middle = max(strides) == 1 and sides == tuple((total // 2, total - total // 2) for total in reach)
+    same = middle or automatic == "SAME_UPPER"
     config = (
         "Conv",
         rank,
@@ -52,6 +54,7 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
         dilations,
         groups,
         sides,
+        same,
         bias is not None,
         data_format,
     )
@@ -104,7 +107,8 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
     def dims(given: list[Dims]) -> list[Sequence[int | None]]:
         x = given[0]
         places = [
-            floor_divide(length + sum(sides[axis]) - reach[axis] - 1, strides[axis]) + 1
+            floor_divide(length - 1 if same else length + sum(sides[axis]) - reach[axis] - 1, strides[axis])
+            + 1
             for axis, length in enumerate(x[1:-1] if last else x[2:])
         ]
         return [(x[0], *places, filters) if last else (x[0], filters, *places)]

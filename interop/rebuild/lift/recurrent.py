@@ -36,8 +36,6 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
         return NoMatch(f"activations {activations}")
     if attributes.get("clip") or attributes.get("input_forget") or attributes.get("layout"):
         return NoMatch("clip, input_forget or layout=1")
-    if given[4] is not None:
-        return NoMatch("its sequences have lengths")
     if kind == "LSTM" and given[7] is not None:
         return NoMatch("peepholes")
     kernel, state = site.weight(given[1]), site.weight(given[2])
@@ -51,7 +49,8 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
     if initial and len(initial) != states:
         return NoMatch("one of its two initial states is zero, the other is not")
     activation = activations[0] if kind == "RNN" and activations else "tanh"
-    config = (kind, units, direction, after, bias is not None, activation, bool(initial))
+    lengths = [value for value in given[4:5] if value is not None]
+    config = (kind, units, direction, after, bias is not None, activation, bool(initial), bool(lengths))
     weights: dict[str, Weight] = {}
     for place in range(directions):
         prefix = f"{'backward' if place else 'forward'}/" if directions == 2 else ""
@@ -67,6 +66,7 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
             return_sequences=True,
             return_state=True,
             go_backwards=direction == "reverse",
+            zero_output_for_mask=bool(lengths),
             name=name,
             dtype=dtype,
             **options,
@@ -75,10 +75,13 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
             return one
         return keras.layers.Bidirectional(one, merge_mode=None, name=name)
 
-    def call(layer: Any, x: Any, *first: Any) -> list[Any]:
+    def call(layer: Any, x: Any, *more: Any) -> list[Any]:
         # States come with the batch in front too: (batch, directions, units).
-        begin = [tensor[:, place] for place in range(directions) for tensor in first]
-        made = list(layer(x, initial_state=begin) if begin else layer(x))
+        begin = [tensor[:, place] for place in range(directions) for tensor in more[len(lengths) :]]
+        options: dict[str, Any] = {"initial_state": begin} if begin else {}
+        if lengths:
+            options["mask"] = _within(x, more[0])
+        made = list(layer(x, **options))
         lines, last = made[:directions], made[directions:]
         if direction == "reverse":
             lines = [ops.flip(lines[0], axis=1)]
@@ -93,7 +96,7 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
     return Lifted(
         node,
         (node,),
-        (node.inputs[0], *initial),
+        (node.inputs[0], *lengths, *initial),
         make,
         config,
         weights,
@@ -102,6 +105,12 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
         dims=dims,
         permutations=((2, 0, 1, 3), *(_BATCH_FIRST,) * states),
     )
+
+
+def _within(x: Any, lengths: Any) -> Any:
+    """Which steps of (batch, time, features) are within the lengths of their sequences."""
+    steps = ops.cumsum(ops.ones_like(x[:, :, 0], dtype="int32"), axis=1)
+    return ops.less_equal(steps, ops.expand_dims(ops.cast(lengths, "int32"), 1))
 
 
 def _weights(

@@ -12,7 +12,7 @@ from interop.capture.keras.symint import SymInt
 from interop.rebuild.context import Context
 from interop.rebuild.registry import Tensor, op
 
-_MODES = {"constant": "constant", "reflect": "reflect", "edge": "edge"}
+_MODES = ("constant", "reflect", "edge")
 
 
 @op("Pad", since=2)
@@ -67,6 +67,19 @@ def _padded(ctx: Context, x: Tensor, pads: list[int], axes: list[int], mode: str
     return ctx.declare(x, [a + size + b for size, (a, b) in zip(dims, grown, strict=True)])
 
 
+def _open_pad(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
+    """Padding along an open dimension, by parts of it: Keras' own does not know "edge" on PyTorch and TensorFlow."""
+
+    def part(start: int | None, stop: int | None) -> Tensor:
+        return x[(slice(None),) * axis + (slice(start, stop),)]
+
+    if mode == "edge":
+        parts = [*[part(0, 1)] * before, x, *[part(-1, None)] * after]
+    else:
+        parts = [ops.flip(part(1, before + 1), axis), x, ops.flip(part(-after - 1, -1), axis)]
+    return ops.concatenate([one for one in parts if one.shape[axis] != 0], axis=axis)
+
+
 def _pad(ctx: Context, x: Tensor, grown: list[tuple[int, int]], mode: str, value: Any) -> Tensor:
     dtype = ctx.dtype(x)
     if mode != "constant":
@@ -76,7 +89,8 @@ def _pad(ctx: Context, x: Tensor, grown: list[tuple[int, int]], mode: str, value
                 continue
             size = x.shape[axis]
             if size is None:
-                return ops.pad(x, grown, mode=_MODES[mode])
+                x = _open_pad(x, axis, before, after, mode)
+                continue
             places = np.pad(np.arange(size), (before, after), mode="edge" if mode == "edge" else "reflect")
             x = ops.take(x, places, axis=axis)
         return x

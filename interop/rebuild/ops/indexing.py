@@ -6,6 +6,7 @@ computed at once, and not in a graph of layers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,9 +64,9 @@ def gather_nd(ctx: Context, x: Tensor, indices: Tensor, *, batch_dims: int = 0) 
     dims = (*wanted[:-1], *rest)
     if not batch_dims:
         return ctx.declare(ops.take(merged, flat, axis=0), dims)
-    batch = _fixed(ctx, sizes[:batch_dims])
-    count = int(np.prod(batch))
-    offsets = np.arange(count, dtype="int32").reshape(*batch, *(1,) * (len(wanted) - 1 - batch_dims))
+    batch = sizes[:batch_dims]
+    count = math.prod(batch)
+    offsets = ctx.reshape(ctx.sizes.arange(count), (*batch, *(1,) * (len(wanted) - 1 - batch_dims)))
     rows = ctx.add(ops.multiply(offsets, ctx.sizes.measured(total)), flat)
     return ctx.declare(ops.take(ctx.reshape(merged, (count * total, *rest)), rows, axis=0), dims)
 
@@ -188,25 +189,30 @@ def top_k_attribute(ctx: Context, x: Tensor, *, axis: int = -1, k: int) -> tuple
     return _best(ctx, x, k, axis, 1)
 
 
-@op("TopK", since=10, static=("k",))
+@op("TopK", since=10, dims=("k",))
 def top_k(
     ctx: Context, x: Tensor, k: Tensor, *, axis: int = -1, largest: int = 1, sorted: int = 1
 ) -> tuple[Tensor, Tensor]:
-    return _best(ctx, x, ctx.ints(k)[0], axis, largest)
+    return _best(ctx, x, ctx.items(k)[0], axis, largest)
 
 
 def _best(ctx: Context, x: Tensor, k: int, axis: int, largest: int) -> tuple[Tensor, Tensor]:
     """Of equal elements the one with the lower index comes first."""
     axis = ctx.axis(axis, ctx.rank(x))
     dims = list(ctx.dims(x))
+    everything = ctx.sizes.same(k, dims[axis])
+    if isinstance(k, SymInt) and not everything:
+        ctx.fail(f"its k must be a number, or the size of the axis. Received: {k}")
     # Descending and stable: ascending in the flipped tensor, flipped again.
     turned = ops.flip(x, axis) if largest else x
     order = ops.argsort(turned, axis=axis)
     if largest:
         last = ops.subtract(ctx.sizes.measured(dims[axis]), 1)
         order = ops.subtract(last, ops.cast(ops.flip(order, axis), "int32"))
-    order = ops.cast(order, ctx.dtype_of_code(7))[(slice(None),) * axis + (slice(0, k),)]
-    dims[axis] = k
+    order = ops.cast(order, ctx.dtype_of_code(7))
+    if not everything:
+        order = order[(slice(None),) * axis + (slice(0, k),)]
+        dims[axis] = k
     order = ctx.declare(order, dims)
     return ctx.declare(ops.take_along_axis(x, order, axis=axis), dims), order
 

@@ -29,7 +29,8 @@ CASES = [
     _conv("one side", _X, _W, pads=[0, 1, 2, 1], strides=[2, 1]),
     _conv("dilated", _X, _W, dilations=[2, 1]),
     _conv("strides and dilations", _X, _W, dilations=[2, 2], strides=[2, 2], lifted=""),
-    _conv("same upper", x("b", 4, 12, 11), _W, auto_pad="SAME_UPPER", strides=[2, 2], lifted=""),
+    _conv("same upper", x("b", 4, 12, 11), _W, auto_pad="SAME_UPPER", strides=[2, 2]),
+    _conv("same upper, open", _X, _W, auto_pad="SAME_UPPER", strides=[2, 2]),
     _conv("depthwise", _X, normal(4, 1, 3, 3), normal(4), lifted="DepthwiseConv2D", group=4),
     _conv(
         "depthwise twice",

@@ -9,6 +9,14 @@ from cases.ops import x
 CASES = [
     OnnxCase("Pad", (x("b", 4, 3), ints(0, 1, 0, 0, 0, 2)), {"mode": "reflect"}, variant="reflect"),
     OnnxCase("Pad", (x("b", 4, 3), ints(0, 1, -1, 0, 0, 2), np.asarray(0.5, "float32")), variant="crop"),
+    OnnxCase("Pad", (x("b", "t", 3), ints(0, 2, 1, 0, 1, 1)), {"mode": "edge"}, variant="edge, open"),
+    OnnxCase("Pad", (x("b", "t", 3), ints(0, 2, 1, 0, 1, 1)), {"mode": "reflect"}, variant="reflect, open"),
+    OnnxCase(
+        "GatherND",
+        (x("b", "t", 3), x("b", 4, 1, dtype="int64", low=-2, high=1)),
+        {"batch_dims": 1},
+        variant="batch",
+    ),
     OnnxCase("Tile", (x("b", 3), ints(1, 2))),
     OnnxCase("DepthToSpace", (x("b", 8, 2, 3),), {"blocksize": 2}),
     OnnxCase("SpaceToDepth", (x("b", 2, 4, 6),), {"blocksize": 2}),

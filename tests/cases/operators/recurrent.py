@@ -9,12 +9,18 @@ _X = x("t", "b", 3)
 _LAYERS = {"LSTM": ("LSTM", 4, 3), "GRU": ("GRU", 3, 2), "RNN": ("SimpleRNN", 1, 2)}
 
 
-def _row(op: str, variant: str, direction: str, biased: bool = True, states=(), **attributes) -> OnnxCase:
+#: Of the sequences; one has none.
+_LENGTHS = x("b", dtype="int32", low=0, high=2)
+
+
+def _row(
+    op: str, variant: str, direction: str, biased: bool = True, lengths=None, states=(), **attributes
+) -> OnnxCase:
     layer, gates, outputs = _LAYERS[op]
     both = 2 if direction == "bidirectional" else 1
     weights = (normal(both, gates * 5, 3, scale=0.5), normal(both, gates * 5, 5, scale=0.5))
     bias = normal(both, gates * 10) if biased else None
-    inputs = (_X, *weights, bias, *((None, *states) if states else ()))
+    inputs = (_X, *weights, bias, *((lengths, *states) if states or lengths else ()))
     return OnnxCase(
         op,
         inputs,
@@ -35,4 +41,7 @@ CASES = [
     _row("LSTM", "states", "forward", states=(x(1, "b", 5), x(1, "b", 5))),
     _row("GRU", "states", "bidirectional", states=(x(2, "b", 5),)),
     _row("RNN", "relu", "forward", activations=["Relu"]),
+    _row("LSTM", "lengths", "bidirectional", lengths=_LENGTHS),
+    _row("GRU", "lengths and states", "reverse", lengths=_LENGTHS, states=(x(1, "b", 5),)),
+    _row("RNN", "lengths", "forward", lengths=_LENGTHS),
 ]

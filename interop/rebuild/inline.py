@@ -1,0 +1,49 @@
+"""An artifact as a Functional model of stock layers: no class of its own, whatever it was saved from.
+
+Enters: an open `Bundle`. Leaves: what ``import_onnx`` makes of its plain graph, in the artifact's own structures, and
+an account of the stored weights. Compile information and the optimizer's state are not part of a graph.
+"""
+
+from __future__ import annotations
+
+import keras
+import onnx
+import onnx_ir as ir
+
+from interop.artifact.bundle import Bundle
+from interop.artifact.signature import pack
+from interop.graph.passes import fold_constants, inlined
+from interop.rebuild.from_config import Rebuilt
+from interop.rebuild.importer import imported
+from interop.status import Change, LoadStatus
+
+
+def inline(bundle: Bundle) -> Rebuilt:
+    """Import the artifact's graph.
+
+    Raises:
+        GraphError: a node cannot be computed; the message names it.
+        UnsupportedNodes: nodes that nothing computes, all of them.
+    """
+    graph = inlined(ir.from_proto(onnx.load_model_from_string(bundle.graph_bytes())))
+    used = list(graph.graph.initializers)
+    for name, value in graph.graph.initializers.items():
+        value.const_value = ir.tensor(bundle.weights[name], name=name)
+    fold_constants(graph)
+    model, report = imported(graph, name=bundle.config["model"]["name"])
+    signature = bundle.signature
+    named = {tensor.name: tensor for tensor in model.inputs}
+    inputs = [named[report.inputs[spec.name]] for spec in signature.inputs]
+    made = (
+        model.output
+        if isinstance(model.output, dict)
+        else dict.fromkeys(report.outputs.values(), model.output)
+    )
+    outputs = [made[report.outputs[spec.name]] for spec in signature.outputs]
+    structured = keras.Model(
+        pack(signature.input_structure, inputs), pack(signature.output_structure, outputs), name=model.name
+    )
+    changes = tuple(
+        Change(name, "a constant of the graph", why, lost=False) for name, why in report.frozen.items()
+    )
+    return Rebuilt(structured, LoadStatus(loaded=tuple(used), changes=changes))

@@ -29,6 +29,14 @@ def with_whole_convolutions(model: Any) -> Any:
     return model
 
 
+def with_biases(model: Any) -> Any:
+    """Fuse only the bias into the convolution before it, in place: what trains on its own stays apart."""
+    RewritePass(_BIASES)(model)
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+    return model
+
+
 class _BiasIntoConv(RewriteRuleClassBase):  # type: ignore[misc]
     """``Add(Conv(x, w), bias)``, a Transpose to channels-last between them or not, becomes ``Conv(x, w, bias)``."""
 
@@ -48,9 +56,10 @@ class _BiasIntoConv(RewriteRuleClassBase):  # type: ignore[misc]
         tensor = constant(bias)
         if tensor is None:
             return result.fail("the bias is not constant")
-        if conv.shape is None:
-            return result.fail("the rank of the convolution is not known")
-        rank = len(conv.shape)
+        weight = constant(conv.producer().inputs[1])
+        if weight is None:
+            return result.fail("the weights are not constant")
+        rank = len(weight.shape)
         order = list(range(rank)) if turned is None else list(turned.producer().attributes["perm"].as_ints())
         channels = _channels(conv.producer())
         where = order.index(1) - rank + len(tensor.shape)
@@ -77,11 +86,14 @@ def _channels(node: Any) -> int:
     return int(tensor.shape[0] if node.op_type == "Conv" else tensor.shape[1] * group)
 
 
+_BIASES = RewriteRuleSet(
+    [_BiasIntoConv.rule(kind, turned) for kind in ("Conv", "ConvTranspose") for turned in (False, True)]
+)
 # In two steps: a rule for weights wants them unused elsewhere, and padding leaves the old node until its end.
 _BEFORE = RewriteRuleSet([common.fuse_pad_into_conv_rule])
 _AFTER = RewriteRuleSet(
     [
-        *(_BiasIntoConv.rule(kind, turned) for kind in ("Conv", "ConvTranspose") for turned in (False, True)),
+        *_BIASES.rules,
         common.fuse_batchnorm_into_conv_rule,
         common.fuse_batchnorm_into_conv_transpose_rule,
     ]

@@ -14,6 +14,7 @@ from typing import Any
 from keras import ops
 
 from interop.errors import RebuildError
+from interop.rebuild.legacy.namesakes import BINARY, OPERATORS, REDUCTIONS, UNARY
 
 Function = Callable[..., Any]
 
@@ -82,120 +83,15 @@ def _axis(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 
-_UNARY: dict[str, Function] = {
-    "abs": ops.abs,
-    "acos": ops.arccos,
-    "acosh": ops.arccosh,
-    "asin": ops.arcsin,
-    "asinh": ops.arcsinh,
-    "atan": ops.arctan,
-    "atanh": ops.arctanh,
-    "ceil": ops.ceil,
-    "cos": ops.cos,
-    "cosh": ops.cosh,
-    "elu": ops.elu,
-    "erf": ops.erf,
-    "exp": ops.exp,
-    "expm1": ops.expm1,
-    "floor": ops.floor,
-    "identity": ops.copy,
-    "is_finite": ops.isfinite,
-    "is_inf": ops.isinf,
-    "is_nan": ops.isnan,
-    "log": ops.log,
-    "log1p": ops.log1p,
-    "log_sigmoid": ops.log_sigmoid,
-    "logical_not": ops.logical_not,
-    "negative": ops.negative,
-    "ones_like": ops.ones_like,
-    "reciprocal": ops.reciprocal,
-    "relu": ops.relu,
-    "relu6": ops.relu6,
-    "round": ops.round,
-    "rsqrt": ops.rsqrt,
-    "selu": ops.selu,
-    "sigmoid": ops.sigmoid,
-    "sign": ops.sign,
-    "sin": ops.sin,
-    "sinh": ops.sinh,
-    "softplus": ops.softplus,
-    "softsign": ops.softsign,
-    "sqrt": ops.sqrt,
-    "square": ops.square,
-    "stop_gradient": ops.stop_gradient,
-    "tan": ops.tan,
-    "tanh": ops.tanh,
-    "zeros_like": ops.zeros_like,
-}
-_BINARY: dict[str, Function] = {
-    "add": ops.add,
-    "atan2": ops.arctan2,
-    "div": ops.divide,
-    "divide": ops.divide,
-    "divide_no_nan": ops.divide_no_nan,
-    "equal": ops.equal,
-    "floordiv": ops.floor_divide,
-    "floor_div": ops.floor_divide,
-    "floormod": ops.mod,
-    "greater": ops.greater,
-    "greater_equal": ops.greater_equal,
-    "less": ops.less,
-    "less_equal": ops.less_equal,
-    "logical_and": ops.logical_and,
-    "logical_or": ops.logical_or,
-    "logical_xor": ops.logical_xor,
-    "maximum": ops.maximum,
-    "minimum": ops.minimum,
-    "mod": ops.mod,
-    "multiply": ops.multiply,
-    "not_equal": ops.not_equal,
-    "pow": ops.power,
-    "squared_difference": lambda x, y: ops.square(ops.subtract(x, y)),
-    "subtract": ops.subtract,
-    "truediv": ops.true_divide,
-}
-_REDUCTIONS: dict[str, Function] = {
-    "reduce_all": ops.all,
-    "reduce_any": ops.any,
-    "reduce_logsumexp": ops.logsumexp,
-    "reduce_max": ops.max,
-    "reduce_mean": ops.mean,
-    "reduce_min": ops.min,
-    "reduce_prod": ops.prod,
-    "reduce_std": ops.std,
-    "reduce_sum": ops.sum,
-    "reduce_variance": ops.var,
-}
-# Operators of Python, in either order of their operands.
-_OPERATORS = {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "truediv",
-    "div": "truediv",
-    "floordiv": "floordiv",
-    "mod": "mod",
-    "pow": "pow",
-    "lt": "less",
-    "le": "less_equal",
-    "gt": "greater",
-    "ge": "greater_equal",
-    "eq": "equal",
-    "ne": "not_equal",
-    "and": "logical_and",
-    "or": "logical_or",
-    "xor": "logical_xor",
-}
-
-for _name, _function in _UNARY.items():
+for _name, _function in UNARY.items():
     _TABLE[_name] = _unary(_function)
-for _name, _function in _BINARY.items():
+for _name, _function in BINARY.items():
     _TABLE[_name] = _binary(_function)
-for _name, _function in _REDUCTIONS.items():
+for _name, _function in REDUCTIONS.items():
     _TABLE[_name] = _reduction(_function)
-for _name, _same in _OPERATORS.items():
-    _TABLE[f"__operators__.{_name}"] = _binary(_BINARY[_same])
-    _TABLE[f"__operators__.r{_name}"] = _binary(lambda x, y, _f=_BINARY[_same]: _f(y, x))
+for _name, _same in OPERATORS.items():
+    _TABLE[f"__operators__.{_name}"] = _binary(BINARY[_same])
+    _TABLE[f"__operators__.r{_name}"] = _binary(lambda x, y, _f=BINARY[_same]: _f(y, x))
 for _name, _same in {"neg": "negative", "abs": "abs", "invert": "logical_not"}.items():
     _TABLE[f"__operators__.{_name}"] = _TABLE[_same]
 

@@ -21,6 +21,7 @@ from interop.graph.record import Value
 
 @function("lstm", "gru", "bidirectional_lstm", "bidirectional_gru")
 def fused(e: Emit, *args: Any, **kwargs: Any) -> Any:
+    """Say, as a backend does, that there is no fused kernel: Keras' layer then calls ``rnn`` with its cell."""
     raise NotImplementedError
 
 

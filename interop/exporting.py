@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interop.artifact.files import is_zip
+from interop.artifact.publish import check_parent
 from interop.artifact.signature import Signature
 from interop.backend import choose_backend
 from interop.capture.dispatch import capture_any, framework_of, is_tensorflow_path, runnable
@@ -269,6 +270,7 @@ def staged(dst: Path) -> Iterator[Path]:
     """A folder beside `dst`; what was written into it moves there when the block ends well, `dst` last."""
     if dst.is_dir():
         raise FileExistsError(f"{dst} is a directory; choose another name or remove it")
+    check_parent(dst)
     with tempfile.TemporaryDirectory(dir=dst.parent, prefix=f".{dst.name}.") as folder:
         yield Path(folder)
         for written in sorted(Path(folder).iterdir(), key=lambda path: path.name == dst.name):

@@ -127,6 +127,22 @@ def test_special_optimizers_go_on(name, tmp_path):
         assert int(scaled.inner_optimizer.iterations) == 15
 
 
+def test_arguments_that_keras_forgets_are_kept(tmp_path):
+    """Their `get_config()` leaves these out: what Keras saves and loads has another loss."""
+    losses, metrics = keras.losses, keras.metrics
+    kept = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(3, kernel_initializer=keras.initializers.Identity(2.0))]
+    )
+    x = np.arange(12, dtype="float32").reshape(4, 3)
+    for loss in (losses.Huber(0.2), losses.CosineSimilarity(axis=0)):
+        kept.compile("sgd", loss, metrics=[metrics.CosineSimilarity(axis=0), metrics.AUC(7)])
+        interop.save_model(kept, tmp_path / "m")
+        loaded = interop.load_model(tmp_path / "m")
+        assert loaded.layers[0].kernel_initializer.gain == 2.0
+        y = np.clip(x / 20, 0, 1)
+        np.testing.assert_allclose(loaded.evaluate(x, y, verbose=0), kept.evaluate(x, y, verbose=0), rtol=1e-6)
+
+
 def test_averaged_weights_are_kept(tmp_path):
     """Every slot is compared, not the curve: Keras puts the averages into the model at the end of each fit."""
     part = model(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9))

@@ -23,12 +23,13 @@ _SHARDS = re.compile(r"\.data-\d{5}-of-(\d{5})$")
 
 
 def write_checkpoint(prefix: Path, sources: Mapping[str, TensorSource]) -> None:
-    """Write a checkpoint; what was at the prefix is replaced in one step.
+    """Write a checkpoint; what was at the prefix is replaced in one step. Its folder is made, as TensorFlow makes it.
 
     Raises:
         FormatError: a tensor that a checkpoint cannot hold; what was there is intact.
         OSError: the disk is full or fails; what was there is intact.
     """
+    prefix.parent.mkdir(parents=True, exist_ok=True)
     old = [path for path in files_of(prefix) if _SHARDS.search(path.name)]
     taken = {int(match[1]) for path in old if (match := _SHARDS.search(path.name))}
     shards = 1 if 1 not in taken else 2 if 2 not in taken else max(taken) + 1

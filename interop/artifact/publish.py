@@ -148,6 +148,7 @@ def stage_file(path: Path) -> Iterator[Staging]:
 
 @contextmanager
 def _staging(target: Path, replaces: bool, *, as_file: bool) -> Iterator[Staging]:
+    check_parent(target)
     _remove_abandoned(target)
     staging = _create(target, replaces, as_file=as_file)
     try:
@@ -156,6 +157,14 @@ def _staging(target: Path, replaces: bool, *, as_file: bool) -> Iterator[Staging
         with suppress(OSError):  # what cannot be removed does no harm, and must not hide the first error
             staging._discard()
         os.close(staging.descriptor)
+
+
+def check_parent(target: Path) -> None:
+    """Raise FileNotFoundError unless the folder that `target` is to be written in exists."""
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "no such folder to write in; make it first, or correct the path", str(target.parent)
+        )
 
 
 def check_replaceable(target: Path) -> None:

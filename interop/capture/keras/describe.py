@@ -195,13 +195,15 @@ class _Serializer:
         return self._plain.convert(config, (name,))  # type: ignore[no-any-return]
 
     def _label(self, described: Any, config: dict[str, Any]) -> None:
-        """Put what a stand-in stands for in its place, and say where in the model a layer is."""
+        """Put what a stand-in stands for in its place, add what Keras forgets, say where in the model a layer is."""
         if isinstance(described, StandIn):
             kept = {
                 key: item for key, item in config.items() if key in ("compile_config", "shared_object_id")
             }
             config.clear()
             config.update({**described.original, **kept})
+        elif isinstance(config.get("config"), dict):
+            config["config"].update(compat.unlisted_arguments(described))
         if self.revivable and id(described) in self._paths:
             config["path"] = self._paths[id(described)]
 

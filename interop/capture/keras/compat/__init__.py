@@ -82,6 +82,7 @@ from interop.capture.keras.compat.facts import (
     to_numpy,
     to_tensor,
     treats_examples_alone,
+    unlisted_arguments,
     with_values,
 )
 from interop.capture.keras.compat.inference import inference
@@ -246,5 +247,6 @@ __all__ = [
     "variable_value",
     "with_values",
     "without_autocast",
+    "unlisted_arguments",
     "without_calibration",
 ]

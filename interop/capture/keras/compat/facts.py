@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -203,6 +204,27 @@ def layers_with_paths(root: Any, known: Mapping[int, str]) -> list[tuple[Any, st
 def is_keras_class(cls: type) -> bool:
     """Whether a class is Keras' own, so that its ``call`` ends in backend code."""
     return cls.__module__.startswith("keras.src.")
+
+
+def unlisted_arguments(described: Any) -> dict[str, Any]:
+    """Constructor arguments that an object of Keras holds and its `get_config()` leaves out.
+
+    Keras 3.15 forgets ``Huber(delta=...)``, the ``axis`` of two losses and a metric, and the ``gain`` of
+    ``Identity``: what is loaded has the default, and computes something else.
+    """
+    cls = type(described)
+    if not is_keras_class(cls) or not isinstance(described, _FORGETFUL):
+        return {}
+    held = {**vars(described), **vars(described).get("_fn_kwargs", {})}
+    listed = described.get_config()
+    return {
+        name: held[name]
+        for name in inspect.signature(cls.__init__).parameters
+        if name in held and name not in listed and isinstance(held[name], bool | int | float | str)
+    }
+
+
+_FORGETFUL = (keras.losses.Loss, keras.metrics.Metric, keras.initializers.Initializer)
 
 
 def flatten(structure: Any) -> list[Any]:

@@ -140,7 +140,9 @@ def test_arguments_that_keras_forgets_are_kept(tmp_path):
         loaded = interop.load_model(tmp_path / "m")
         assert loaded.layers[0].kernel_initializer.gain == 2.0
         y = np.clip(x / 20, 0, 1)
-        np.testing.assert_allclose(loaded.evaluate(x, y, verbose=0), kept.evaluate(x, y, verbose=0), rtol=1e-6)
+        np.testing.assert_allclose(
+            loaded.evaluate(x, y, verbose=0), kept.evaluate(x, y, verbose=0), rtol=1e-6
+        )
 
 
 def test_averaged_weights_are_kept(tmp_path):

@@ -241,12 +241,12 @@ __all__ = [
     "tracing",
     "treats_examples_alone",
     "unbuilt",
+    "unlisted_arguments",
     "value_of",
     "variable_dtype",
     "variable_updates",
     "variable_value",
     "with_values",
     "without_autocast",
-    "unlisted_arguments",
     "without_calibration",
 ]

@@ -114,7 +114,8 @@ def convert(
     ``.keras``, ``.h5``     artifact, ``.onnx``, ``.keras``
     SavedModel of Keras 2   artifact, ``.onnx``, ``.keras``
     artifact                ``.keras``, ``.onnx``, artifact (directory to zip and back)
-    SavedModel, ``.tflite`` artifact, ``.onnx``
+    other SavedModels       artifact, ``.onnx``, ``.keras``: stock layers, through TensorFlow and tf2onnx
+    ``.tflite``             artifact, ``.onnx``
     ``.onnx``               ``.keras``: stock layers that train, as from ``import_onnx``
     ``package.module:name`` artifact, ``.onnx``; ``.keras`` if it makes a Keras model
     any file of tensors     ``.safetensors``, ``.npz``: its tensors by name, no framework needed
@@ -277,6 +278,10 @@ def _convert_model(
         save_model(model, dst, input_signature=signature, opset=opset, include_optimizer=include_optimizer)
     elif framework_of(model) == "keras":
         _write_keras(model, dst)
+    elif isinstance(model, Path) and model.is_dir():  # a SavedModel, whose function becomes layers
+        from interop.loading import load_model
+
+        _write_keras(load_model(model), dst)
     else:
         raise InteropError(
             f"{model!r:.80} is no Keras model, so there is no {dst.suffix} of it; choose .interop or .onnx"

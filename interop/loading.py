@@ -37,7 +37,9 @@ def load_model(
 
     Args:
         path: an artifact (folder or ``.interop``), written on any backend; or a ``.keras``, ``.h5``, ``.json`` file
-            or SavedModel of Keras 1, 2 or 3, for which TensorFlow is not needed.
+            or SavedModel of Keras 1, 2 or 3, for which TensorFlow is not needed. Any other SavedModel (of
+            ``tf.Module``, of Keras 3's ``export``) becomes stock layers, as ``import_onnx`` makes them, of its
+            ``serving_default`` signature: TensorFlow and tf2onnx open that, and it is to be trusted as a program.
         custom_objects: name to class or function, for what is not registered with Keras. A lambda, whose
             code is never stored, is expected under the name that saving reported.
         compile: compile as the saved model was, with the optimizer's variables and step, so that training

@@ -120,13 +120,6 @@ def test_files_of_the_old_versions_themselves(name):
             resume(model, arrays)
 
 
-def test_a_saved_model_without_metadata_says_what_to_do(tmp_path):
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(RebuildError, match=r"interop convert SAVED_MODEL model\.onnx"):
-        interop.load_model(tmp_path / "m")
-
-
 TRAINED = [n for n in names("h5", ".h5") if "loss" in np.load(FIXTURES / "h5" / f"{n}.h5.npz").files]
 OFTEN_SAVED = {"adam", "legacy_adam", "rmsprop_nested"}
 OFTEN = {"adam", "rmsprop_nested", "legacy_adam_decay", "schedule_cosine", "adam_two_outputs"}

@@ -36,7 +36,13 @@ class _Variable:
     placeholder: str
 
 
-def capture(model: Any, *, input_signature: Any = None, opset: int | None = None) -> ForeignCapture:
+def capture(
+    model: Any,
+    *,
+    input_signature: Any = None,
+    opset: int | None = None,
+    names: Mapping[int, str] | None = None,
+) -> ForeignCapture:
     """Capture what TensorFlow can run.
 
     Args:
@@ -44,6 +50,7 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
             its only one.
         input_signature: shapes, specs or example arrays, for a ``tf.function`` that has no signature of its own.
         opset: ONNX opset, 17 to 23; default 20.
+        names: identity of a variable's handle to the name it gets, where that is not TensorFlow's.
 
     Raises:
         CaptureError: the signature is missing or does not fit, or the converter failed.
@@ -54,7 +61,7 @@ def capture(model: Any, *, input_signature: Any = None, opset: int | None = None
     _import()
     if isinstance(model, Path) and model.suffix == ".tflite":
         return _capture_tflite(model, opset)
-    return _capture_function(concrete_function(model, input_signature), opset)
+    return _capture_function(concrete_function(model, input_signature), opset, names_of=names)
 
 
 def capture_function(
@@ -97,6 +104,32 @@ def run(
     return [np.asarray(leaf) for leaf in leaves]
 
 
+def load_saved_model(path: Path) -> Any:
+    """What TensorFlow makes of a SavedModel.
+
+    Raises:
+        CaptureError: TensorFlow does not open it.
+        BackendError: TensorFlow or tf2onnx is not installed; names the extra.
+    """
+    _import()
+    import tensorflow as tf
+
+    try:
+        with quiet():
+            return tf.saved_model.load(str(path))
+    except Exception as error:
+        raise CaptureError(
+            f"TensorFlow cannot open the SavedModel {path}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def object_children(loaded: Any) -> Mapping[str, Any]:
+    """What an object of a SavedModel holds, by the names it is stored under."""
+    import tensorflow as tf
+
+    return dict(tf.train.TrackableView.children(loaded))
+
+
 def concrete_function(model: Any, input_signature: Any = None) -> Any:
     """The one function of a model that is exported.
 
@@ -106,7 +139,7 @@ def concrete_function(model: Any, input_signature: Any = None) -> Any:
     import tensorflow as tf
 
     if isinstance(model, Path):
-        model = tf.saved_model.load(str(model))
+        model = load_saved_model(model)
     if isinstance(model, tf.types.experimental.ConcreteFunction):
         return model
     if getattr(model, "signatures", None):

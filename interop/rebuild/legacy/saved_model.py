@@ -1,7 +1,7 @@
 """SavedModels of Keras 2, without TensorFlow: structure from ``keras_metadata.pb``, values from the checkpoint inside.
 
 Enters: a folder. Leaves: the model. The traced functions in ``saved_model.pb`` are not read: a class of the user
-must be known, as it must for every other format.
+must be known, as it must for every other format. What has no metadata of Keras is left to ``traced``.
 
 Variables are found by walking the checkpoint's object graph along the attributes of the new layers; the layers of
 a Functional or Sequential model by the names that the metadata gives their nodes.
@@ -57,9 +57,13 @@ def load_saved_model(path: Path, custom_objects: Mapping[str, Any] | None, compi
 
     Raises:
         FormatError: its files are damaged.
-        RebuildError: it has no metadata of Keras, or no config; or as `assemble` says.
+        RebuildError: it has no config; or as `assemble` says, or `load_traced`, where it has no metadata of Keras.
     """
     metadata = _read_metadata(path)
+    if not metadata:
+        from interop.rebuild.legacy.traced import load_traced  # TensorFlow's, which the rest is without
+
+        return load_traced(path)
     root = metadata[0]
     config = _root_config(path, root)
     with reader.open_file(path / "variables" / "variables") as tensors:
@@ -79,7 +83,7 @@ class _Object:
 
 
 def _read_metadata(path: Path) -> list[_Object]:
-    """The objects of Keras in a SavedModel, the model first."""
+    """The objects of Keras in a SavedModel, the model first; none where there are only traced functions."""
     file = path / _METADATA if (path / _METADATA).is_file() else path / "saved_model.pb"
     try:
         nodes = list(_in_metadata(file) if file.name == _METADATA else _in_graph(file))
@@ -88,10 +92,7 @@ def _read_metadata(path: Path) -> list[_Object]:
         raise FormatError(f"{file}: not the metadata of a Keras model: {error}") from error
     objects.sort(key=lambda found: found.path != "root")
     if not objects and file.name != _METADATA:
-        raise RebuildError(
-            f"{path} has no {_METADATA}, so what it has are traced functions and no layers. Convert it: interop "
-            "convert SAVED_MODEL model.onnx (needs TensorFlow: pip install 'interop[tensorflow]')"
-        )
+        return []
     if not objects or objects[0].path != "root":
         raise FormatError(f"{file}: it does not describe the model itself")
     return objects
@@ -114,7 +115,7 @@ def _in_graph(file: Path) -> Iterator[tuple[str, str, str]]:
     while pending:
         number = pending.pop(0)
         node = nodes[number]
-        if node.user_object.identifier.startswith("_tf_keras"):
+        if node.user_object.identifier.startswith("_tf_keras") and node.user_object.metadata:
             yield paths_found[number], node.user_object.identifier, node.user_object.metadata
         for child in node.children:
             if 0 <= child.node_id < len(nodes) and child.node_id not in paths_found:

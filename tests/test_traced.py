@@ -1,0 +1,117 @@
+"""SavedModels without layers (tools/legacy_fixtures/traced.py), imported, against what TensorFlow computed."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import interop
+from interop.errors import BackendError, FormatError, RebuildError
+
+FIXTURES = Path(__file__).parent / "fixtures" / "legacy" / "traced"
+# JAX has no 64-bit numbers unless it is told to.
+pytestmark = pytest.mark.filterwarnings("ignore:(?s).*Explicitly requested dtype")
+
+
+def opened(name: str):
+    reports = []
+    return interop.load_model(FIXTURES / name, report=reports), reports[0]
+
+
+def computed(model, inputs):
+    x = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+    y = keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
+    return y if isinstance(y, dict) else {"": y}
+
+
+def part(name: str, kind: str):
+    with np.load(FIXTURES / f"{name}.npz", allow_pickle=False) as file:
+        return {key.removeprefix(f"{kind}/"): file[key] for key in file.files if key.startswith(f"{kind}/")}
+
+
+# The classes of layers that the graph is recognised as, and the variables it reads.
+ROWS = {
+    "keras_2_adam": ("Dense Dense", "head/bias head/kernel trunk/bias trunk/kernel"),
+    "keras_2_convnet": (
+        "DepthwiseConv2D BatchNormalization Dense",
+        "stem/kernel depthwise_conv2d/depthwise_kernel",
+    ),
+    "keras_2_lstm": ("LSTM", "lstm/lstm_cell/bias lstm/lstm_cell/kernel lstm/lstm_cell/recurrent_kernel"),
+    "keras_2_multi_head_attention": ("", "multi_head_attention/query/kernel multi_head_attention/key/kernel"),
+    "keras_2_shared": ("Dense Dense Dense", "shared/bias shared/kernel dense_1/kernel"),
+    "keras_3_convnet": ("Conv2D MaxPooling2D Dense", "conv/bias conv/kernel norm/gamma norm/moving_mean"),
+    "keras_3_two": (
+        "Dense Dense Dense",
+        "last/bias last/kernel left/bias left/kernel right/bias right/kernel",
+    ),
+    "module": ("", "biases/0 biases/1 kernels/0 kernels/1"),
+}
+
+
+LONG = {"keras_2_multi_head_attention"}  # TensorFlow takes ten seconds for its graph
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.full if n in LONG else ()) for n in sorted(ROWS)]
+)
+def test_a_model_of_traced_functions(name):
+    model, status = opened(name)
+    status.assert_consumed()
+    layers, variables = (words.split() for words in ROWS[name])
+    assert not set(variables) - set(status.loaded)
+    assert not set(layers) - {type(layer).__name__ for layer in model.layers}
+    answers = part(name, "output")
+    out = computed(model, part(name, "input"))
+    for key, expected in answers.items():
+        np.testing.assert_allclose(out[key if len(answers) > 1 else ""], expected, rtol=1e-5, atol=1e-5)
+    lost = ["the optimizer's state" in change.what for change in status.lost]
+    assert lost == ([True] if name == "keras_2_adam" else [])
+
+
+def test_it_trains_and_saves_without_this_toolkit(tmp_path):
+    model, _ = opened("keras_3_convnet")
+    x, y = part("keras_3_convnet", "input")["x"], np.eye(3, dtype="float32")[:2]
+    statistics = [v for v in model.variables if not v.trainable]
+    before = [keras.ops.convert_to_numpy(v) for v in statistics]
+    model.compile("sgd", "mse", run_eagerly=keras.backend.backend() == "tensorflow")
+    first = model.train_on_batch(x, y)
+    assert model.train_on_batch(x, y) < first
+    assert all(
+        np.array_equal(a, keras.ops.convert_to_numpy(v)) for a, v in zip(before, statistics, strict=True)
+    )
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(
+        *(keras.ops.convert_to_numpy(m(x, training=False)) for m in (model, again)), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_conversion(tmp_path):
+    done = interop.convert(FIXTURES / "keras_3_two", tmp_path / "m.keras")
+    assert done.parity is not None
+    assert done.parity.passed
+
+
+def test_values_are_checked(tmp_path):
+    shutil.copytree(FIXTURES / "module", tmp_path / "m")
+    data = tmp_path / "m" / "variables" / "variables.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    content[5] ^= 1
+    data.write_bytes(content)
+    with pytest.raises((FormatError, RebuildError)):
+        interop.load_model(tmp_path / "m")
+
+
+def test_what_cannot_be_opened(tmp_path, monkeypatch):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(RebuildError, match="TensorFlow cannot open the SavedModel"):
+        interop.load_model(tmp_path / "m")
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(BackendError, match=r"pip install 'interop\[tensorflow\]'"):
+        interop.load_model(FIXTURES / "module")

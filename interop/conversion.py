@@ -111,13 +111,13 @@ def convert(
     ======================  =============================================================
     from                    to
     ======================  =============================================================
-    ``.keras``, ``.h5``     artifact, ``.onnx``, ``.keras``
-    SavedModel of Keras 2   artifact, ``.onnx``, ``.keras``
-    artifact                ``.keras``, ``.onnx``, artifact (directory to zip and back)
-    other SavedModels       artifact, ``.onnx``, ``.keras``: stock layers, through TensorFlow and tf2onnx
+    ``.keras``, ``.h5``     artifact, ``.onnx``, ``.keras``, ``.h5``
+    SavedModel of Keras 2   artifact, ``.onnx``, ``.keras``, ``.h5``
+    artifact                ``.keras``, ``.h5``, ``.onnx``, artifact (directory to zip and back)
+    other SavedModels       artifact, ``.onnx``, ``.keras``, ``.h5``: stock layers, through TensorFlow and tf2onnx
     ``.tflite``             artifact, ``.onnx``
-    ``.onnx``               ``.keras``: stock layers that train, as from ``import_onnx``
-    ``package.module:name`` artifact, ``.onnx``; ``.keras`` if it makes a Keras model
+    ``.onnx``               ``.keras``, ``.h5``, artifact: stock layers that train, as from ``import_onnx``
+    ``package.module:name`` artifact, ``.onnx``; ``.keras`` and ``.h5`` if it makes a Keras model
     any file of tensors     ``.safetensors``, ``.npz``: its tensors by name, no framework needed
     ======================  =============================================================
 
@@ -125,8 +125,8 @@ def convert(
         src: the file, an artifact in either form, or the prefix of a TensorFlow checkpoint.
             ``package.module:name`` is imported and called: it returns a model of any framework, or a pair of a
             model and its ``input_signature``.
-        dst: a path ending in ``.onnx``, ``.keras``, ``.interop``, ``.safetensors`` or ``.npz``; any other path is a
-            directory.
+        dst: a path ending in ``.onnx``, ``.keras``, ``.h5``, ``.interop``, ``.safetensors`` or ``.npz``; any other
+            path is a directory.
         opset: ONNX opset, 17 to 23, where a graph is made.
         dtype: float type of an ``.onnx`` file, as in ``export_onnx``.
         io_dtype: of its inputs and outputs, as in ``export_onnx``.
@@ -228,19 +228,23 @@ class _Stored:
 
 
 def _convert_graph(src: Path, dst: Path, say: Callable[[str], None]) -> ImportReport:
-    """Write a plain ONNX graph as a Keras model."""
-    if kind_of(dst) != "keras":
+    """Write the layers that a plain ONNX graph becomes."""
+    if (kind := kind_of(dst)) not in ("keras", "artifact"):
         raise InteropError(
-            f"{src} is a plain ONNX graph: there is no way from it to {kind_of(dst)}. It becomes a Keras model, "
-            ".keras, and opens as it is with interop.load_graph"
+            f"{src} is a plain ONNX graph: there is no way from it to {kind}. Its layers are written as .keras, .h5 "
+            "or an artifact; it opens as it is with interop.load_graph"
         )
     from interop.importing import import_onnx
+    from interop.saving import save_model
 
     reports: list[ImportReport] = []
     say(f"loading {src}")
     model = import_onnx(src, report=reports)
     say(f"writing {dst}")
-    _write_keras(model, dst)
+    if kind == "keras":
+        _write_keras(model, dst)
+    else:
+        save_model(model, dst)
     return reports[0]
 
 
@@ -320,8 +324,15 @@ def _convert_artifact(
 
 
 def _write_keras(model: Any, dst: Path) -> None:
-    if dst.suffix != ".keras":
-        raise InteropError(f"{dst} ends in {dst.suffix!r}; Keras models are written as .keras")
+    from interop.capture.keras import compat
+
+    if dst.suffix not in (".keras", ".h5", ".hdf5"):
+        raise InteropError(f"{dst} has no ending of a Keras file; choose .keras or .h5")
+    if dst.suffix != ".keras" and not (compat.is_sequential(model) or compat.is_functional(model)):
+        raise InteropError(
+            f"{dst}: HDF5 holds Sequential and Functional models, and {type(model).__name__} is neither; "
+            "choose .keras or .interop"
+        )
     with staged(dst) as folder:
         model.save(folder / dst.name)
 

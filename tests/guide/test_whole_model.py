@@ -64,7 +64,9 @@ def test_in_and_out_through_convert(tmp_path):
     model.save(tmp_path / "a.keras")
     model.save(tmp_path / "a.h5")
     for source in ("a.keras", "a.h5"):
-        for step, (src, dst) in enumerate([(source, "b"), ("b", "b.interop"), ("b.interop", "b.keras")]):
+        for step, (src, dst) in enumerate(
+            [(source, "b"), ("b", "b.interop"), ("b.interop", "b.h5"), ("b.h5", "b.keras")]
+        ):
             done = interop.convert(tmp_path / src, tmp_path / dst)
             assert done.parity is not None
             assert done.parity.passed, (source, step)

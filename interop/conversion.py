@@ -36,6 +36,7 @@ from interop.exporting import (
     write_model,
 )
 from interop.formats import TensorMapping, find_prefix, npz, safetensors
+from interop.formats.source import MappedSource
 from interop.formats.tensorbundle.elements import STRING
 from interop.formats.tensorbundle.objects import VALUE_SUFFIX
 from interop.graph.passes import inlined, optimized
@@ -196,7 +197,9 @@ def _convert_tensors(src: Path, dst: Path, say: Callable[[str], None], *, verify
             raise InteropError(f"{src} has two tensors of one name")
         say(f"writing {dst}")
         with os.fdopen(os.dup(staging.descriptor), "wb") as file:
-            _TENSOR_WRITERS[dst.suffix](file, {name: _Stored(tensors, key) for name, key in names.items()})
+            _TENSOR_WRITERS[dst.suffix](
+                file, {name: MappedSource(tensors, key) for name, key in names.items()}
+            )
         staging.publish()
     seconds = time.perf_counter() - started
     if verify:
@@ -206,25 +209,6 @@ def _convert_tensors(src: Path, dst: Path, say: Callable[[str], None], *, verify
                 if written[name].tobytes() != tensors[key].tobytes():
                     raise InteropError(f"{dst}: {name!r} is not what {src} has")
     return Conversion(src, dst, size_bytes(dst), seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A tensor of an open file, read when it is written."""
-
-    tensors: TensorMapping
-    key: str
-
-    @property
-    def dtype(self) -> str:
-        return self.tensors.dtypes[self.key]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.tensors.shapes[self.key]
-
-    def read(self) -> Any:
-        return self.tensors[self.key]
 
 
 def _convert_graph(src: Path, dst: Path, say: Callable[[str], None]) -> ImportReport:

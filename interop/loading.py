@@ -186,11 +186,12 @@ def load_tensors(path: str | os.PathLike[str], *, format: str | None = None) -> 
     """Open a file of named tensors as a lazy mapping of name to NumPy array; no framework is needed.
 
     Args:
-        path: an artifact (folder or ``.interop``: its weights, by object path), a ``.safetensors``, ``.npz``,
-            ``.keras`` or ``.h5`` file, or a TensorFlow checkpoint: its prefix, the folder that has it as its
-            newest, or a SavedModel.
-        format: the file's format (``"safetensors"``, ``"npz"``, ``"keras"``, ``"h5"``, ``"tf"``,
-            ``"interop"``) where its ending does not tell.
+        path: an artifact (folder or ``.interop``: its weights, by object path); a ``.safetensors``, ``.npz``,
+            ``.keras`` or ``.h5`` file; ``.pt``, ``.pth`` or ``.bin`` of PyTorch, in which nothing is unpickled; an
+            ``.index.json`` of shards, or a folder with one; a TensorFlow checkpoint: its prefix, the folder that has it
+            as its newest, or a SavedModel; the folder of an Orbax checkpoint (needs tensorstore).
+        format: the file's format (``"safetensors"``, ``"npz"``, ``"keras"``, ``"h5"``, ``"torch"``, ``"shards"``,
+            ``"tf"``, ``"orbax"``, ``"interop"``) where its ending does not tell.
 
     Returns:
         A mapping with ``.dtypes`` and ``.shapes`` known at once; a tensor is read (or mapped) when it is
@@ -201,11 +202,11 @@ def load_tensors(path: str | os.PathLike[str], *, format: str | None = None) -> 
         FormatError: the file is not valid in its format.
         ArtifactError: an artifact breaks a rule.
     """
-    from interop.formats import find_prefix, open_tensors
+    from interop.formats import holds_tensors, open_tensors
 
     path = Path(path)
-    is_folder = path.is_dir() and find_prefix(path) is None
-    if format == "interop" or (format is None and (path.name.endswith(".interop") or is_folder)):
+    is_artifact = path.name.endswith(".interop") or (path.is_dir() and not holds_tensors(path))
+    if format == "interop" or (format is None and is_artifact):
         from interop.artifact.bundle import open_bundle
 
         with open_bundle(path, verify_digest=False) as bundle:

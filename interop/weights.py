@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from interop.errors import FormatError, WeightsError
 
 if TYPE_CHECKING:
-    from interop.formats import TensorMapping
-    from interop.rebuild.weights.matching import Matched
     from interop.status import LoadStatus
 
 WeightsFormat = Literal["tf", "h5", "safetensors", "npz", "interop"]
@@ -146,10 +144,14 @@ def load_weights(
     from interop.backend import choose_backend
 
     choose_backend()
+    from interop.formats import find_prefix
     from interop.rebuild.weights.loading import load
+    from interop.rebuild.weights.stored import open_stored
 
     path = Path(path)
-    tensors, match, roots = _opened(model, path, format)
+    prefix = find_prefix(path) if format in (None, "tf") else None
+    kind = "tf" if prefix else "interop" if format is None and path.is_dir() else _format(path, format)
+    tensors, match, roots = open_stored(model, prefix or path, kind)
     try:
         return load(tensors, match, roots, skip_mismatch=skip_mismatch)
     except BaseException:
@@ -224,63 +226,3 @@ def _save_checkpoint(model: Any, prefix: Path, named: Mapping[str, Any]) -> None
     stored = graph_of(model, lambda variable: id(variable) in wanted, skip=compat.optimizer_of(model))
     sources: dict[str, Any] = {key: Source(v) for key, v in stored.variables.items()}
     write_checkpoint(prefix, {**sources, **graph_source(stored.graph)})
-
-
-def _opened(
-    model: Any, path: Path, format: str | None
-) -> tuple[TensorMapping, Callable[[], Matched], list[Any]]:
-    """The tensors of a file, how they are matched, and what to watch."""
-    from interop.formats import find_prefix, keras_zip, open_tensors
-    from interop.loading import load_tensors
-    from interop.rebuild.weights.object_paths import match_paths
-
-    prefix = find_prefix(path) if format in (None, "tf") else None
-    kind = "tf" if prefix else "interop" if format is None and path.is_dir() else _format(path, format)
-    if kind == "tf":
-        return _opened_checkpoint(model, path if prefix is None else prefix)
-    if kind in ("h5", "keras"):
-        from interop.formats.h5 import open_groups
-        from interop.rebuild.weights.keras_layout import match_keras_layout
-
-        groups = open_groups(keras_zip.open_member(path) if kind == "keras" else path.open("rb"), str(path))
-        if not groups.is_legacy:
-            return groups.tensors, lambda: match_keras_layout(groups, model), [model]
-        if not groups.object_paths:
-            from interop.rebuild.legacy.h5_file import open_h5
-            from interop.rebuild.weights.legacy_layout import match_legacy_layout
-
-            try:
-                with open_h5(path) as file:
-                    stored = file.layers()
-            except BaseException:
-                groups.tensors.close()
-                raise
-            return groups.tensors, lambda: match_legacy_layout(stored, groups.tensors, model), [model]
-        groups.tensors.close()
-    tensors = load_tensors(path, format=kind) if kind == "interop" else open_tensors(path, kind)
-    return tensors, lambda: match_paths(tensors, model), [model]
-
-
-def _opened_checkpoint(model: Any, prefix: Path) -> tuple[TensorMapping, Callable[[], Matched], list[Any]]:
-    from interop.capture.keras import compat, paths
-    from interop.formats import open_tensors
-    from interop.rebuild.weights.object_graph import match_graph, owners, read_graph
-
-    tensors = open_tensors(prefix, "tf")
-    try:
-        graph = read_graph(tensors)
-    except FormatError:
-        tensors.close()
-        raise
-
-    def match() -> Matched:
-        names = paths.object_paths(model)
-        return match_graph(
-            graph,
-            tensors.shapes,
-            model,
-            lambda variable: names.get(id(variable)),
-            optional=compat.optimizer_of(model),
-        )
-
-    return tensors, match, owners(model)

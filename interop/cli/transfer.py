@@ -42,7 +42,8 @@ def transfer(
             result, text, passed = plan.to_json(), str(plan), plan.complete
         else:
             done = move(source, target, rules, partial=partial)
-            result, text, passed = done.to_json(), str(done), done.passed
+            result, text = done.to_json(), str(done)
+            passed = done.passed or (done.proof is None and (partial or done.plan.complete))
     if report is not None:
         report.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if as_json:

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from interop.errors import FormatError
 from interop.formats.mapping import TensorMapping
+from interop.formats.orbax import find_item
 from interop.formats.tensorbundle.files import find_prefix
 
-__all__ = ["FORMATS", "Format", "TensorMapping", "find_prefix", "open_tensors"]
+__all__ = ["FORMATS", "Format", "TensorMapping", "find_prefix", "found", "holds_tensors", "open_tensors"]
 
 
 class Format(NamedTuple):
@@ -33,7 +34,10 @@ FORMATS = (
     Format("npz", (".npz",), "interop.formats.npz"),
     Format("keras", (".keras",), "interop.formats.keras_zip"),
     Format("h5", (".h5", ".hdf5"), "interop.formats.h5"),
+    Format("torch", (".pt", ".pth", ".bin"), "interop.formats.torch"),
+    Format("shards", (".index.json",), "interop.formats.shards"),
     Format("tf", (".index",), "interop.formats.tensorbundle.reader"),
+    Format("orbax", (), "interop.formats.orbax"),
 )
 
 
@@ -41,21 +45,56 @@ def open_tensors(path: str | os.PathLike[str], format: str | None = None) -> Ten
     """Open a file of named tensors lazily.
 
     Args:
-        path: the file; of a TensorFlow checkpoint its prefix, its index, or the folder of its state file.
-        format: a name of `FORMATS`; None: by the file's ending, or by the index beside it.
+        path: the file; of a TensorFlow checkpoint its prefix, its index, or the folder of its state file; the folder of
+            an Orbax checkpoint; a folder with one ``.safetensors`` file or index.
+        format: a name of `FORMATS`; None: by the file's ending, or by what is beside or in it.
 
     Raises:
         FormatError: no such format, or the file is not valid in it.
         OSError: the file cannot be opened.
     """
     path = Path(path)
-    checkpoint = find_prefix(path) if format in (None, "tf") else None
-    row = _by_name("tf" if checkpoint else format) if checkpoint or format else _by_suffix(path)
-    if path.is_dir() and not checkpoint:
+    row, path = found(path) if format is None else (_by_name(format), path)
+    if row.name == "tf":
+        path = find_prefix(path) or path
+    elif path.is_dir() and row.name != "orbax":
         raise FormatError(f"{path} is a folder; expected a file of format {row.name}")
-    opened = import_module(row.module).open_file(checkpoint or path)
+    opened = import_module(row.module).open_file(path)
     assert isinstance(opened, TensorMapping)
     return opened
+
+
+def found(path: Path) -> tuple[Format, Path]:
+    """The format of a path, and the file or folder that is meant.
+
+    Raises:
+        FormatError: it is of no format.
+    """
+    if prefix := find_prefix(path):
+        return _by_name("tf"), prefix
+    if not path.is_dir():
+        return _by_suffix(path), path
+    row = _in_folder(path)
+    if row is None:
+        raise FormatError(
+            f"{path} is a folder with neither one .safetensors file or index, nor a checkpoint of TensorFlow or Orbax"
+        )
+    return row
+
+
+def holds_tensors(folder: Path) -> bool:
+    """Whether a folder is no artifact, but one of those that `open_tensors` opens."""
+    is_artifact = any((folder / name).exists() for name in ("model.onnx", "weights.safetensors"))
+    return not is_artifact and (find_prefix(folder) is not None or _in_folder(folder) is not None)
+
+
+def _in_folder(path: Path) -> tuple[Format, Path] | None:
+    for pattern in ("*.safetensors.index.json", "*.safetensors", "*.bin.index.json"):
+        files = sorted(path.glob(pattern))
+        if len(files) == 1:
+            return _by_suffix(files[0]), files[0]
+    item = find_item(path)
+    return None if item is None else (_by_name("orbax"), item)
 
 
 def _by_name(name: str | None) -> Format:

@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from interop.errors import FormatError
 from interop.formats.dtypes import BY_NAME, numpy_dtype
 from interop.formats.mapping import TensorMapping
+from interop.formats.source import TensorSource
 
 OBJECT_PATH = "object_path"
 """The attribute by which a dataset says what it is."""
@@ -69,12 +70,14 @@ class Groups:
     Attributes:
         tensors: name to array.
         object_paths: name to object path, where a dataset says so.
+        short: name to the name that `open_stream` gives it.
         layer_names: path of a group to the name of its layer, where its ``vars`` group says so.
         is_legacy: whether it is in the layout of Keras 2.
     """
 
     tensors: TensorMapping
     object_paths: Mapping[str, str]
+    short: Mapping[str, str]
     layer_names: Mapping[str, str]
     is_legacy: bool
 
@@ -97,9 +100,8 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
             for path, group in _groups(file).items()
             if path.rpartition("/")[2] == "vars" and (name := _text(group, "name"))
         }
-        names = (
-            _object_paths(file, list(datasets)) if shorten else {path: _current(path) for path in datasets}
-        )
+        short = _object_paths(file, list(datasets))
+        names = short if shorten else {path: _current(path) for path in datasets}
         specs = {names[path]: (_dtype(dataset), tuple(dataset.shape)) for path, dataset in datasets.items()}
     except FormatError:
         stream.close()
@@ -127,9 +129,36 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
     return Groups(
         TensorMapping(specs, read, close, source),
         {names[path]: name for path, name in named.items()},
+        {names[path]: name for path, name in short.items()},
         {_current(path): name for path, name in layers.items()},
         is_legacy,
     )
+
+
+def replace(path: Path, sources: Mapping[str, TensorSource]) -> None:
+    """Give datasets of a file other values, in place, one at a time.
+
+    Args:
+        path: an HDF5 file of weights.
+        sources: by the names that `open_file` gives.
+
+    Raises:
+        FormatError: it is no HDF5 file, or is damaged.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r+", locking=False) as file:
+            names = {
+                name: inside for inside, name in _object_paths(file, list(_datasets(file, str(path)))).items()
+            }
+            for name, source in sources.items():
+                array, dataset = source.read(), file[names[name]]
+                dataset[...] = array.view(dataset.dtype) if dataset.dtype.kind == "V" else array
+    except FormatError:
+        raise
+    except _GARBAGE as e:
+        raise FormatError(f"{path}: its tensors could not be written: {e}") from e
 
 
 def _current(path: str) -> str:

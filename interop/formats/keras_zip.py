@@ -89,6 +89,23 @@ def _member(file: BinaryIO, path: Path) -> BinaryIO:
     return io.BufferedReader(_Window(file, start, info.file_size))
 
 
+def rewrite(path: Path, file: BinaryIO, weights: Path) -> None:
+    """Write a ``.keras`` file that is what the one at `path` is, but for the HDF5 file inside.
+
+    Raises:
+        FormatError: `path` is no valid ``.keras`` file.
+    """
+    try:
+        with zipfile.ZipFile(path) as before, zipfile.ZipFile(file, "w") as after:
+            for info in before.infolist():
+                if info.filename == _MEMBER:
+                    after.write(weights, _MEMBER)
+                else:
+                    after.writestr(info, before.read(info))
+    except _GARBAGE as e:
+        raise FormatError(f"{path}: not a .keras file: {e}") from e
+
+
 class _Window(io.RawIOBase):
     """Bytes ``[start, start + size)`` of a file, as a file; closing it closes the file."""
 

@@ -21,6 +21,7 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
         read: reads one tensor by name.
         close: releases the file.
         source: what the tensors come from, for messages.
+        forget: gives back the memory of what was read.
     """
 
     def __init__(
@@ -29,11 +30,15 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
         read: Callable[[str], NDArray[Any]],
         close: Callable[[], None],
         source: str,
+        forget: Callable[[], None] | None = None,
     ) -> None:
         self._specs = dict(specs)
+        self._dtypes = MappingProxyType({name: dtype for name, (dtype, _) in self._specs.items()})
+        self._shapes = MappingProxyType({name: shape for name, (_, shape) in self._specs.items()})
         self._read = read
         self._close = close
         self._source = source
+        self._forget = forget
         self._closed = False
 
     @property
@@ -44,12 +49,12 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
     @property
     def dtypes(self) -> Mapping[str, str]:
         """Name to dtype name, without reading a tensor."""
-        return MappingProxyType({name: dtype for name, (dtype, _) in self._specs.items()})
+        return self._dtypes
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Name to shape, without reading a tensor."""
-        return MappingProxyType({name: shape for name, (_, shape) in self._specs.items()})
+        return self._shapes
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._specs:
@@ -72,6 +77,11 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
         return f"<TensorMapping of {len(self)} tensors in {self._source}{state}>"
+
+    def forget(self) -> None:
+        """Give back the memory that tensors take which were read; those that are still used are read again."""
+        if self._forget is not None and not self._closed:
+            self._forget()
 
     def close(self) -> None:
         """Release the file. Arrays already read stay valid; reading another raises ValueError."""

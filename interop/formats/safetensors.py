@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from interop.errors import FormatError
 from interop.formats.dtypes import BY_NAME, BY_SAFETENSORS, numpy_dtype, size_bytes
 from interop.formats.mapping import TensorMapping
-from interop.formats.source import TensorSource, little_endian_bytes
+from interop.formats.source import MappedSource, TensorSource, little_endian_bytes
 
 DATA_ALIGNMENT = 4096
 """The data of a file written here starts at a multiple of this (the page size of the machines we know)."""
@@ -141,6 +141,27 @@ def write(file: BinaryIO, sources: Mapping[str, TensorSource]) -> None:
         file.write(piece)
 
 
+def rewrite(path: Path, file: BinaryIO, sources: Mapping[str, TensorSource]) -> None:
+    """Write a file that is what the one at `path` is, its metadata and layout too, but for the tensors given.
+
+    Raises:
+        FormatError: the file is not valid, or a value is not of the dtype and shape that the file has.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        size = os.fstat(descriptor).st_size
+        entries = read_header(descriptor, 0, size, str(path))
+        ordered = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
+        header = os.pread(descriptor, min((e.begin for e in ordered.values()), default=size), 0)
+        with map_tensors(descriptor, entries, str(path)) as kept:
+            merged = {name: sources.get(name) or MappedSource(kept, name) for name in ordered}
+            for piece in stream(Layout(header, ordered, size), merged):
+                file.write(piece)
+                kept.forget()
+    finally:
+        os.close(descriptor)
+
+
 def open_file(path: Path) -> TensorMapping:
     """Map a safetensors file.
 
@@ -203,8 +224,12 @@ def map_tensors(descriptor: int, entries: Mapping[str, Entry], source: str) -> T
             raise FormatError(f"{source}: tensor {name!r} of shape {entry.shape} cannot be made: {e}") from e
         return array if array.flags.aligned else array.copy()
 
+    def forget() -> None:
+        if held and hasattr(mmap, "MADV_DONTNEED"):
+            held[0].madvise(mmap.MADV_DONTNEED)
+
     specs = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
-    return TensorMapping(specs, read, held.clear, source)
+    return TensorMapping(specs, read, held.clear, source, forget)
 
 
 def _parse(text: bytes, data_start: int, data_size: int, source: str) -> dict[str, Entry]:

@@ -12,6 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from interop.formats.mapping import TensorMapping
+
 
 @runtime_checkable
 class TensorSource(Protocol):
@@ -48,6 +50,25 @@ class ArraySource:
 
     def read(self) -> NDArray[Any]:
         return self.array
+
+
+@dataclass(frozen=True, eq=False)
+class MappedSource:
+    """A tensor of an open file, read when it is written."""
+
+    tensors: TensorMapping
+    name: str
+
+    @property
+    def dtype(self) -> str:
+        return self.tensors.dtypes[self.name]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensors.shapes[self.name]
+
+    def read(self) -> NDArray[Any]:
+        return self.tensors[self.name]
 
 
 def little_endian_bytes(array: NDArray[Any]) -> memoryview:

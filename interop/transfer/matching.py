@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from interop.errors import CaptureError, WeightsError
@@ -18,8 +17,9 @@ from interop.transfer.alignment import Alignment, Pair, align
 from interop.transfer.elements import Numbering
 from interop.transfer.inputs import Meeting, meetings
 from interop.transfer.models import Model, open_model
+from interop.transfer.names import paired
 from interop.transfer.pieces import Piece, pieces_of
-from interop.transfer.plan import Entry, Named, Plan, Problem
+from interop.transfer.plan import Entry, Named, Plan, Problem, nearest
 from interop.transfer.reading import read_skeleton
 from interop.transfer.rules import Rules, ruled
 from interop.transfer.skeleton import Skeleton
@@ -83,7 +83,7 @@ def matched(
         if side.graph is None:
             raise WeightsError(
                 f"{side.label} has names and shapes but no graph, so it matches only a model of its own framework by "
-                "name. Load it into one first"
+                "name. Pass that model as source_model or target_model"
             )
     meeting, graphs = _captured(left, right)
     halves = []
@@ -98,24 +98,43 @@ def matched(
 def by_name(source: Model, target: Model, rules: Rules) -> Plan:
     """The plan for tensors without a graph: those of one name and shape, after what rules say."""
     given = ruled(rules, source.tensors, target.tensors)
-    entries = {entry.target: entry for entry in given}
-    for name, spec in target.tensors.items():
-        found = source.tensors.get(name)
-        if name not in entries and found is not None and found.shape == spec.shape:
-            piece = Piece(name, name, (max(spec.size, 1),), 0, (1,), 0, (1,))
-            entries[name] = Entry(name, (piece,), "name", str(spec))
+    fixed = {entry.target for entry in given}
+    names = paired(source, target)
+    entries, unlike = {entry.target: entry for entry in given}, {}
+    for name, other in names.pairs.items():
+        spec, theirs = target.tensors[name], source.tensors[other]
+        if name in fixed:
+            continue
+        if theirs.shape == spec.shape:
+            piece = Piece(other, name, (max(spec.size, 1),), 0, (1,), 0, (1,))
+            entries[name] = Entry(name, (piece,), "name", names.how or str(spec))
+        else:
+            unlike[name] = other
+    order = {name: k for k, name in enumerate(target.tensors)}
     done = _with_aliases(set(entries), target)
-    gone = {name for entry in entries.values() for name in entry.sources}
-    missing = [name for name in target.tensors if name not in done]
-    unexpected = [name for name in source.tensors if name not in gone]
+    gone = _with_aliases({name for entry in entries.values() for name in entry.sources}, source)
+    missing = [name for name in target.tensors if name not in done | names.apart[1]]
+    unexpected = [name for name in source.tensors if name not in gone | names.apart[0]]
+    back = {other: name for name, other in unlike.items()}
     return Plan(
-        tuple(entries.values()),
+        tuple(sorted(entries.values(), key=lambda entry: order[entry.target])),
         source.tensors,
         target.tensors,
-        tuple(_problem(n, target, source, unexpected) for n in missing),
-        tuple(_problem(n, source, target, missing) for n in unexpected),
+        tuple(_apart(n, unlike.get(n), target, source, unexpected) for n in missing),
+        tuple(_apart(n, back.get(n), source, target, missing) for n in unexpected),
+        unused=tuple(
+            f"{side}: {name}"
+            for side, some in zip(("source", "target"), names.apart, strict=True)
+            for name in sorted(some)
+        ),
         models=(source, target),
     )
+
+
+def _apart(name: str, namesake: str | None, side: Model, other: Model, rest: Sequence[str]) -> Problem:
+    if namesake is None:
+        return _problem(name, side, other, rest)
+    return Problem(name, f"{side.tensors[name]}; on the other side {namesake} is {other.tensors[namesake]}")
 
 
 def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
@@ -287,10 +306,4 @@ def _idle(half: Half) -> list[str]:
 def _problem(name: str, side: Model, other: Model, rest: Sequence[str]) -> Problem:
     """A tensor without a partner, and those without one on the other side that are most like it."""
     spec = side.tensors[name]
-    theirs = other.tensors
-    ranked = [n for n in rest if sorted(theirs[n].shape) == sorted(spec.shape)]
-    ranked += [n for n in rest if theirs[n].size == spec.size and n not in ranked]
-    ranked += [n for n in rest if len(theirs[n].shape) == len(spec.shape) and n not in ranked]
-    ranked += [n for n in get_close_matches(name, rest, n=3, cutoff=0.3) if n not in ranked]
-    nearest = tuple(f"{n} {theirs[n]}" for n in ranked[:3])
-    return Problem(name, str(spec), nearest)
+    return Problem(name, str(spec), nearest(name, spec, {n: other.tensors[n] for n in rest}))

@@ -1,7 +1,8 @@
 """A model, or a file of tensors, as transfer sees it: named tensors to read and to write, and maybe a graph.
 
 Enters: an object of a framework, an artifact, an ``.onnx`` file, a file of tensors, or a mapping of arrays. Leaves: a
-``Model`` or ``Tensors``. Invariant: to assign is all or nothing, as every value is checked before one is written.
+``Model``. Invariant: to assign is all or nothing: a live model changes after every value was read, a file when the new
+one is complete.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from interop.capture.dispatch import capture_any, framework_of, runnable
 from interop.capture.foreign import structure_of
 from interop.capture.specs import Leaf, structured
 from interop.errors import WeightsError
+from interop.formats.source import TensorSource
 from interop.transfer.plan import Named
 
 Array = NDArray[Any]
@@ -48,30 +50,38 @@ class Model:
         framework: whose it is.
         tensors: its named tensors.
         reader: reads one.
-        writer: writes several and returns the model; None where it cannot be written.
+        writer: writes several and returns the model, or the path of a file; None where it cannot be written.
         aliases: names that are the same tensor as another, by name.
         graph: makes the flat graph for inputs of fixed sizes; None where there are only tensors.
         inputs: what is known of the inputs; None if nothing is.
         structure: how the inputs nest.
         runs: the model's own outputs for arrays, flat; None where only its graph runs.
+        native: the framework's object.
+        seeds: variables that are no weights, which files of weights may hold too.
+        file: path and format, for a file of tensors.
+        elsewhere: whether its values are not those that ``runs`` uses, but of a file.
     """
 
     label: str
     framework: str
     tensors: dict[str, Named]
     reader: Callable[[str], Array]
-    writer: Callable[[Mapping[str, Array]], Any] | None = None
+    writer: Callable[[Mapping[str, TensorSource]], Any] | None = None
     aliases: dict[str, str] = field(default_factory=dict)
     graph: Callable[[list[Input]], Any] | None = None
     inputs: list[Input] | None = None
     structure: Structure = None
     runs: Callable[[list[Array]], list[Array]] | None = None
+    native: Any = None
+    seeds: dict[str, Named] = field(default_factory=dict)
+    file: tuple[Path, str] | None = None
+    elsewhere: bool = False
 
     def read(self, name: str) -> Array:
         """The value of a tensor."""
         return self.reader(name)
 
-    def assign(self, values: Mapping[str, Array]) -> Any:
+    def assign(self, values: Mapping[str, TensorSource]) -> Any:
         """Write values by name; returns the model.
 
         Raises:
@@ -85,7 +95,7 @@ class Model:
             if tuple(value.shape) != self.tensors[name].shape:
                 raise WeightsError(
                     f"{name!r} of {self.label} is {self.tensors[name]}, but the value is "
-                    f"{value.dtype.name}{list(value.shape)}"
+                    f"{value.dtype}{list(value.shape)}"
                 )
         return self.writer(values)
 
@@ -116,44 +126,17 @@ def open_model(model: Any, signature: Any = None) -> Model:
         return open_file(Path(model))
     if isinstance(model, Mapping):
         arrays = {str(name): np.asarray(value) for name, value in model.items()}
-        return Model("the mapping", "arrays", named(arrays), arrays.__getitem__)
+        shapes = {name: Named(array.dtype.name, tuple(array.shape)) for name, array in arrays.items()}
+        return Model("the mapping", "arrays", shapes, arrays.__getitem__)
     raise WeightsError(
         f"a {type(model).__name__} has no weights to transfer; expected a Keras, PyTorch or Flax model, the path of an "
         "artifact, an .onnx file or a file of tensors, or a mapping of name to array"
     )
 
 
-def tensors_of(model: Any) -> Mapping[str, Array]:
-    """The tensors of a model by name, read when asked for."""
-    opened = open_model(model)
-    return _Lazy(opened)
-
-
-def writable(model: Any) -> Model:
-    """A model to write into."""
-    return open_model(model)
-
-
-class _Lazy(Mapping[str, Array]):
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    def __getitem__(self, name: str) -> Array:
-        return self._model.read(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._model.tensors
-
-    def __iter__(self) -> Any:
-        return iter(self._model.tensors)
-
-    def __len__(self) -> int:
-        return len(self._model.tensors)
-
-
-def named(arrays: Mapping[str, Array]) -> dict[str, Named]:
-    """Dtypes and shapes of arrays."""
-    return {name: Named(array.dtype.name, tuple(array.shape)) for name, array in arrays.items()}
+def arrays_of(values: Mapping[str, TensorSource]) -> dict[str, Array]:
+    """All the values, read before any is written; copies, as a framework may keep what it is given."""
+    return {name: np.array(value.read()) for name, value in values.items()}
 
 
 def _keras(model: Any, signature: Any) -> Model:
@@ -172,8 +155,8 @@ def _keras(model: Any, signature: Any) -> Model:
         ]
         return capture_any(model, input_signature=pack(call.structure, specs)).flat()
 
-    def write(values: Mapping[str, Array]) -> Any:
-        for name, value in values.items():
+    def write(values: Mapping[str, TensorSource]) -> Any:
+        for name, value in arrays_of(values).items():
             variables[name].assign(value)
         return model
 
@@ -184,18 +167,20 @@ def _keras(model: Any, signature: Any) -> Model:
 
     shapes = {
         name: Named(compat.stored_dtype(v), tuple(int(dim) for dim in v.shape))
-        for name, v in variables.items()
+        for name, v in found.by_key.items()
     }
     return Model(
         f"Keras model {model.name!r}",
         "keras",
-        shapes,
+        {name: shapes[name] for name in variables},
         lambda name: compat.to_numpy(variables[name]),
         write,
         graph=graph,
         inputs=inputs,
         structure=call.structure,
         runs=run,
+        native=model,
+        seeds={name: spec for name, spec in shapes.items() if name not in variables},
     )
 
 
@@ -214,9 +199,9 @@ def _torch(model: Any, signature: Any) -> Model:
         if tensor.numel() and first.setdefault(key, name) != name:
             aliases[name] = first[key]
 
-    def write(values: Mapping[str, Array]) -> Any:
+    def write(values: Mapping[str, TensorSource]) -> Any:
         with torch.no_grad():
-            for name, value in values.items():
+            for name, value in arrays_of(values).items():
                 state[name].copy_(torch.as_tensor(np.array(value)))
         return model
 
@@ -241,7 +226,7 @@ def _jax(model: Any, signature: Any) -> Model:
         "jax",
         shapes,
         lambda name: np.asarray(leaves[name]),
-        lambda values: with_leaves(model, values),
+        lambda values: with_leaves(model, arrays_of(values)),
     )
     return _described(made, model, signature)
 
@@ -270,7 +255,7 @@ def _described(made: Model, model: Any, signature: Any) -> Model:
         structure = made.structure if made.structure is not None else {"tuple": list(range(len(arrays)))}
         return other.run(structure, arrays)
 
-    made.graph, made.runs = graph, run
+    made.graph, made.runs, made.native = graph, run, model
     return made
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from interop.errors import WeightsError
 from interop.formats.dtypes import numpy_dtype
+from interop.formats.source import TensorSource
 from interop.transfer.pieces import Piece
 from interop.transfer.transforms import described
 
@@ -112,7 +114,7 @@ class Plan:
         if self.complete:
             return self
         parts = [
-            f"{len(problems)} {what}: {_some(problems)}"
+            f"{len(problems)} {what}: {some(problems)}"
             for what, problems in (
                 ("parameters of the target have no source", self.missing),
                 ("parameters of the source go nowhere", self.unexpected),
@@ -137,61 +139,73 @@ class Plan:
         Raises:
             WeightsError: a source is missing or has another shape; nothing was changed.
         """
-        return {entry.target: self._made(entry, sources, base or {}) for entry in self.entries}
+        given = {name: Named(np.asarray(a).dtype.name, np.shape(a)) for name, a in sources.items()}
+        made = self._made(given, lambda name: np.asarray(sources[name]), base or {})
+        return {name: np.array(value.read()) for name, value in made.items()}
 
-    def _made(self, entry: Entry, sources: Mapping[str, Array], base: Mapping[str, Array]) -> Array:
-        spec = self.targets[entry.target]
-        dtype = numpy_dtype(spec.dtype)
-        covered = sum(piece.count for piece in entry.pieces if not piece.adds)
-        if covered < spec.size:
-            if entry.target not in base:
+    def _made(
+        self, given: Mapping[str, Named], read: Callable[[str], Array], base: Mapping[str, Array]
+    ) -> dict[str, TensorSource]:
+        """The target's tensors, made when they are read; what does not fit is an error before.
+
+        Args:
+            given: the source's tensors.
+            read: reads one.
+            base: what targets hold that are filled in part only.
+        """
+        for entry in self.entries:
+            spec = self.targets[entry.target]
+            if self._is_partial(entry) and entry.target not in base:
+                covered = sum(piece.count for piece in entry.pieces if not piece.adds)
                 raise WeightsError(
                     f"the plan fills {covered} of {spec.size} elements of {entry.target!r}; pass what it holds in base"
                 )
-            made = np.array(base[entry.target], dtype).reshape(-1)
-        else:
-            made = np.empty(spec.size, dtype)
-        for piece in entry.pieces:
-            if piece.source is None:
-                piece.checked(0, spec.size).copy(None, made)
-                continue
-            array = self._source(piece.source, sources)
-            piece.checked(array.size, spec.size).copy(array, made)
-        return made.reshape(spec.shape)
-
-    def _source(self, name: str, sources: Mapping[str, Array]) -> Array:
-        if name not in sources:
-            raise WeightsError(f"the source has no {name!r}; it has {_some(tuple(sources))}")
-        array = np.asarray(sources[name])
-        if tuple(array.shape) != self.sources[name].shape:
-            raise WeightsError(
-                f"{name!r} of the source has shape {list(array.shape)}, expected {list(self.sources[name].shape)}"
-            )
-        return np.ascontiguousarray(array).reshape(-1)
+            for name in entry.sources:
+                if name not in given:
+                    close = get_close_matches(name, given, n=3, cutoff=0.3) or list(given)
+                    raise WeightsError(f"the source has no {name!r}; nearest: {some(close)}")
+                if given[name].shape != self.sources[name].shape:
+                    raise WeightsError(
+                        f"{name!r} of the source is {given[name]}, expected {self.sources[name]}"
+                    )
+            for piece in entry.pieces:
+                piece.checked(0 if piece.source is None else self.sources[piece.source].size, spec.size)
+        return {
+            e.target: _Made(e, self.targets[e.target], read, base[e.target] if self._is_partial(e) else None)
+            for e in self.entries
+        }
 
     def apply(self, source: Any = None, target: Any = None, *, partial: bool = False) -> Any:
         """Write the source's values into the target, all or nothing.
 
         Args:
-            source: a model, or tensors by name; by default the model that the plan was made of.
-            target: a model; by default the one the plan was made of.
+            source: a model, a file, or tensors by name; by default the model that the plan was made of.
+            target: a model or file; by default the one the plan was made of. At a path where nothing is, a new
+                ``.safetensors`` or ``.npz`` file is written.
             partial: transfer what was found, although something was not.
 
         Returns:
-            The target, which is a new object where its framework's objects do not change.
+            The target, which is a new object where its framework's objects do not change; of a file, its path.
 
         Raises:
             WeightsError: the plan is not complete, or does not fit; the target is as it was.
         """
-        from interop.transfer.models import tensors_of, writable
+        from interop.transfer.files import new_file
+        from interop.transfer.models import open_model
 
         if not partial:
             self.check()
         if (source is None or target is None) and self.models is None:
             raise WeightsError("a plan that was read from a file holds no models: pass source and target")
-        into = writable(target if target is not None else self.models[1])
-        base = {entry.target: into.read(entry.target) for entry in self.entries if self._is_partial(entry)}
-        return into.assign(self.convert(tensors_of(source if source is not None else self.models[0]), base))
+        giving = open_model(source if source is not None else self.models[0])
+        target = target if target is not None else self.models[1]
+        into = new_file(target, self.targets) or open_model(target)
+        base = {
+            e.target: into.read(e.target)
+            for e in self.entries
+            if self._is_partial(e) and e.target in into.tensors
+        }
+        return into.assign(self._made(giving.tensors, giving.read, base))
 
     def _is_partial(self, entry: Entry) -> bool:
         return sum(p.count for p in entry.pieces if not p.adds) < self.targets[entry.target].size
@@ -312,6 +326,48 @@ class Plan:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A target that is made of sources when it is read."""
+
+    entry: Entry
+    spec: Named
+    reader: Callable[[str], Array]
+    base: Array | None
+
+    @property
+    def dtype(self) -> str:
+        return self.spec.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.spec.shape
+
+    def read(self) -> Array:
+        dtype = numpy_dtype(self.spec.dtype)
+        if (whole := self._whole()) is not None and (
+            array := np.asarray(self.reader(whole))
+        ).size == self.spec.size:
+            return array.reshape(self.spec.shape).astype(dtype, copy=False)
+        if self.base is None:
+            made = np.empty(self.spec.size, dtype)
+        else:
+            made = np.array(self.base, dtype).reshape(-1)
+        arrays: dict[str, Array] = {}
+        for piece in self.entry.pieces:
+            if piece.source is not None and piece.source not in arrays:
+                arrays[piece.source] = np.ascontiguousarray(self.reader(piece.source)).reshape(-1)
+            piece.copy(None if piece.source is None else arrays[piece.source], made)
+        return made.reshape(self.spec.shape)
+
+    def _whole(self) -> str | None:
+        """The source whose beginning it is a copy of."""
+        first, *others = self.entry.pieces
+        steps = ((1,), (1,), 0, 0)
+        straight = (first.source_steps, first.target_steps, first.source_start, first.target_start) == steps
+        return first.source if not others and straight and first.count == self.spec.size else None
+
+
 def _distinct(pieces: Sequence[Piece]) -> list[Piece]:
     """Pieces of one target, each place once."""
     return list({piece.place: piece for piece in reversed(pieces)}.values())[::-1]
@@ -324,6 +380,18 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _some(names: Sequence[Any], shown: int = 8) -> str:
+def nearest(name: str, spec: Named, others: Mapping[str, Named]) -> tuple[str, ...]:
+    """The tensors that are most like one: by shape, by size, by name."""
+    ranked = [n for n in others if sorted(others[n].shape) == sorted(spec.shape)]
+    ranked.sort(key=lambda n: -SequenceMatcher(None, name, n).ratio())
+    ranked += [n for n in others if others[n].size == spec.size and n not in ranked]
+    ranked += get_close_matches(name, [n for n in others if n not in ranked], n=3, cutoff=0.5)
+    ranked += [n for n in others if len(others[n].shape) == len(spec.shape) and n not in ranked]
+    ranked += get_close_matches(name, [n for n in others if n not in ranked], n=3, cutoff=0.3)
+    return tuple(f"{n} {others[n]}" for n in ranked[:3])
+
+
+def some(names: Sequence[Any], shown: int = 8) -> str:
+    """The first of them, and how many more there are."""
     more = f", and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(str(name) for name in names[:shown]) + more

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from interop.errors import ParityError, WeightsError
+from interop.transfer.files import with_values_of
 from interop.transfer.matching import Match, by_name, matched
-from interop.transfer.models import open_model
+from interop.transfer.models import Model, open_model
 from interop.transfer.plan import Plan
 from interop.transfer.proof import TOLERANCE, Proof, feeds_of, paired_outputs, prove, relative
 from interop.transfer.rules import Rules
@@ -24,7 +26,8 @@ class TransferReport:
 
     Attributes:
         plan: what went where.
-        target: the model with the weights; another object than was passed where its framework's do not change.
+        target: the model with the weights; another object than was passed where its framework's do not change, and for a
+            file its path.
         proof: both graphs with drawn weights; None if it was not asked for.
         error: of the models' own outputs with the weights that were transferred, relative to the root mean square; None
             if they have none in common.
@@ -71,6 +74,10 @@ class TransferReport:
             said += [f"the models' own outputs to {self.error:.1e}"] if self.error is not None else []
             lines.append(f"{word}: with drawn weights the same in {', '.join(said)}")
             lines += [f"no effect on what was compared: {name}" for name in self.proof.idle]
+        else:
+            lines.append(
+                "not proven: nothing was run" + ("" if self.plan.complete else ", and not all was found")
+            )
         return "\n".join(lines)
 
 
@@ -79,16 +86,22 @@ def match(
     target: Any,
     *,
     rules: Rules = None,
+    source_model: Any = None,
+    target_model: Any = None,
     source_inputs: Any = None,
     target_inputs: Any = None,
 ) -> Plan:
     """Find which weights of one model are which of another; nothing is changed.
 
     Args:
-        source: where the weights are: a Keras, PyTorch or Flax model, or the path of an artifact or ``.onnx`` file. A
-            file of tensors, or a mapping of arrays, has no graph: it matches by name and shape, without proof.
-        target: where they are to go, likewise.
+        source: where the weights are: a Keras, PyTorch or Flax model, or the path of an artifact, an ``.onnx``,
+            ``.keras`` or whole ``.h5`` file, or a SavedModel of Keras. Any other file that ``load_tensors`` opens, or a
+            mapping of arrays, has no graph: it matches what has the same names and shapes, without proof.
+        target: where they are to go, likewise; a file is replaced by one with the new values.
         rules: what you know of the mapping, as ``Rule``; or a plan, such as ``Plan.load`` reads.
+        source_model: where the source has no graph, a live or saved model of the same framework, which has: they match
+            by name, and its graph is aligned with the target's. The model itself is not changed.
+        target_model: the same for the target.
         source_inputs: shapes, specs or examples of the inputs, for a model that does not tell them. By default those of
             the other model are tried, as they are and with channels moved.
         target_inputs: the same for the target.
@@ -100,10 +113,21 @@ def match(
         WeightsError: the models tell no inputs, or do not run on the same.
         CaptureError: a model could not become a graph.
     """
-    left, right = open_model(source, source_inputs), open_model(target, target_inputs)
+    left = _side(source, source_model, source_inputs)
+    right = _side(target, target_model, target_inputs)
     if left.graph is None or right.graph is None:
         return by_name(left, right, rules)
     return matched(left, right, rules=rules).plan
+
+
+def _side(given: Any, model: Any, inputs: Any) -> Model:
+    """One side; with a graph of another model, where it has none itself."""
+    opened = open_model(given, None if model is not None else inputs)
+    if model is None:
+        return opened
+    if opened.graph is not None:
+        raise WeightsError(f"{opened.label} has a graph; a model beside it is for files that have none")
+    return with_values_of(open_model(model, inputs), opened)
 
 
 def transfer_weights(
@@ -113,6 +137,8 @@ def transfer_weights(
     rules: Rules = None,
     verify: bool = True,
     partial: bool = False,
+    source_model: Any = None,
+    target_model: Any = None,
     source_inputs: Any = None,
     target_inputs: Any = None,
 ) -> TransferReport:
@@ -126,6 +152,8 @@ def transfer_weights(
         source: as in ``match``.
         target: as in ``match``; it is changed, all of it or nothing.
         rules: as in ``match``.
+        source_model: as in ``match``.
+        target_model: as in ``match``.
         verify: prove it.
         partial: transfer what was found although something was not, such as the trunk of a model with another head.
         source_inputs: as in ``match``.
@@ -136,7 +164,8 @@ def transfer_weights(
         ParityError: the proof failed and nothing that the models do differently explains it.
     """
     started = time.perf_counter()
-    left, right = open_model(source, source_inputs), open_model(target, target_inputs)
+    left = _side(source, source_model, source_inputs)
+    right = _side(target, target_model, target_inputs)
     if left.graph is None or right.graph is None:
         named = by_name(left, right, rules)
         made = named.apply(partial=partial)
@@ -163,7 +192,9 @@ def _error(found: Match, result: Any) -> float | None:
     """The largest relative error of the models' own outputs."""
     source = found.source.model
     target = found.target.model if result is None else replace(found.target.model)
-    if result is not None and target.framework == "jax":
+    if source.elsewhere or target.elsewhere:
+        return None
+    if result is not None and (target.framework == "jax" or isinstance(result, Path)):
         reopened = open_model(result)
         target = replace(reopened, structure=target.structure)
     if source.runs is None or target.runs is None:

@@ -73,6 +73,15 @@ def load_saved_model(path: Path, custom_objects: Mapping[str, Any] | None, compi
         return assemble(described, custom_objects=custom_objects, compile=compile)
 
 
+def holds_layers(path: Path) -> bool:
+    """Whether a SavedModel describes layers of Keras; others have traced functions only."""
+    file = path / _METADATA if (path / _METADATA).is_file() else path / "saved_model.pb"
+    try:
+        return next(_in_metadata(file) if file.name == _METADATA else _in_graph(file), None) is not None
+    except (DecodeError, ValueError, RecursionError, MemoryError) as error:
+        raise FormatError(f"{file}: not the metadata of a Keras model: {error}") from error
+
+
 @dataclass(frozen=True)
 class _Object:
     """What the metadata says of one object."""

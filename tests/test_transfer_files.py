@@ -1,0 +1,418 @@
+"""Weights that come from files and go into files: every kind, as source and as target."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import interop
+from interop.cli.main import main
+from interop.errors import FormatError, InteropError, WeightsError
+from interop.formats import open_tensors
+from interop.transfer.rules import Rule, transpose
+from tools.fuzz_weights import damaged
+
+L = keras.layers
+on_torch = pytest.mark.framework("torch")
+
+
+def net(seed: int = 0, *, norm: bool = True) -> Any:
+    """A model with weights, statistics and a recurrent layer; names are its own."""
+    keras.utils.set_random_seed(seed)
+    layers = [L.Conv1D(6, 3, name="conv"), L.GRU(5, name="gru"), L.Dense(3, name="head")]
+    if norm:
+        layers.insert(1, L.BatchNormalization(name="norm"))
+    model = keras.Sequential([keras.Input((9, 4)), *layers])
+    rng = np.random.default_rng(seed)
+    for variable in weights(model):
+        variable.assign(np.abs(rng.standard_normal(variable.shape)) + 0.1)
+    return model
+
+
+def weights(model: Any) -> list[Any]:
+    return [v for v in model.weights if "seed" not in v.name]
+
+
+def values(model: Any) -> list[np.ndarray]:
+    return [np.asarray(keras.ops.convert_to_numpy(v)) for v in weights(model)]
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(values(one), values(other), strict=True))
+
+
+def _orbax(model: Any, path: Path) -> None:
+    checkpoint = pytest.importorskip("orbax.checkpoint")
+    with interop.load_tensors(interop.save_weights(model, path.with_suffix(".npz"))) as tensors:
+        checkpoint.PyTreeCheckpointer().save(
+            path, {"params": {name: np.array(a) for name, a in tensors.items()}}
+        )
+
+
+def _torch_file(model: Any, path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with interop.load_tensors(interop.save_weights(model, path.with_suffix(".npz"))) as tensors:
+        torch.save({"model": {n: torch.as_tensor(np.array(a)) for n, a in tensors.items()}, "epoch": 3}, path)
+
+
+def _shards(model: Any, path: Path) -> None:
+    """Two files and their index, as Hugging Face writes them."""
+    path.mkdir()
+    with interop.load_tensors(interop.save_weights(model, path.parent / "whole.npz")) as tensors:
+        names = list(tensors)
+        for k, some in enumerate((names[:4], names[4:])):
+            _save_safetensors(path / f"model-{k}.safetensors", {name: tensors[name] for name in some})
+    where = {name: f"model-{int(k >= 4)}.safetensors" for k, name in enumerate(names)}
+    (path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+
+
+def _save_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, {"format": "pt"})
+
+
+KINDS: dict[str, Callable[[Any, Path], Any]] = {
+    "w.safetensors": interop.save_weights,
+    "sharded": _shards,
+    "w.npz": interop.save_weights,
+    "w.weights.h5": interop.save_weights,
+    "keras.weights.h5": lambda model, path: model.save_weights(path),
+    "w.h5": interop.save_weights,
+    "ckpt": interop.save_weights,
+    "w.pt": _torch_file,
+    "orbax": _orbax,
+    "m.keras": lambda model, path: model.save(path),
+    "m.interop": interop.save_model,
+    "m.onnx": lambda model, path: interop.export_onnx(model, path, verify=False),
+}
+_ANYWHERE = ("w.safetensors", "keras.weights.h5", "ckpt", "m.keras", "m.interop")
+_ROWS = [pytest.param(k, id=k, marks=[] if k in _ANYWHERE else [on_torch]) for k in KINDS]
+
+
+@pytest.mark.parametrize("kind", _ROWS)
+def test_every_kind_is_a_source_and_a_target(tmp_path: Path, kind: str) -> None:
+    """A file into a live model and back; what else is in the file stays."""
+    norm = kind != "m.onnx"  # into which a normalisation is folded
+    saved, target = net(1, norm=norm), net(2, norm=norm)
+    path = tmp_path / kind
+    KINDS[kind](saved, path)
+    assert not same(saved, target)
+    report = interop.transfer_weights(path, target)
+    assert same(saved, target), str(report)
+    other = net(3, norm=norm)
+    done = interop.transfer_weights(other, path)
+    assert done.target == path
+    again = net(4, norm=norm)
+    interop.transfer_weights(path, again)
+    assert same(other, again)
+    if kind.startswith("m."):
+        assert report.passed
+        assert done.passed
+        assert done.error is not None
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in _ROWS if not str(k.values[0]).startswith(("m.interop", "m.onnx"))]
+)
+def test_what_is_written_is_what_others_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    KINDS[kind](net(1), path)
+    model = net(2)
+    interop.transfer_weights(model, path)
+    if kind == "w.pt":
+        torch = pytest.importorskip("torch")
+        read = torch.load(path, weights_only=True)
+        assert read["epoch"] == 3
+        np.testing.assert_array_equal(read["model"]["head/bias"], values(model)[-1])
+    elif kind == "orbax":
+        read = pytest.importorskip("orbax.checkpoint").PyTreeCheckpointer().restore(path)
+        np.testing.assert_array_equal(read["params"]["head/bias"], values(model)[-1])
+    elif kind == "sharded":
+        from safetensors import safe_open
+
+        with safe_open(path / "model-1.safetensors", "numpy") as file:
+            assert file.metadata() == {"format": "pt"}
+            name = next(n for n in file.keys() if n.endswith("head/bias"))  # noqa: SIM118
+            np.testing.assert_array_equal(file.get_tensor(name), values(model)[-1])
+    elif kind == "m.keras":
+        assert same(keras.models.load_model(path), model)
+    elif kind.endswith(".weights.h5"):
+        other = net(3)
+        other.load_weights(path)
+        assert same(other, model)
+    else:
+        other = net(3)
+        interop.load_weights(other, path)
+        assert same(other, model)
+
+
+@on_torch
+def test_a_model_file_keeps_everything_else(tmp_path: Path) -> None:
+    """Optimizer and training config of a ``.keras`` and of an artifact."""
+    model = net(1)
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(7)
+    model.save(tmp_path / "m.keras")
+    interop.save_model(model, tmp_path / "m.interop")
+    other = net(2)
+    for name in ("m.keras", "m.interop"):
+        interop.transfer_weights(other, tmp_path / name)
+        made = interop.load_model(tmp_path / name)
+        assert int(made.optimizer.iterations) == 7
+        assert same(made, other)
+
+
+@on_torch
+def test_weights_of_a_trained_model_leave_its_optimizer_out(tmp_path: Path) -> None:
+    model, target = net(1), net(2)
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.save_weights(tmp_path / "w.weights.h5")
+    report = interop.transfer_weights(tmp_path / "w.weights.h5", target)
+    assert same(model, target)
+    assert any(name.startswith("source: optimizer/") for name in report.plan.unused)
+
+
+def modules() -> tuple[Any, Any]:
+    """A Keras model and the same in PyTorch."""
+    torch = pytest.importorskip("torch")
+    model = keras.Sequential([keras.Input((6,)), L.Dense(8, "relu", name="a"), L.Dense(8), L.Dense(3)])
+    nn = torch.nn
+    return model, nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 3))
+
+
+@on_torch
+@pytest.mark.parametrize("kind", ["w.pt", "w.safetensors", "whole.pt", "parallel.pth", "old.pt"])
+def test_a_file_beside_a_model_of_its_framework(tmp_path: Path, kind: str) -> None:
+    """Names say which tensor is which of the PyTorch model, and its graph the rest."""
+    import torch
+    from safetensors.torch import save_file
+
+    model, module = modules()
+    path = tmp_path / kind
+    state = module.state_dict()
+    if kind == "w.safetensors":
+        save_file(state, path)
+    elif kind == "whole.pt":
+        torch.save(module, path)
+    elif kind == "parallel.pth":
+        torch.save({f"module.{name}": tensor for name, tensor in state.items()}, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind != "old.pt")
+    kept = [tensor.clone() for tensor in state.values()]
+    with torch.no_grad():
+        for tensor in module.parameters():
+            tensor.zero_()
+    report = interop.transfer_weights(path, model, source_model=module)
+    assert report.passed, str(report)
+    assert not module[0].weight.any(), "the model beside the file is not changed"
+    for variable, tensor in zip(model.weights, kept, strict=True):
+        np.testing.assert_array_equal(np.transpose(keras.ops.convert_to_numpy(variable)), tensor)
+    for variable in model.weights:
+        variable.assign(variable + 1)
+    if kind == "old.pt":
+        with pytest.raises(FormatError, match=r"before 1\.6"):
+            interop.transfer_weights(model, path, target_model=module)
+        return
+    interop.transfer_weights(model, path, target_model=module)
+    interop.transfer_weights(path, module)
+    np.testing.assert_allclose(module[0].weight.detach(), kept[0] + 1, rtol=1e-6)
+
+
+@on_torch
+def test_a_plan_converts_files_without_models(tmp_path: Path) -> None:
+    import torch
+
+    model, module = modules()
+    plan = interop.Plan.load(interop.match(module, model).save(tmp_path / "plan.json"))
+    torch.save(module.state_dict(), tmp_path / "w.pt")
+    assert plan.apply(tmp_path / "w.pt", tmp_path / "new.safetensors") == tmp_path / "new.safetensors"
+    interop.transfer_weights(tmp_path / "new.safetensors", model)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model.weights[0]), module[0].weight.detach().T)
+    first = module[0].weight.detach().clone()
+    plan.reversed().apply(tmp_path / "new.safetensors", tmp_path / "back.npz")
+    with interop.load_tensors(tmp_path / "back.npz") as tensors:
+        np.testing.assert_array_equal(tensors["0.weight"], first)
+    with pytest.raises(WeightsError, match=r"\.safetensors or \.npz"):
+        plan.apply(tmp_path / "w.pt", tmp_path / "new.h5")
+    before = (tmp_path / "new.safetensors").read_bytes()
+    with pytest.raises(WeightsError, match=r"the source has no '0\.weight'; nearest: "):
+        plan.apply(tmp_path / "new.safetensors", tmp_path / "new.safetensors")
+    assert (tmp_path / "new.safetensors").read_bytes() == before
+
+
+def test_rules_are_read_in_both_directions() -> None:
+    rng = np.random.default_rng(0)
+    source = {f"enc.{k}.qkv.weight": rng.standard_normal((6, 2)) for k in range(2)}
+    target = {f"enc/{k}/{n}/kernel": np.zeros((2, 2)) for k in range(2) for n in "qkv"}
+    from interop.transfer.rules import split
+
+    plan = interop.match(
+        source, target, rules=[Rule("enc.*.qkv.weight", "enc/*/{q,k,v}/kernel", [split(3), transpose])]
+    )
+    made = plan.convert(source)
+    np.testing.assert_array_equal(made["enc/1/k/kernel"], source["enc.1.qkv.weight"][2:4].T)
+    back = interop.Plan.from_json(json.loads(json.dumps(plan.reversed().to_json()))).convert(made)
+    for name, array in source.items():
+        np.testing.assert_array_equal(back[name], array)
+
+
+FAILURES = {
+    "missing": ({"a": (3, 4)}, {"a": (3, 4), "b": (4, 5)}, r"target have no source: b \(float32\[4, 5\]"),
+    "unexpected": ({"a": (3,), "old": (5, 2)}, {"a": (3,)}, r"source go nowhere: old \(float32\[5, 2\]"),
+    "nearest": (
+        {"a": (3,), "c.kernel": (4, 5)},
+        {"a": (3,), "b.weight": (5, 4)},
+        r"b\.weight \(float32\[5, 4\]; nearest: c\.kernel float32\[4, 5\]\)",
+    ),
+    "shape": (
+        {"a": (3, 4), "b": (2,)},
+        {"a": (4, 3), "b": (2,)},
+        r"a \(float32\[4, 3\]; on the other side a is float32\[3, 4\]\)",
+    ),
+    "nothing": ({"x": (3,)}, {"y": (4,)}, r"0 of 1 parameters of the target were found"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_failures_name_parameters_sides_and_candidates(name: str) -> None:
+    source, target, message = FAILURES[name]
+    made = [{key: np.ones(shape, "float32") for key, shape in side.items()} for side in (source, target)]
+    with pytest.raises(WeightsError, match=message):
+        interop.transfer_weights(*made)
+
+
+@on_torch
+def test_a_file_that_is_of_another_model(tmp_path: Path) -> None:
+    _, module = modules()
+    np.savez(
+        tmp_path / "w.npz", **{"0.weight": np.zeros((9, 6), "float32"), "0.bias": np.zeros(8, "float32")}
+    )
+    with pytest.raises(WeightsError, match=r"0\.weight \(float32\[8, 6\]; the file has float32\[9, 6\]\)"):
+        interop.match(tmp_path / "w.npz", module, source_model=module)
+
+
+@on_torch
+def test_a_damaged_source_leaves_the_target_as_it_was(tmp_path: Path) -> None:
+    saved, target = net(1), net(2)
+    interop.save_weights(saved, tmp_path / "ckpt")
+    (data,) = tmp_path.glob("ckpt.data*")
+    changed = bytearray(data.read_bytes())
+    changed[-1] ^= 1
+    data.write_bytes(changed)
+    before = values(target)
+    interop.save_weights(target, tmp_path / "w.npz")
+    kept = (tmp_path / "w.npz").read_bytes()
+    for goal in (target, tmp_path / "w.npz"):
+        with pytest.raises(InteropError):
+            interop.transfer_weights(tmp_path / "ckpt", goal)
+    assert all(np.array_equal(a, b) for a, b in zip(before, values(target), strict=True))
+    assert (tmp_path / "w.npz").read_bytes() == kept
+    assert len(list(tmp_path.iterdir())) == 3, "nothing is left behind"
+
+
+@on_torch
+@pytest.mark.parametrize("kind", ["w.pt", "old.pt", "sharded", "orbax"])
+def test_damaged_bytes(tmp_path: Path, kind: str) -> None:
+    """Only errors of this toolkit come out, and where there are checksums no other value."""
+    path = tmp_path / kind
+    if kind == "old.pt":
+        import torch
+
+        torch.save(modules()[1].state_dict(), path, _use_new_zipfile_serialization=False)
+    else:
+        KINDS[kind](net(1), path)
+    files = [f for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file() and f.stat().st_size]
+    with open_tensors(path) as tensors:
+        good_values = {name: np.array(tensors[name]) for name in tensors}
+    rng = random.Random(kind)
+    for _ in range(60 if kind == "orbax" else 150):
+        file = rng.choice(files)
+        good = file.read_bytes()
+        file.write_bytes(damaged(good, rng))
+        try:
+            with open_tensors(path) as tensors:
+                read = {name: np.array(tensors[name]) for name in tensors}
+            if kind == "w.pt" and read.keys() == good_values.keys():
+                assert all(np.array_equal(read[n], good_values[n], equal_nan=True) for n in read)
+        except InteropError:
+            continue
+        finally:
+            file.write_bytes(good)
+
+
+def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+    """A pickle that would write a file when it is loaded; also what looks like a call of a tensor's function."""
+    import zipfile
+
+    mark = tmp_path / "mark"
+    evil = b"cos\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR."
+    with zipfile.ZipFile(tmp_path / "evil.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", evil)
+        archive.writestr("archive/data/0", b"\0" * 16)
+    with pytest.raises(FormatError, match="no tensors are in it"):
+        open_tensors(tmp_path / "evil.pt")
+    (tmp_path / "evil.bin").write_bytes(evil)
+    with pytest.raises(FormatError, match=r"not what torch\.save writes"):
+        open_tensors(tmp_path / "evil.bin")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("[]", "no weight_map"),
+        ("{", "not JSON"),
+        ('{"weight_map": {"a": "../x.safetensors"}}', "no file beside the index"),
+        ('{"weight_map": {"a": "x.safetensors"}}', "x.safetensors is missing"),
+        ('{"weight_map": {"a": "y.safetensors.index.json"}}', "another index"),
+    ],
+)
+def test_bad_indices_of_shards(tmp_path: Path, index: str, message: str) -> None:
+    (tmp_path / "m.safetensors.index.json").write_text(index)
+    with pytest.raises(FormatError, match=message):
+        open_tensors(tmp_path)
+
+
+def test_command_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    tensors = {"a.weight": rng.standard_normal((3, 2)), "b.weight": rng.standard_normal(4)}
+    np.savez(tmp_path / "s.npz", **tensors)
+    np.savez(tmp_path / "t.npz", **{f"module.{name}": np.zeros_like(a) for name, a in tensors.items()})
+    source, target, report = (str(tmp_path / name) for name in ("s.npz", "t.npz", "out.json"))
+    assert main(["transfer", source, target, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["entries"][0]["found"] == "name"
+    assert not np.load(target)["module.a.weight"].any()
+    assert main(["transfer", source, target, "--report", report]) == 0
+    assert "not proven" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.load(target)["module.a.weight"], tensors["a.weight"])
+    assert json.loads(Path(report).read_text())["plan"]["entries"]
+    np.savez(tmp_path / "t.npz", other=np.zeros(9))
+    assert main(["transfer", source, target, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["type"] == "WeightsError"
+    assert main(["transfer", source, str(tmp_path / "none.npz")]) == 1
+    assert "none.npz does not exist" in capsys.readouterr().err
+    assert main(["transfer", source]) == 2
+
+
+def test_files_need_no_framework(tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", a=np.ones(3))
+    np.savez(tmp_path / "t.npz", a=np.zeros(3))
+    code = (
+        "import sys, interop; interop.transfer_weights(*sys.argv[1:])\n"
+        "assert not {'keras', 'tensorflow', 'torch', 'jax'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "s.npz"), str(tmp_path / "t.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr

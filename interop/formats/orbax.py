@@ -1,7 +1,7 @@
 """Checkpoints of Orbax, which JAX and Flax write: folders of Zarr arrays, most often inside an OCDBT store.
 
-Enters: a folder: a checkpoint, an item of one, or that of a ``CheckpointManager``, whose newest step is meant. Leaves: a
-lazy mapping of names with slashes, ``params/dense/kernel``. TensorStore, on which Orbax stands, reads the arrays.
+Enters: a folder: a checkpoint, an item of one, or that of a ``CheckpointManager``, whose newest step is meant. Leaves:
+a lazy mapping of names with slashes, ``params/dense/kernel``. TensorStore, on which Orbax stands, reads the arrays.
 
 Invariant: whatever TensorStore says of damaged files comes out as a FormatError.
 

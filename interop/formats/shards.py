@@ -1,7 +1,6 @@
 """Tensors in several files with an index beside them, as Hugging Face writes large models.
 
-Enters: the path of a ``<name>.index.json``. Leaves: a lazy mapping over all the files; one is opened when a tensor of it
-is first asked for.
+Enters: the path of a ``<name>.index.json``. Leaves: a lazy mapping over all the files.
 
 Invariant: only files in the folder of the index are opened.
 

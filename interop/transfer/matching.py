@@ -165,10 +165,10 @@ def _best_pairing(source: Half, target: Half, meeting: Meeting, given: Sequence[
     """The match with inputs paired so that structure says most."""
     inputs = [place for place in target.skeleton.places if place.kind.startswith("input ")]
     best: Match | None = None
-    for paired in meeting.paired():
-        for place, partner in zip(inputs, paired.partners, strict=True):
+    for pairing in meeting.paired():
+        for place, partner in zip(inputs, pairing.partners, strict=True):
             place.kind = f"input {partner}"
-        found = _aligned(source, target, paired, given, ())
+        found = _aligned(source, target, pairing, given, ())
         if best is None or _firmly(found) > _firmly(best):
             best = found
         if _firmly(best) == len(source.skeleton.sites) == len(target.skeleton.sites):

@@ -1,11 +1,12 @@
 """Tensors that have no graph find their partners by name.
 
-Enters: two sides, of which one at least is only names and shapes. Leaves: which tensor of the one is which of the other.
+Enters: two sides, of which one at least is only names and shapes. Leaves: which tensor of the one is which of the
+other.
 
-- A file that Keras wrote, beside a Keras model: by the layout of the file, as ``load_weights`` does.
-- Else names are equal part by part (``.`` and ``/`` separate parts alike), or differ by parts at their beginning that one
-  side has throughout: ``module.`` around a model, or a trunk that is ``encoder.`` in a larger one. A part at the end that
-  all names of one side have (``value``) does not count either.
+- A file beside a Keras model: by the layout of the file, as ``load_weights`` does.
+- Else names are equal part by part (``.`` and ``/`` separate parts alike), or differ by parts at their beginning that
+  one side has throughout: ``module.`` around a model, or a trunk that is ``encoder.`` in a larger one. A part at the
+  end that all names of one side have (``value``) does not count either.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from interop.errors import WeightsError
 from interop.formats import open_tensors
 from interop.formats.tensorbundle.objects import OBJECT_GRAPH, VALUE_SUFFIX
 from interop.transfer.models import Model
-from interop.transfer.plan import Named
+from interop.transfer.plan import Named, some
 
 Parts = tuple[str, ...]
 _OUTERMOST = 3  # parts at the beginning of a name that may be left out
@@ -89,7 +90,7 @@ def _by_layout(stored: Model, model: Model) -> dict[str, str]:
             short = groups.short
     if matched.ambiguous:
         raise WeightsError(
-            f"{stored.label} does not tell apart {', '.join(sorted(matched.ambiguous)[:8])}: several layers of the model "
+            f"{stored.label} does not tell apart {some(sorted(matched.ambiguous))}: several layers of {model.label} "
             "could have them"
         )
     found = {pair.name: short.get(pair.key, pair.key) for pair in matched.pairs}

@@ -26,8 +26,8 @@ class TransferReport:
 
     Attributes:
         plan: what went where.
-        target: the model with the weights; another object than was passed where its framework's do not change, and for a
-            file its path.
+        target: the model with the weights; another object than was passed where its framework's do not change; for
+            a file its path.
         proof: both graphs with drawn weights; None if it was not asked for.
         error: of the models' own outputs with the weights that were transferred, relative to the root mean square; None
             if they have none in common.

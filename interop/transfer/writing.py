@@ -1,7 +1,7 @@
 """Files of tensors written anew, with other values under the same names.
 
-Enters: a path, and sources by name. Leaves: the path. Invariants: all else in the file stays (metadata, layout, configs,
-optimizer, text); one tensor is in memory at a time; a file is the old one until the new one is complete.
+Enters: a path, and sources by name. Leaves: the path. Invariants: all else in the file stays (metadata, layout,
+configs, optimizer, text); one tensor is in memory at a time; a file is the old one until the new one is complete.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A file of weights beside a Keras model: its tensors, and what says which of them is which variable.
 
-Enters: a model, a path and its format. Leaves: the open tensors, a function that makes a `Matched` of the model as it is
-when it is called, and the objects whose builds could change that.
+Enters: a model, a path and its format. Leaves: the open tensors, a function that makes a `Matched` of the model as it
+is when it is called, and the objects whose builds could change that.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Enters: a path. Leaves: a ``Model``:
 
 - a graph, where the file has one: an artifact, an ``.onnx`` file;
-- a Keras model, where the file describes one: ``.keras``, a whole ``.h5``, a SavedModel of Keras;
+- a Keras model, where the file describes one: ``.keras``, a whole ``.h5``, a SavedModel;
 - else names and shapes only, of any file that `load_tensors` opens.
 
 Invariant: a file that is written is the old one until the new one is complete.
@@ -15,6 +15,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,8 @@ def _describes_model(path: Path) -> bool:
     if kind == "saved_model":
         from interop.rebuild.legacy.saved_model import holds_layers
 
-        return holds_layers(path)
+        # Of what has traced functions only, TensorFlow can tell the graph; else there are names and shapes.
+        return holds_layers(path) or find_spec("tensorflow") is not None
     return kind == "keras"
 
 

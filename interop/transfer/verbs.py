@@ -95,7 +95,7 @@ def match(
 
     Args:
         source: where the weights are: a Keras, PyTorch or Flax model, or the path of an artifact, an ``.onnx``,
-            ``.keras`` or whole ``.h5`` file, or a SavedModel of Keras. Any other file that ``load_tensors`` opens, or a
+            ``.keras`` or whole ``.h5`` file, or a SavedModel. Any other file that ``load_tensors`` opens, or a
             mapping of arrays, has no graph: it matches what has the same names and shapes, without proof.
         target: where they are to go, likewise; a file is replaced by one with the new values.
         rules: what you know of the mapping, as ``Rule``; or a plan, such as ``Plan.load`` reads.

@@ -121,7 +121,7 @@ class Checkpoint:
             counter_key = None if counter is None else graph.nodes[counter].key
 
             def match() -> Matched:
-                matched = match_graph(graph, tensors.shapes, self._objects, lambda variable: None)
+                matched = match_graph(graph, tensors.shapes, self._objects, lambda root: {})
                 matched.unexpected = [key for key in matched.unexpected if key != counter_key]
                 return matched
 

@@ -479,3 +479,26 @@ def test_an_object_path_given_twice(tmp_path):
         file["layers/dense/vars/1"].attrs["object_path"] = "a/kernel"
     with pytest.raises(WeightsError, match="one object path to several"):
         interop.load_weights(stack(4, names=("a",)), tmp_path / "w.weights.h5")
+
+
+@pytest.mark.parametrize("name", ["ckpt", "w.h5", "w.weights.h5", "w.npz", "keras.weights.h5"])
+def test_a_model_built_layer_by_layer_is_matched_once(tmp_path, monkeypatch, name):
+    """Each layer is matched alone when it is built: matching the model again every time is quadratic."""
+    from interop.rebuild.weights.loading import _Loading
+
+    def stack():
+        return keras.Sequential([keras.layers.Dense(3, name=f"d{i}") for i in range(8)])
+
+    whole, assign = [], _Loading.assign
+    monkeypatch.setattr(_Loading, "assign", lambda *args: (whole.append(1), assign(*args))[1])
+    saved, fresh, x = stack(), stack(), np.ones((2, 3), "float32")
+    saved(x)
+    saved.save_weights(tmp_path / name) if name.startswith("keras") else interop.save_weights(
+        saved, tmp_path / name
+    )
+    status = interop.load_weights(fresh, tmp_path / name)
+    assert len(status.deferred) == 16
+    assert np.array_equal(*(keras.ops.convert_to_numpy(model(x)) for model in (saved, fresh)))
+    status.assert_consumed()
+    assert len(status.loaded) == 16
+    assert len(whole) <= 2

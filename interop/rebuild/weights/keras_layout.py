@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from interop.capture.keras import compat, paths
 from interop.errors import WeightsError
 from interop.formats.h5 import OBJECT_PATH, Groups
-from interop.rebuild.weights.matching import Matched, Pair
+from interop.rebuild.weights.matching import Matched, Pair, keys_below, names_below
 from interop.rebuild.weights.object_paths import match_paths
 
 _BESIDE = "interop_variables"
@@ -74,7 +75,8 @@ def match_keras_layout(file: Groups, model: Any) -> Matched:
     """Match a file with the variables a model has now."""
     if file.object_paths:
         return _by_object_path(file, model)
-    keys = paths.object_paths(model)
+    walked = paths.walk(model)
+    keys, roles = walked.variables, walked.roles
     here = _objects(model)
     groups = _renamed(here, file)
     doubtful = _in_doubt(here, file)
@@ -92,14 +94,39 @@ def match_keras_layout(file: Groups, model: Any) -> Matched:
             else:
                 matched.pairs.append(Pair(key, keys[id(value)], value))
     named = {pair.name for pair in matched.pairs}
-    roles = paths.variable_roles(model)
     seeds = any(roles[name] == "seed" for name in named)
     matched.missing = [n for n in sorted(roles) if n not in named and (seeds or roles[n] != "seed")]
-    unbuilt = [s.path for s in here if not getattr(s.saveable, "built", True)]
+    unbuilt = {s.path: s.saveable for s in here if not getattr(s.saveable, "built", True)}
+    inside = keys_below(file.tensors, {groups.get(path, path) for path in unbuilt})
+    waiting = set(file.tensors if "" in unbuilt else ()).union(
+        *(inside[groups.get(path, path)] for path in unbuilt)
+    )
     for key in file.tensors:
         if key not in taken:
-            waits = any(not path or key.startswith(f"{path}/") for path in unbuilt)
-            (matched.deferred if waits else matched.unexpected).append(key)
+            (matched.deferred if key in waiting else matched.unexpected).append(key)
+    for path, layer in unbuilt.items():
+        if path and path not in doubtful:
+            place = groups.get(path, path)
+            matched.parts[id(layer)] = partial(_match_part, inside[place], place, layer, walked)
+    return matched
+
+
+def _match_part(there: list[str], place: str, layer: Any, walked: paths.ObjectPaths) -> Matched:
+    """Match a layer with the group at `place`; what holds layers in lists is left to `match_keras_layout`."""
+    names = names_below(walked, layer)
+    here = _objects(layer)
+    matched = Matched()
+    if _containers(here):
+        matched.missing = list(names.values())
+        return matched
+    values = {f"{place}/{s.path}/vars/{i}".replace("//", "/"): v for s in here for i, v in s.values.items()}
+    for key, value in values.items():
+        if id(value) in names and key in there:
+            matched.pairs.append(Pair(key, names[id(value)], value))
+    named = {pair.name for pair in matched.pairs}
+    waits = any(not getattr(s.saveable, "built", True) for s in here)
+    matched.missing = [name for name in names.values() if name not in named]
+    (matched.deferred if waits else matched.unexpected).extend(key for key in there if key not in values)
     return matched
 
 
@@ -108,7 +135,7 @@ def _by_object_path(file: Groups, model: Any) -> Matched:
     if len(set(file.object_paths.values())) < len(file.object_paths):
         raise WeightsError(f"{file.tensors.source} gives one object path to several tensors")
     back = {path: key for key, path in file.object_paths.items()}
-    found = match_paths(back, model).renamed(back)
+    found = match_paths(back, model).renamed(back.__getitem__)
     found.unexpected += [key for key in file.tensors if key not in file.object_paths]
     return found
 

@@ -10,6 +10,7 @@ Layout: keras/src/legacy/saving/legacy_h5_format.py
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from interop.formats.dtypes import FROM_ML_DTYPES
 from interop.formats.h5 import OBJECT_PATH
 from interop.rebuild.legacy.table import VARIABLES
 from interop.rebuild.legacy.variables import Pairs, Stored, pair_list, variables
-from interop.rebuild.weights.matching import Matched, Pair
+from interop.rebuild.weights.matching import Matched, Pair, names_below
 from interop.rebuild.weights.object_paths import renamed_level
 
 _TOP = "top_level_model_weights"
@@ -92,6 +93,7 @@ def match_legacy_layout(stored: Mapping[str, Sequence[Stored]], keys: Collection
             matched.ambiguous += at.values()
         elif name and not layer.built:
             matched.deferred += at.values()
+            matched.parts[id(layer)] = partial(_match_part, layer, tensors, at, walked)
         else:
             pairs, unsure = _paired(layer, tensors, own=not name)
             known = [(v, item) for v, item in pairs if id(v) in walked.variables]
@@ -101,6 +103,20 @@ def match_legacy_layout(stored: Mapping[str, Sequence[Stored]], keys: Collection
     matched.missing = [n for n in sorted(walked.by_key) if n not in named and walked.roles[n] != "seed"]
     used = {*(pair.key for pair in matched.pairs), *matched.ambiguous, *matched.deferred}
     matched.unexpected = [key for key in keys if key not in used]
+    return matched
+
+
+def _match_part(
+    layer: Any, tensors: Sequence[Stored], at: Mapping[int, str], walked: paths.ObjectPaths
+) -> Matched:
+    """Match a layer alone; `at` has the keys of its tensors by their identity."""
+    names = names_below(walked, layer)
+    pairs, unsure = _paired(layer, tensors, own=False)
+    matched = Matched(ambiguous=[at[id(item)] for item in unsure])
+    matched.pairs = [Pair(at[id(item)], names[id(v)], v) for v, item in pairs if id(v) in names]
+    named, used = {pair.name for pair in matched.pairs}, {pair.key for pair in matched.pairs}
+    matched.missing = [name for name in names.values() if name not in named]
+    matched.unexpected = [key for key in at.values() if key not in used]
     return matched
 
 

@@ -10,7 +10,9 @@ no more than one tensor is in memory beside the model.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from bisect import insort
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import Any
 
 import keras
@@ -72,6 +74,8 @@ class _Loading:
         self._roots = roots
         self._done: dict[str, str] = {}
         self._watched: set[int] = set()
+        self._parts: dict[int, Callable[[], Matched]] = {}
+        self._deferred: dict[str, None] = {}
 
     def mismatches(self, matched: Matched) -> dict[str, Mismatch]:
         """What does not fit, by key."""
@@ -86,11 +90,7 @@ class _Loading:
         return found
 
     def assign(self, matched: Matched, mismatched: dict[str, Mismatch]) -> None:
-        for key, name, variable in matched.pairs:
-            if key in self._done or key in mismatched:
-                continue
-            compat.set_value(variable, _converted(self._tensors[key], compat.variable_dtype(variable)))
-            self._done[key] = name
+        self._set(matched, mismatched)
         names = set(self._done.values())
         self.status.update(
             LoadStatus(
@@ -102,24 +102,36 @@ class _Loading:
                 deferred=tuple(matched.deferred),
             )
         )
-        for root in self._roots:
+        self._parts, self._deferred = dict(matched.parts), dict.fromkeys(matched.deferred)
+        self._end(self._roots)
+
+    def _set(self, matched: Matched, mismatched: Collection[str] = ()) -> list[str]:
+        """Assign what is not assigned yet; returns the names."""
+        names = []
+        for key, name, variable in matched.pairs:
+            if key not in self._done and key not in mismatched:
+                compat.set_value(variable, _converted(self._tensors[key], compat.variable_dtype(variable)))
+                self._done[key] = name
+                names.append(name)
+        return names
+
+    def _end(self, roots: Iterable[Any]) -> None:
+        """What is to be done under layers that got values: watch what waits, or close the file."""
+        for root in roots:
             if isinstance(root, keras.Layer):
                 finalize(root)
-        if matched.deferred:
-            self._watch()
-        else:
+        if not self._deferred:
             self._tensors.close()
-
-    def _watch(self) -> None:
-        for root in self._roots:
+            return
+        for root in roots:
             for owner in compat.unbuilt(root):
                 if id(owner) not in self._watched:
                     self._watched.add(id(owner))
-                    compat.after_build(owner, self._go_on)
+                    compat.after_build(owner, partial(self._go_on, owner))
 
-    def _go_on(self) -> None:
+    def _go_on(self, owner: Any) -> None:
         """A layer was built: assign what waited for it."""
-        if not self.status.deferred:
+        if not self.status.deferred or self._assign_part(owner):
             return
         matched = self._match()
         mismatched = self.mismatches(matched)
@@ -132,6 +144,28 @@ class _Loading:
             # Keras drops what is raised while it builds a model by trying it, and tries again.
             warnings.warn(message, stacklevel=2)
             raise WeightsError(message)
+
+    def _assign_part(self, owner: Any) -> bool:
+        """Assign what waited for one layer, if that can be told without the rest of the model.
+
+        A model that is built layer by layer is so matched once, not once for every layer.
+        """
+        part = self._parts.pop(id(owner), None)
+        matched = None if part is None else part()
+        if matched is None or matched.missing or matched.unexpected or matched.ambiguous:
+            return False
+        if self.mismatches(matched):
+            return False
+        names = self._set(matched)
+        for pair in matched.pairs:
+            self._deferred.pop(pair.key, None)
+        self._parts |= matched.parts
+        loaded = list(self.status.loaded)
+        for name in names:
+            insort(loaded, name)
+        self.status.loaded, self.status.deferred = tuple(loaded), tuple(self._deferred)
+        self._end([owner])
+        return True
 
 
 def _problem(mismatched: dict[str, Mismatch], matched: Matched) -> str:

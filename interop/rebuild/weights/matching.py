@@ -5,9 +5,11 @@ Made by ``object_paths``, ``object_graph`` and ``keras_layout``, used by ``loadi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+
+from interop.capture.keras import paths
 
 
 class Pair(NamedTuple):
@@ -28,6 +30,9 @@ class Matched:
         ambiguous: keys of stored tensors that could belong to several variables.
         unexpected: keys of stored tensors that belong to nothing.
         deferred: keys of stored tensors for what is not built yet.
+        parts: identity of a layer that is not built to a function that matches that layer alone, once it is built.
+            Only what it pairs counts, and only if it leaves nothing `missing`, `ambiguous` or `unexpected`: it does
+            not see the rest of the model.
     """
 
     pairs: list[Pair] = field(default_factory=list)
@@ -35,11 +40,43 @@ class Matched:
     ambiguous: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     deferred: list[str] = field(default_factory=list)
+    parts: dict[int, Callable[[], Matched]] = field(default_factory=dict)
 
-    def renamed(self, keys: Mapping[str, str]) -> Matched:
-        """With other keys: new ones by old ones."""
-        return Matched(
-            [Pair(keys[pair.key], pair.name, pair.variable) for pair in self.pairs],
-            list(self.missing),
-            *([keys[key] for key in listed] for listed in (self.ambiguous, self.unexpected, self.deferred)),
+    def renamed(self, key_of: Callable[[str], str], name_of: Callable[[str], str] = str) -> Matched:
+        """With other keys and names: new ones of old ones."""
+
+        def later(part: Callable[[], Matched]) -> Callable[[], Matched]:
+            return lambda: part().renamed(key_of, name_of)
+
+        return replace(
+            self,
+            pairs=[Pair(key_of(pair.key), name_of(pair.name), pair.variable) for pair in self.pairs],
+            missing=[name_of(name) for name in self.missing],
+            ambiguous=[key_of(key) for key in self.ambiguous],
+            unexpected=[key_of(key) for key in self.unexpected],
+            deferred=[key_of(key) for key in self.deferred],
+            parts={identity: later(part) for identity, part in self.parts.items()},
         )
+
+
+def keys_below(keys: Iterable[str], prefixes: Collection[str]) -> dict[str, list[str]]:
+    """Each prefix that is a path, and the keys that go on from it.
+
+    >>> keys_below(["a/b/c", "a/d"], {"a", "a/b", "e"})
+    {'a': ['a/b/c', 'a/d'], 'a/b': ['a/b/c'], 'e': []}
+    """
+    found: dict[str, list[str]] = {prefix: [] for prefix in sorted(prefixes)}
+    for key in keys:
+        end = key.find("/")
+        while end >= 0:
+            if key[:end] in found:
+                found[key[:end]].append(key)
+            end = key.find("/", end + 1)
+    return found
+
+
+def names_below(walked: paths.ObjectPaths, layer: Any) -> dict[int, str]:
+    """Identity to name of the variables of a layer, as the model calls them that was walked."""
+    start = walked.layers.get(id(layer), "")
+    inside = paths.object_paths(layer)
+    return {identity: f"{start}/{name}" if start else name for identity, name in inside.items()}

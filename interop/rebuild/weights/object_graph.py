@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -126,7 +126,7 @@ def match_graph(
     graph: ObjectGraph,
     keys: Mapping[str, Any],
     root: Any,
-    name_of: Callable[[Any], str | None],
+    names_in: Callable[[Any], Mapping[int, str]],
     *,
     optional: Any = None,
 ) -> Matched:
@@ -136,14 +136,18 @@ def match_graph(
         graph: of the file.
         keys: what the file stores, by key.
         root: the object that stands for the graph's root.
-        name_of: the name of a variable in the status, or None to use the names on the way to it.
+        names_in: the names that variables under an object have in the status, by their identity; where there are
+            none, it is the names on the way to them.
         optional: an object whose variables are not missing if the file does not have the object.
     """
     walk = _Walk(graph)
     walk.run(root, optional)
     stored = {node.key for node in graph.nodes if node.key in keys}
     matched = Matched(ambiguous=sorted(key for key in walk.doubtful if key in stored))
-    names = {identity: name_of(v) or "/".join(path) for identity, (v, path) in walk.variables.items()}
+    given = names_in(root)
+    names = {
+        identity: given.get(identity) or "/".join(path) for identity, (_, path) in walk.variables.items()
+    }
     for number, variable in walk.pairs.items():
         key = graph.nodes[number].key
         if key in stored and key not in walk.doubtful and key is not None:
@@ -162,7 +166,53 @@ def match_graph(
     waiting = {graph.nodes[n].key for start in walk.unbuilt for n in graph.reachable(start)}
     for key in sorted(key for key in stored if key is not None and key not in used):
         (matched.deferred if key in waiting else matched.unexpected).append(key)
+    known = frozenset(walk.variables)
+    for number, (owner, path) in walk.unbuilt.items():
+        if owner is not root and isinstance(owner, keras.Layer):
+            part = _Part(graph, keys, owner, number, path, known, names_in)
+            matched.parts[id(owner)] = part.match
     return matched
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A layer that was not built, the node it belongs to, and the variables that were there before."""
+
+    graph: ObjectGraph
+    keys: Mapping[str, Any]
+    layer: Any
+    number: int
+    path: tuple[str, ...]
+    known: frozenset[int]
+    names_in: Callable[[Any], Mapping[int, str]]
+
+    def match(self) -> Matched:
+        """Match the layer alone."""
+        walk = _Walk(self.graph)
+        walk.run(self.layer, None, self.number, self.path)
+        given = self.names_in(self.layer)
+        matched, used = Matched(ambiguous=sorted(walk.doubtful)), set[str]()
+        for number, variable in walk.pairs.items():
+            key = self.graph.nodes[number].key
+            if key in self.keys and key is not None:
+                used.add(key)
+                name = given.get(id(variable)) or "/".join(walk.variables[id(variable)][1])
+                matched.pairs.append(Pair(key, name, variable))
+        paired = {id(pair.variable) for pair in matched.pairs}
+        matched.missing = [
+            "/".join(path)
+            for identity, (_, path) in walk.variables.items()
+            if identity not in paired and identity not in self.known
+        ]
+        waiting = {n for start in walk.unbuilt for n in self.graph.reachable(start)}
+        for n in self.graph.reachable(self.number):
+            key = self.graph.nodes[n].key
+            if key in self.keys and key is not None and key not in used:
+                (matched.deferred if n in waiting else matched.unexpected).append(key)
+        for number, (owner, path) in walk.unbuilt.items():
+            if owner is not self.layer and isinstance(owner, keras.Layer):
+                matched.parts[id(owner)] = replace(self, layer=owner, number=number, path=path).match
+        return matched
 
 
 @dataclass
@@ -174,7 +224,7 @@ class _Walk:
         paired: identities of those variables.
         variables: identity of each variable under the root to itself and the names that lead to it.
         optional: identities of variables that need not be stored: seeds, and what metrics count.
-        unbuilt: numbers of nodes whose objects are not built.
+        unbuilt: numbers of nodes whose objects are not built, those objects and the names that lead to them.
         doubtful: keys of values that could belong elsewhere.
     """
 
@@ -183,12 +233,15 @@ class _Walk:
     paired: set[int] = field(default_factory=set)
     variables: dict[int, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)
     optional: set[int] = field(default_factory=set)
-    unbuilt: set[int] = field(default_factory=set)
+    unbuilt: dict[int, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
 
-    def run(self, root: Any, need_not_be: Any) -> None:
-        """Lay the graph over everything under `root`, nearest first; optimizers last, for they refer to the rest."""
-        queue: deque[tuple[Any, int | None, tuple[str, ...], bool]] = deque([(root, 0, (), False)])
+    def run(self, root: Any, need_not_be: Any, start: int = 0, way: tuple[str, ...] = ()) -> None:
+        """Lay the graph, from a node on, over everything under `root`, nearest first.
+
+        Optimizers come last, for they refer to the rest.
+        """
+        queue: deque[tuple[Any, int | None, tuple[str, ...], bool]] = deque([(root, start, way, False)])
         late: list[tuple[Any, int | None, tuple[str, ...], bool]] = []
         seen: set[tuple[int, int | None]] = set()
         kept: list[Any] = []
@@ -208,7 +261,7 @@ class _Walk:
                 and isinstance(owner, keras.Layer | keras.optimizers.Optimizer)
                 and not owner.built
             ):
-                self.unbuilt.add(number)
+                self.unbuilt.setdefault(number, (owner, path))
             for name, child, inner in self._children(owner, number):
                 step = (child, inner, (*path, name), optional)
                 is_late = isinstance(child, keras.optimizers.Optimizer)

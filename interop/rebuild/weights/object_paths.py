@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from interop.capture.keras import compat, paths
-from interop.rebuild.weights.matching import Matched, Pair
+from interop.rebuild.weights.matching import Matched, Pair, keys_below
 
 Tree = dict[str, Any]
 
@@ -36,7 +37,8 @@ def match_paths(keys: Iterable[str], model: Any) -> Matched:
     }
     matched = Matched()
     renamed: dict[str, str] = {}
-    _rename(_tree(keys), _tree(walked.by_key), "", "", automatic, renamed, matched.ambiguous)
+    places: dict[str, str] = {}
+    _rename(_tree(keys), _tree(walked.by_key), "", "", automatic, renamed, matched.ambiguous, places)
     found = {target: key for key, target in renamed.items() if target in walked.by_key}
     matched.pairs = [Pair(key, target, walked.by_key[target]) for target, key in sorted(found.items())]
     doubtful = set(matched.ambiguous)
@@ -55,7 +57,18 @@ def match_paths(keys: Iterable[str], model: Any) -> Matched:
         for name in sorted(walked.by_key)
         if name not in found and not (optional and walked.roles[name] == "seed")
     ]
+    inside = keys_below(keys, {places[path] for path in unbuilt if path in places})
+    for layer, path in layers:
+        if path and not layer.built:
+            place = places.get(path, path)
+            matched.parts[id(layer)] = partial(_match_part, inside.get(place, []), place, layer, path)
     return matched
+
+
+def _match_part(keys: list[str], place: str, layer: Any, path: str) -> Matched:
+    """Match a layer at `path` with the keys below `place`."""
+    found = match_paths([key.removeprefix(f"{place}/") for key in keys], layer)
+    return found.renamed(partial(_join, place), partial(_join, path))
 
 
 def _rename(
@@ -66,8 +79,9 @@ def _rename(
     automatic: Mapping[str, tuple[str, int]],
     renamed: dict[str, str],
     ambiguous: list[str],
+    places: dict[str, str],
 ) -> None:
-    """Fill `renamed` with the path each stored key has in the target, level by level."""
+    """Fill `renamed` with the path each stored key has in the target, `places` the other way for owners, by level."""
     here = {name: automatic.get(_join(target_path, name)) for name in target}
     names, doubtful = renamed_level(stored, here)
     for name, value in stored.items():
@@ -78,7 +92,8 @@ def _rename(
             renamed[key] = new
         else:
             inner = target.get(names[name])
-            _rename(value, inner or {}, key, new, automatic, renamed, ambiguous)
+            places[new] = key
+            _rename(value, inner or {}, key, new, automatic, renamed, ambiguous, places)
 
 
 def renamed_level(

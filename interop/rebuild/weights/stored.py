@@ -7,13 +7,14 @@ is when it is called, and the objects whose builds could change that.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from interop.errors import FormatError
 from interop.formats import TensorMapping, keras_zip, open_tensors
 from interop.formats.h5 import open_groups
-from interop.rebuild.weights.matching import Matched
+from interop.rebuild.weights.matching import Matched, names_below
 
 Stored = tuple[TensorMapping, Callable[[], Matched], list[Any]]
 
@@ -74,13 +75,7 @@ def _open_checkpoint(model: Any, prefix: Path) -> Stored:
         raise
 
     def match() -> Matched:
-        names = paths.object_paths(model)
-        return match_graph(
-            graph,
-            tensors.shapes,
-            model,
-            lambda variable: names.get(id(variable)),
-            optional=compat.optimizer_of(model),
-        )
+        names_in = partial(names_below, paths.walk(model))
+        return match_graph(graph, tensors.shapes, model, names_in, optional=compat.optimizer_of(model))
 
     return tensors, match, owners(model)

@@ -15,7 +15,7 @@ import pytest
 
 import interop
 from interop.capture.keras import paths
-from interop.capture.keras.trackable import SLOT_LISTS
+from interop.capture.keras.trackable import slot_lists
 from interop.errors import FormatError, WeightsError
 from interop.formats.tensorbundle.files import files_of, index_of
 from tools.other_keras.models import MODELS
@@ -340,7 +340,7 @@ def test_checkpoints_of_keras_2(index):
     first = next(v for layer in model.layers for v in layer.trainable_variables)
     place = [v is first for v in model.trainable_variables].index(True)
     for key in (key for key in answers if key.startswith(f"{case}:")):
-        lists = [getattr(model.optimizer, n, None) for n in SLOT_LISTS[key.partition(":")[2]]]
+        lists = [getattr(model.optimizer, n, None) for n in slot_lists(key.partition(":")[2])]
         slots = next(found for found in lists if found is not None)
         assert np.array_equal(keras.ops.convert_to_numpy(slots[place].value), answers[key])
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)

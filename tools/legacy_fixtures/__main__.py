@@ -81,6 +81,7 @@ def saved_model_rows() -> dict[str, Callable[[], Any]]:
         "rmsprop_nested",
         "legacy_sgd",
         "schedule_cosine",
+        "loss_scale",
         "custom_layers",
         "custom_cell",
     ]

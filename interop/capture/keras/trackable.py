@@ -33,19 +33,37 @@ _RENAMED = {
 OPTIMIZED = "_trainable_variables"
 """The child of an optimizer that lists the variables its other lists belong to."""
 
-SLOT_LISTS = {
-    "m": ("_momentums", "_m"),
-    "v": ("_velocities", "_u"),
-    "vhat": ("_velocity_hats",),
-    "momentum": ("momentums", "_momentums"),
-    "rms": ("_velocities",),
-    "mg": ("_average_gradients",),
+SLOTS: Mapping[str, str] = {
+    "m": "momentum",
+    "v": "velocity",
+    "vhat": "velocity_hat",
+    "rms": "velocity",
+    "mg": "average_gradient",
+    "accum_grad": "accumulated_grad",
+    "accum_var": "accumulated_delta_var",
+}
+"""Slots of Keras 2's optimizers, and what Keras 3 calls them; one that is not here is called the same."""
+
+_SLOT_LISTS: Mapping[str, tuple[str, ...]] = {
+    "momentum": ("_momentums", "momentums", "_m"),
+    "velocity": ("_velocities", "_u"),
+    "velocity_hat": ("_velocity_hats",),
+    "average_gradient": ("_average_gradients",),
     "accumulator": ("_accumulators",),
     "linear": ("_linears",),
-    "accum_grad": ("_accumulated_grads",),
-    "accum_var": ("_accumulated_delta_vars",),
+    "accumulated_grad": ("_accumulated_grads",),
+    "accumulated_delta_var": ("_accumulated_delta_vars",),
 }
-"""Slots of Keras 2's first optimizers, and the lists of Keras 3 they are in."""
+
+
+def slot_lists(slot: str) -> tuple[str, ...]:
+    """The lists of Keras 3's optimizers that a slot of Keras 2 can be in.
+
+    >>> slot_lists("rms")
+    ('_velocities', '_u')
+    """
+    return _SLOT_LISTS.get(SLOTS.get(slot, slot), ())
+
 
 _FLAT_LISTS = frozenset({"_variables", "_trainable_variables_indices"})
 

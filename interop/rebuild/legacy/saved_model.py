@@ -48,6 +48,7 @@ _MESSAGES = {
     "Child": ("node_id 1 int32", "local_name 2 string"),
     "UserObject": ("identifier 1 string", "metadata 3 string"),
 }
+_LOSS_SCALE = ("loss_scale", "_loss_scale")
 # What hangs on a model beside its layers.
 _APART = frozenset({"optimizer", "keras_api", "signatures", "_adapt_function", "_random_generator"})
 
@@ -248,11 +249,23 @@ class _Checkpoint:
         number = self.graph.nodes[0].children.get("optimizer")
         if number is None:
             return {}, []
-        optimizer = self._inner(self.graph.nodes[number])
+        outer = self.graph.nodes[number]
+        optimizer = self._inner(outer)
+        scale = self._loss_scale(model, outer)
         if optimizer.slots or "iter" in optimizer.children:
-            return self._legacy_slots(model, optimizer)
-        names = {stored.name.split(":")[0]: variable for variable, stored in pairs}
-        return slots_by_name(model, self._listed(optimizer), names)
+            found, left = self._legacy_slots(model, optimizer)
+        else:
+            names = {stored.name.split(":")[0]: variable for variable, stored in pairs}
+            found, left = slots_by_name(model, self._listed(optimizer), names)
+        return found | scale, left
+
+    def _loss_scale(self, model: Any, optimizer: Node) -> Tensors:
+        """The scale of an optimizer for scaled losses, and the steps since it last changed."""
+        own = paths.optimizer_variables(model)
+        scale = next((optimizer.children[n] for n in _LOSS_SCALE if n in optimizer.children), None)
+        held = {} if scale is None else self.graph.nodes[scale].children
+        stored = {slot(name, model.optimizer): self.stored(number) for name, number in held.items()}
+        return {key: value for key, value in stored.items() if key in own and value is not None}
 
     def _inner(self, optimizer: Node) -> Node:
         """The optimizer that one for scaled losses has inside."""

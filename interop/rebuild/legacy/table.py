@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from interop.capture.keras import trackable
+
 ANY = "*"
 
 
@@ -321,16 +323,12 @@ STATES: Mapping[str, str] = {"StateVar": "the state of a random generator"}
 """Variables of Keras 2 that no variable of Keras 3 stands for, and what they are."""
 
 SLOTS: Mapping[str, str] = {
-    "m": "momentum",
-    "v": "velocity",
-    "vhat": "velocity_hat",
-    "rms": "velocity",
-    "mg": "average_gradient",
-    "accum_grad": "accumulated_grad",
-    "accum_var": "accumulated_delta_var",
+    **trackable.SLOTS,
     "iter": "iterations",
     "iteration": "iterations",
     "momentum_cache": "u_product",
+    "current_loss_scale": "dynamic_scale",
+    "good_steps": "step_counter",
 }
 """Variables of optimizers; one that is not here is called the same."""
 

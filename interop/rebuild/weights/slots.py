@@ -35,7 +35,7 @@ def slot_nodes(
     told = {
         id(pairs[slot.variable]): slot.node
         for slot in node.slots
-        if slot.variable in pairs and names[0] in trackable.SLOT_LISTS.get(slot.name, ())
+        if slot.variable in pairs and names[0] in trackable.slot_lists(slot.name)
     }
     if told:
         return told

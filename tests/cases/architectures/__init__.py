@@ -40,7 +40,10 @@ class Architecture:
         rng = np.random.default_rng(batch)
         if self.tokens:
             return rng.integers(1, self.tokens, (batch, *self.shape))
-        return rng.standard_normal((batch, *self.shape)).astype("float32")
+        x = rng.standard_normal((batch, *self.shape))
+        channels = (batch, self.shape[0], *(1 for _ in self.shape[1:]))
+        # Noise alone is the same to a network that averages over places: each has a contrast and a colour.
+        return (x * rng.uniform(0.5, 2, channels) + rng.standard_normal(channels)).astype("float32")
 
 
 def all_architectures() -> list[Architecture]:

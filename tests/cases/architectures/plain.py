@@ -42,7 +42,8 @@ class UNet(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Tokens, a recurrent network, a head on its last step."""
+    """Tokens, a recurrent network, a head on its last step; of one that reads both ways, on the state that each
+    way ends in, as the last step of the way back has read one token alone."""
 
     def __init__(self, kind: type[nn.RNNBase], **options: object) -> None:
         super().__init__()
@@ -51,7 +52,8 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(20 if options.get("bidirectional") else 10, 5)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(self.embedding(ids))[0][:, -1])
+        steps, state = self.body(self.embedding(ids))
+        return self.head(torch.cat([state[-2], state[-1]], 1) if self.body.bidirectional else steps[:, -1])
 
 
 class Transformer(nn.Module):

@@ -47,19 +47,23 @@ class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Nothing to run."""
 
 
-def _timm(name: str, **options: Any) -> Any:
+def _timm(name: str, blocks: int | None = None, **options: Any) -> Any:
+    """A network, of its first blocks alone where their number is no option of it."""
     if importlib.util.find_spec("torchvision") is None:
         sys.meta_path.append(_Torchvision())
     import timm
 
-    return timm.create_model(name, num_classes=10, **options)
+    model = timm.create_model(name, num_classes=10, **options)
+    if blocks is not None:
+        model.blocks = model.blocks[:blocks]
+    return model
 
 
 def _row(name: str, size: int = 64, **options: Any) -> Architecture:
     return Architecture(f"timm {name}", lambda: _timm(name, **options), (3, size, size))
 
 
-_VIT = {"img_size": 64, "depth": 2}
+_SMALL = {"img_size": 64, "depth": 2}
 
 ROWS = [
     *(
@@ -80,11 +84,11 @@ ROWS = [
         )
     ),
     _row("res2net50_14w_8s"),
-    _row("vit_tiny_patch16_224", **_VIT),
-    _row("deit_tiny_patch16_224", **_VIT),
-    _row("cait_xxs24_224", **_VIT),
+    _row("vit_tiny_patch16_224", **_SMALL),
+    _row("deit_tiny_patch16_224", **_SMALL),
+    _row("cait_xxs24_224", **_SMALL),
     _row("mixer_s32_224", img_size=64, num_blocks=2),
-    _row("resmlp_12_224", img_size=64, num_blocks=2),
-    _row("gmlp_ti16_224", img_size=64, num_blocks=2),
+    _row("resmlp_12_224", blocks=2, img_size=64),
+    _row("gmlp_ti16_224", blocks=2, img_size=64),
     _row("swin_tiny_patch4_window7_224", img_size=64, window_size=4, depths=(1, 1, 1, 1)),
 ]

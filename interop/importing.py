@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,9 @@ from interop.status import ImportReport
 
 if TYPE_CHECKING:
     import onnx
+
+_FRAMES_AROUND = 100
+"""Calls on the stack, at most, when Keras begins to follow a graph."""
 
 
 def import_onnx(
@@ -26,6 +31,9 @@ def import_onnx(
 
     Inputs and outputs are those of the graph, in its layout. One input is a tensor, several are a list, which can be
     given by name as a dict; one output is a tensor, several are a dict by name.
+
+    A graph may be deeper than Python's recursion limit. Keras reads the ``.keras`` file of such a model only after
+    ``sys.setrecursionlimit``, of which a warning says how much; ``interop.load_model`` reads it as it is.
 
     Args:
         path_or_proto: a ``.onnx`` file, whose weights may lie beside it, or a ModelProto.
@@ -53,4 +61,18 @@ def import_onnx(
         report.append(made)
     elif report is not None:
         report(made)
+    _warn_if_deep(model)
     return model
+
+
+def _warn_if_deep(model: Any) -> None:
+    from interop.capture.keras import compat
+
+    depth = compat.depth(model)
+    if depth > sys.getrecursionlimit() - _FRAMES_AROUND:
+        warnings.warn(
+            f"{model.name} has {depth} operations one after the other, and Keras follows them by recursion when it "
+            "reads a .keras file. Read it with interop.load_model, or call "
+            f"sys.setrecursionlimit({depth + sys.getrecursionlimit()}) before keras.saving.load_model",
+            stacklevel=3,
+        )

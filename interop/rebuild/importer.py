@@ -15,8 +15,8 @@ An initializer of floats becomes, in this order,
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -89,18 +89,11 @@ class Importer:
         output_names = {onnx_name: names.take(onnx_name) for onnx_name in outputs}
         tensors = list(given.values())
         made: Any = {output_names[key]: tensor for key, tensor in outputs.items()}
-        try:
-            model = keras.Model(
-                tensors[0] if len(tensors) == 1 else tensors,
-                next(iter(made.values())) if len(made) == 1 else made,
-                name=name or None,
-            )
-        except RecursionError as error:
-            raise GraphError(
-                f"the graph has {len(self._graph)} nodes, and more of them one after the other than Keras follows "
-                f"within Python's recursion limit of {sys.getrecursionlimit()}. Call sys.setrecursionlimit("
-                f"{10 * len(self._graph)}) before importing it, and before loading the .keras file made of it"
-            ) from error
+        model = compat.functional(
+            tensors[0] if len(tensors) == 1 else tensors,
+            next(iter(made.values())) if len(made) == 1 else made,
+            name or None,
+        )
         return model, self._report({key: x.name for key, x in given.items()}, output_names)
 
     def _input(self, value: Any) -> Any:
@@ -220,8 +213,7 @@ class Importer:
         frozen = {}
         for name, value in self._graph.initializers.items():
             if is_float(value.const_value) and name not in self._weights:
-                scalar = not value.shape
-                frozen[name] = "a scalar" if scalar else "known when the graph is read, or used by nothing"
+                frozen[name] = _why_frozen(value, taken)
         return ImportReport(
             lifted=tuple(self._lifted),
             operations=dict(kept),
@@ -232,6 +224,13 @@ class Importer:
             inputs=inputs,
             outputs=outputs,
         )
+
+
+def _why_frozen(value: Any, taken: Collection[Any]) -> str:
+    if not value.shape:
+        return "a scalar"
+    users = sorted({node.op_type for node, _ in value.uses() if node not in taken})
+    return f"{', '.join(users)} needs it when the graph is read" if users else "used by nothing that stays"
 
 
 def _skip(scope: Scope) -> None:

@@ -6,12 +6,12 @@ an account of the stored weights. Compile information and the optimizer's state 
 
 from __future__ import annotations
 
-import keras
 import onnx
 import onnx_ir as ir
 
 from interop.artifact.bundle import Bundle
 from interop.artifact.signature import pack
+from interop.capture.keras import compat
 from interop.graph.passes import fold_constants, inlined
 from interop.graph.passes.convolution import with_biases
 from interop.rebuild.from_config import Rebuilt
@@ -41,8 +41,8 @@ def inline(bundle: Bundle) -> Rebuilt:
         else dict.fromkeys(report.outputs.values(), model.output)
     )
     outputs = [made[report.outputs[spec.name]] for spec in signature.outputs]
-    structured = keras.Model(
-        pack(signature.input_structure, inputs), pack(signature.output_structure, outputs), name=model.name
+    structured = compat.functional(
+        pack(signature.input_structure, inputs), pack(signature.output_structure, outputs), model.name
     )
     changes = tuple(
         Change(name, "a constant of the graph", why, lost=False) for name, why in report.frozen.items()

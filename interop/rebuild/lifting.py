@@ -259,7 +259,9 @@ def plan(graph: Any, layout: str) -> Plan:
         for lifted, reason in conflicting:
             del made.lifted[lifted.node]
             made.reasons[name_of(lifted.node)] = reason
-    made.skipped = {node for node in graph if node not in _live(graph, made)} | {
+    live = _live(graph, made)
+    made.lifted = {node: lifted for node, lifted in made.lifted.items() if node in live}
+    made.skipped = {node for node in graph if node not in live} | {
         node for lifted in made.lifted.values() for node in lifted.covers if node is not lifted.node
     }
     return made

@@ -40,6 +40,7 @@ def load_keras(
         open_tensors(path, "keras") as tensors,  # checks the whole of it
         keras.saving.CustomObjectScope(resolver.known),
         compat.safe_scope(),
+        compat.following(config),
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message=".*had a build config, but the model")
@@ -107,7 +108,7 @@ def load_json(config: Mapping[str, Any], source: str, custom_objects: Mapping[st
     resolver = Resolver(custom_objects)
     prepared = resolver.prepare({key: value for key, value in config.items() if key != "compile_config"})
     resolver.check()
-    with keras.saving.CustomObjectScope(resolver.known), compat.safe_scope():
+    with keras.saving.CustomObjectScope(resolver.known), compat.safe_scope(), compat.following(prepared):
         model = staged(
             "made from its config", lambda: keras.saving.deserialize_keras_object(prepared, safe_mode=True)
         )

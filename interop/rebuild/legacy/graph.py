@@ -86,10 +86,10 @@ class Builder:
         graph.run()
         inputs, outputs = (graph.tensors(structure) for structure in (plan.inputs, plan.outputs))
         if plan.config is None:
-            return keras.Model(inputs, outputs, name=new_name(plan.name))
+            return compat.functional(inputs, outputs, new_name(plan.name))
         made = plan.config
         cls = keras.saving.get_registered_object(made["registered_name"] or made["class_name"])
-        return cls(inputs=inputs, outputs=outputs, name=new_name(plan.name))
+        return compat.functional(inputs, outputs, new_name(plan.name), cls)
 
 
 def _has_sizes(shape: Any) -> bool:

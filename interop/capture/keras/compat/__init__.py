@@ -29,6 +29,7 @@ from interop.capture.keras.compat.calls import (
     signature_of,
     without_autocast,
 )
+from interop.capture.keras.compat.depth import depth, following, functional
 from interop.capture.keras.compat.facts import (
     activation_name,
     all_layers,
@@ -163,11 +164,14 @@ __all__ = [
     "configs_optional",
     "current_value",
     "deferred_variables",
+    "depth",
     "dtype_name",
     "epsilon",
     "filled_output_spec",
     "finish_layers",
     "flatten",
+    "following",
+    "functional",
     "functional_structure",
     "graph_of",
     "has_four_bits",

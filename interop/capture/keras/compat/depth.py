@@ -1,0 +1,71 @@
+"""Functional models that are deeper than Python's recursion limit.
+
+``keras.src.ops.function._build_map_helper`` (Keras 3.10 to 3.15) calls itself once an operation when a Functional
+model is made; nothing else on the way from a file to a model recurses over the depth of a graph. From Python 3.11 on
+such calls take no C stack, so the limit is raised while they run, by what the graph at hand can need.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+
+def functional(inputs: Any, outputs: Any, name: str | None, cls: type[keras.Model] = keras.Model) -> Any:
+    """A Functional model, however long its chains of operations are."""
+    with _followed(_count_behind(keras.tree.flatten(outputs))):
+        return cls(inputs=inputs, outputs=outputs, name=name)
+
+
+@contextmanager
+def following(config: Any) -> Iterator[None]:
+    """A block in which Keras can make the Functional models of a config, however deep they are."""
+    with _followed(_count_in(config)):
+        yield
+
+
+def depth(model: Any) -> int:
+    """How many operations of a Functional model come one after the other, at most."""
+    return len(model._nodes_by_depth)
+
+
+@contextmanager
+def _followed(operations: int) -> Iterator[None]:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + 2 * operations)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _count_behind(tensors: list[Any]) -> int:
+    """How many operations made some symbolic tensors."""
+    seen: set[Any] = set()
+    waiting = list(tensors)
+    while waiting:
+        operation, index, _ = waiting.pop()._keras_history
+        node = operation._inbound_nodes[index]
+        if node not in seen:
+            seen.add(node)
+            waiting.extend(node.input_tensors)
+    return len(seen)
+
+
+def _count_in(config: Any) -> int:
+    """How many calls of layers and operations the Functional models of a config have."""
+    count = 0
+    waiting = [config]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            nodes = item.get("inbound_nodes")
+            count += len(nodes) if isinstance(nodes, list) else 0
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple):
+            waiting.extend(item)
+    return count

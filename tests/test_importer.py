@@ -272,7 +272,7 @@ def test_a_graph_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
 
 
 def test_what_no_output_needs_is_left_out() -> None:
-    model, report = imported(
+    _, report = imported(
         graph(
             [
                 node("MatMul", ["x", "w"], ["y"]),

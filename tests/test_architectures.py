@@ -134,7 +134,7 @@ def trains(model: keras.Model, row: Architecture, like: np.ndarray, idle: set[st
     x = row.array(8)
     wanted = target_of(like)
     # A small step: exporters fold BatchNorm into convolutions, and without it these networks take no large ones.
-    model.compile(keras.optimizers.Adam(1e-4), "mse")
+    model.compile(keras.optimizers.Adam(1e-5), "mse")
     before = [numbers(weight).copy() for weight in model.trainable_weights]
     first = float(model.train_on_batch(x, wanted))
     still = [

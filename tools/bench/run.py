@@ -32,6 +32,7 @@ import huge
 import latency
 import measure
 import scaling
+import transfer
 from measure import Row
 
 RESULTS = measure.HERE / "results" / "bench.json"
@@ -44,8 +45,10 @@ SECTIONS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "load_model": gigabyte.model_rows,
     "checkpoint": checkpoint.rows,
     "scaling": scaling.rows,
+    "transfer": transfer.rows,
     "huge": huge.rows,
 }
+WITHOUT_PEERS = frozenset({"scaling", "huge", "transfer"})
 DISTRIBUTIONS = (
     *("interop", "keras", "jax", "jaxlib", "tensorflow", "tensorflow-cpu", "torch"),
     *(
@@ -83,6 +86,8 @@ def all_versions() -> dict[str, dict[str, str]]:
     """Versions in our environment and in each peer's."""
     found = {"ours": measure.versions(sys.executable, DISTRIBUTIONS)}
     for name in environments.names():
+        if not environments.python_of(name).is_file():
+            continue
         found[name] = measure.versions(environments.python_of(name), DISTRIBUTIONS)
     return found
 
@@ -101,7 +106,8 @@ def main() -> int:
     chosen = options.only.split(",")
     if unknown := set(chosen) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    if missing := [n for n in environments.names() if not environments.python_of(n).is_file()]:
+    needed = set(chosen) - WITHOUT_PEERS
+    if needed and (missing := [n for n in environments.names() if not environments.python_of(n).is_file()]):
         parser.error(f"no environment {', '.join(missing)}: python tools/bench/environments.py makes them")
     target = measure.WORK / "quick.json" if options.quick else RESULTS
     measure.WORK.mkdir(parents=True, exist_ok=True)
@@ -128,7 +134,7 @@ def main() -> int:
         }
         target.write_text(json.dumps(_rounded(results), indent=1) + "\n")
     if not options.keep:
-        for folder in ("export", "coldstart", "gigabyte", "checkpoint"):
+        for folder in ("export", "coldstart", "gigabyte", "checkpoint", "transfer"):
             shutil.rmtree(measure.WORK / folder, ignore_errors=True)
     print(f"{missed} missed; {target.relative_to(measure.REPOSITORY)}")
     return 1 if missed else 0

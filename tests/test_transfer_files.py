@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -404,6 +405,50 @@ def test_command_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["transfer", source, str(tmp_path / "none.npz")]) == 1
     assert "none.npz does not exist" in capsys.readouterr().err
     assert main(["transfer", source]) == 2
+
+
+@on_torch
+def test_command_with_models_beside_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of PyTorch into a Keras file, then by the plan alone into a new file."""
+    import torch
+
+    model, module = modules()
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\ndef net():\n"
+        "    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    model.save("m.keras")
+    torch.save(module.state_dict(), "w.pt")
+    given = ["transfer", "w.pt", "m.keras", "--source-model", "nets:net"]
+    assert main([*given, "--dry-run", "--report", "plan.json"]) == 0
+    assert main(given) == 0
+    assert "PASS" in capsys.readouterr().out
+    np.testing.assert_array_equal(values(keras.models.load_model("m.keras"))[0], module[0].weight.detach().T)
+    assert main(["transfer", "w.pt", "new.safetensors", "--rules", "plan.json"]) == 0
+    with interop.load_tensors("new.safetensors") as tensors:
+        np.testing.assert_array_equal(tensors["a/kernel"], module[0].weight.detach().T)
+    assert main(["transfer", "w.pt", "m.keras", "--source-model", "nets:absent"]) == 1
+    assert "nets:absent was not found" in capsys.readouterr().err
+
+
+@on_torch
+def test_saved_models(tmp_path: Path) -> None:
+    """Of Keras 2, without TensorFlow: a source with a graph, and a target."""
+    path = tmp_path / "lstm"
+    shutil.copytree(Path(__file__).parent / "fixtures" / "legacy" / "saved_model" / "lstm", path)
+    model = interop.load_model(path, compile=False)
+    kept = values(model)
+    for variable in weights(model):
+        variable.assign(variable * 0.5 + 0.1)
+    changed = values(model)
+    assert interop.transfer_weights(model, path).passed
+    again = interop.load_model(path, compile=False)
+    assert all(np.array_equal(a, b) for a, b in zip(changed, values(again), strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(changed, kept, strict=True))
+    assert interop.transfer_weights(path, model).passed
 
 
 def test_files_need_no_framework(tmp_path: Path) -> None:

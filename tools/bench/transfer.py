@@ -89,7 +89,7 @@ def encoder(layers: int, width: int) -> tuple[Any, Any]:
 
     heads = min(HEADS, width // 16)
 
-    class Block(nn.Module):
+    class Block(nn.Module):  # type: ignore[misc]  # torch has no types here
         def __init__(self) -> None:
             super().__init__()
             self.fc2, self.fc1 = nn.Linear(4 * width, width), nn.Linear(width, 4 * width)

@@ -18,6 +18,7 @@ import numpy as np
 from interop.artifact.signature import Structure, pack
 from interop.capture.foreign import ForeignCapture, NamedInput, Parameter, quiet, structure_of
 from interop.capture.specs import Leaf, legal_name, named_dims, structured
+from interop.capture.translations import translations
 from interop.errors import CaptureError, SpecializationError, UnsupportedOp
 from interop.graph.opsets import check_opset
 
@@ -318,7 +319,13 @@ def _export(model: Any, **arguments: Any) -> Any:
     try:
         with quiet():
             return torch.onnx.export(
-                model, dynamo=True, optimize=False, verbose=False, opset_version=_EXPORTER_OPSET, **arguments
+                model,
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                opset_version=_EXPORTER_OPSET,
+                custom_translation_table=translations(),
+                **arguments,
             )
     except Exception as error:
         chain = list(_chain(error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from interop.errors import CaptureError, WeightsError
@@ -92,7 +92,32 @@ def matched(
         numbering = Numbering(names)
         halves.append(Half(model, graph, numbering, read_skeleton(graph, numbering, orders)))
     given = ruled(rules, left.tensors, right.tensors)
-    return _settled(_best_pairing(halves[0], halves[1], meeting, given), given)
+    found = _made_whole(_best_pairing(halves[0], halves[1], meeting, given), given)
+    return _settled(found, given)
+
+
+def _made_whole(found: Match, given: Sequence[Entry]) -> Match:
+    """The match with those products in one piece that only one of the models uses in parts, if more is found so."""
+    for _ in range(2):
+        halves, changed = [], False
+        rests = found.alignment.source_rest, found.alignment.target_rest
+        for half, orders, rest in zip((found.source, found.target), found.meeting.orders, rests, strict=True):
+            apart = frozenset(site.block[0] for site in rest if site.block is not None)
+            changed = changed or bool(apart)
+            skeleton = read_skeleton(half.graph, half.numbering, orders, apart) if apart else half.skeleton
+            halves.append(replace(half, skeleton=skeleton))
+        if not changed:
+            return found
+        other = _best_pairing(halves[0], halves[1], found.meeting, given)
+        if _open(other) >= _open(found):
+            return found
+        found = other
+    return found
+
+
+def _open(match: Match) -> int:
+    """How many sites have no partner."""
+    return len(match.alignment.source_rest) + len(match.alignment.target_rest)
 
 
 def by_name(source: Model, target: Model, rules: Rules) -> Plan:

@@ -142,7 +142,7 @@ class _Bench:
                 or name not in self._match.target.numbering.shapes
             ):
                 continue
-            shuffled = self._rng.permutation(value.reshape(-1)).reshape(value.shape)
+            shuffled = np.roll(value.reshape(-1), 1).reshape(value.shape)
             errors = self.errors({**self._weights, name: shuffled})
             seen = [error for _, error in errors.sites] + errors.outputs
             if all(error <= TOLERANCE for error in seen):

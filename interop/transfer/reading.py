@@ -82,17 +82,23 @@ def _handlers() -> Mapping[str, Handler]:
     return _HANDLERS
 
 
-def read_skeleton(model: Any, numbering: Numbering, orders: Sequence[Sequence[int]]) -> Skeleton:
+def read_skeleton(
+    model: Any,
+    numbering: Numbering,
+    orders: Sequence[Sequence[int]],
+    whole: frozenset[str] = frozenset(),
+) -> Skeleton:
     """Read a graph.
 
     Args:
         model: a flat ``ir.Model``; its inputs have fixed sizes.
         numbering: of the parameters, by the names of initializers.
         orders: for each input, the order of its axes in which both models have the same.
+        whole: keys of the frames that stay one although their features are used apart.
     """
     first = Reader(model, numbering, orders, {})
     first.read()
-    parts = first.uses.parts()
+    parts = {key: found for key, found in first.uses.parts().items() if key not in whole}
     if not parts:
         return first.skeleton()
     second = Reader(model, numbering, orders, parts)

@@ -53,9 +53,7 @@ def test_both_ways(pair: Pair, record_property: Any) -> None:
 
 
 def moved(source: Any, target: Any, signatures: tuple[Any, Any]) -> interop.TransferReport:
-    return interop.transfer_weights(
-        source, target, source_inputs=signatures[0], target_inputs=signatures[1]
-    )
+    return interop.transfer_weights(source, target, source_inputs=signatures[0], target_inputs=signatures[1])
 
 
 def checked(pair: Pair, report: Any, one: Any, other: Any, errors: list[float]) -> None:

@@ -208,12 +208,17 @@ def _partial(bound: functools.partial[Any]) -> _Function:
 def _flattened(tree: Any) -> tuple[list[str], list[Any], Callable[[list[Any]], Any]]:
     """Paths and leaves of the arrays in a tree, and a function that puts others in their place.
 
-    What is no array (a flag, a size) stays as it is.
+    What is no array of numbers (a flag, a size, the key of a random generator) stays as it is.
     """
     import jax
 
     found, definition = jax.tree_util.tree_flatten_with_path(tree)
-    arrays = [i for i, (_, leaf) in enumerate(found) if isinstance(leaf, jax.Array | np.ndarray)]
+    arrays = [
+        i
+        for i, (_, leaf) in enumerate(found)
+        if isinstance(leaf, jax.Array | np.ndarray)
+        and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    ]
     names = [legal_name("/".join(_key(part) for part in found[i][0])) for i in arrays]
 
     def rebuild(values: list[Any]) -> Any:

@@ -23,18 +23,17 @@ def translations() -> dict[Any, Callable[..., Any]]:
 
 
 def _recurrent(activation: str) -> Callable[..., Any]:
-    # The exporter reads the parameters' names and kinds, not their types.
     def rnn(
-        input,  # noqa: A002
-        hx,
-        params,
+        input: Any,
+        hx: Any,
+        params: Sequence[Any],
         has_biases: bool,
         num_layers: int,
         dropout: float,
         train: bool,
         bidirectional: bool,
         batch_first: bool,
-    ):  # type: ignore[no-untyped-def]
+    ) -> tuple[Any, Any]:
         return _layers(activation, input, hx, params, (has_biases, num_layers, bidirectional, batch_first))
 
     return rnn

@@ -179,10 +179,21 @@ def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
 
 
 def _inferred(graph: Any) -> Any:
-    """The graph with the shapes that ONNX infers."""
+    """The graph with the shapes that ONNX infers; what an exporter notes counts only where ONNX says nothing.
+
+    jax2onnx 0.17 notes shapes of images with their axes in another order.
+    """
     from onnx_ir.passes.common import ShapeInferencePass
 
+    noted = {value: value.shape for node in graph.graph for value in node.outputs}
+    outputs = set(graph.graph.outputs)
+    for value in noted:
+        if value not in outputs:
+            value.shape = None
     ShapeInferencePass(check_type=False)(graph)
+    for value, shape in noted.items():
+        if value.shape is None:
+            value.shape = shape
     return graph
 
 
@@ -258,11 +269,11 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
     ambiguous: dict[str, set[str]] = defaultdict(set)
     for pair in alignment.pairs:
         for piece in pieces_of(pair.source, pair.target, sides):
-            key = (*piece.place, piece.adds)
+            key = (*piece.place, piece.adds and piece.source)
             known = pieces[piece.target].setdefault(key, piece)
             how.setdefault(piece.target, pair)
-            if known.source != piece.source and known.source and piece.source:
-                ambiguous[piece.target] |= {known.source, piece.source}
+            if known.source != piece.source and not (known.zeros and piece.zeros):
+                ambiguous[piece.target] |= {name for name in (known.source, piece.source) if name}
     entries = [
         Entry(
             name, _whole(tuple(made.values()), source.model.tensors, target.model.tensors), *_said(how[name])
@@ -304,7 +315,8 @@ def _whole(
 ) -> tuple[Piece, ...]:
     """The pieces; if they copy part of a tensor to the same part of one of its shape, the rest goes with it."""
     first = pieces[0]
-    if first.source is None or any(piece.source != first.source for piece in pieces):
+    plain = not any(piece.zeros or piece.sign < 0 for piece in pieces)
+    if first.source is None or not plain or any(piece.source != first.source for piece in pieces):
         return pieces
     shape = targets[first.target].shape
     same = all(

@@ -236,7 +236,7 @@ def _described(made: Model, model: Any, signature: Any) -> Model:
     made.structure = None
     if signature is not None:
         nested = structured(signature)
-        made.structure, leaves, _ = structure_of(nested)
+        made.structure, leaves, _ = structure_of(tuple(nested) if isinstance(nested, list) else nested)
         made.inputs = [_input(leaf) for leaf in leaves]
 
     def nest(values: list[Any]) -> Any:

@@ -38,6 +38,8 @@ class Piece:
         target_start: first element, flat.
         target_steps: of the loops.
         adds: whether it is added to what is there.
+        zeros: whether zeros are written; the source is what takes this in when the piece is turned around.
+        sign: 1, or -1 if the source is negated.
     """
 
     source: str | None
@@ -48,6 +50,8 @@ class Piece:
     target_start: int
     target_steps: tuple[int, ...]
     adds: bool = False
+    zeros: bool = False
+    sign: int = 1
 
     @property
     def count(self) -> int:
@@ -60,7 +64,7 @@ class Piece:
         return (self.target, self.target_start, self.sizes, self.target_steps)
 
     def reversed(self) -> Piece:
-        """The same in the other direction."""
+        """The same in the other direction: what was added to another is zero, and what was zero is added."""
         assert self.source is not None
         return Piece(
             self.target,
@@ -70,6 +74,9 @@ class Piece:
             self.target_steps,
             self.source_start,
             self.source_steps,
+            adds=self.zeros,
+            zeros=self.adds,
+            sign=self.sign,
         )
 
     def checked(self, source_size: int, target_size: int) -> Piece:
@@ -98,19 +105,23 @@ class Piece:
     def copy(self, source: Array | None, target: Array) -> None:
         """Write into a flat target what a flat source has."""
         to = _strided(target, self.target_start, self.sizes, self.target_steps)
-        if source is None:
+        if source is None or self.zeros:
             to[...] = 0
-        elif self.adds:
-            to += _strided(source, self.source_start, self.sizes, self.source_steps).astype(target.dtype)
+            return
+        given = _strided(source, self.source_start, self.sizes, self.source_steps)
+        given = given if self.sign > 0 else -given
+        if self.adds:
+            to += given.astype(target.dtype)
         else:
-            to[...] = _strided(source, self.source_start, self.sizes, self.source_steps)
+            to[...] = given
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         made: dict[str, Any] = {"source": self.source, "target": self.target, "sizes": list(self.sizes)}
         made["from"] = [self.source_start, list(self.source_steps)]
         made["to"] = [self.target_start, list(self.target_steps)]
-        return {**made, "adds": True} if self.adds else made
+        made |= {key: True for key in ("adds", "zeros") if getattr(self, key)}
+        return {**made, "sign": self.sign} if self.sign != 1 else made
 
     @classmethod
     def from_json(cls, value: Any) -> Piece:
@@ -135,6 +146,8 @@ class Piece:
                 int(target_start),
                 lists[2],
                 bool(value.get("adds", False)),
+                bool(value.get("zeros", False)),
+                -1 if int(value.get("sign", 1)) < 0 else 1,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{value!r:.120} is no piece of a plan: {error}") from error
@@ -147,16 +160,30 @@ def _strided(flat: Array, start: int, sizes: Sequence[int], steps: Sequence[int]
 def pieces_of(source: Site, target: Site, sides: tuple[Numbering, Numbering]) -> list[Piece]:
     """How a site of the source becomes one of the target.
 
-    A sum of parameters goes to the first of several summands, and the others become zero.
+    Of two sums, summands of one sign go to each other in order. One that is left on the side of the source is added to
+    another, one that is left on the side of the target becomes zero.
     """
-    made: list[Piece] = []
-    pairs = [(term, target.terms[min(i, len(target.terms) - 1)]) for i, term in enumerate(source.terms)]
-    for index, (left, right) in enumerate(pairs):
-        adds = index >= len(target.terms)
-        made += [replace(piece, adds=adds) for piece in _between(left, right, source, target, sides)]
-    for term in target.terms[len(source.terms) :]:
-        made += [replace(p, source=None) for p in _between(source.terms[0], term, source, target, sides)]
-    return made
+    signs = source.all_signs, target.all_signs
+    partner: dict[int, int] = {}
+    for alike in (True, False):
+        for i, sign in enumerate(signs[0]):
+            free = [j for j, s in enumerate(signs[1]) if j not in partner.values() and (s == sign) == alike]
+            if i not in partner and free:
+                partner[i] = free[0]
+    pairs = [(i, j, "copy") for i, j in partner.items()]
+    pairs += [(i, _like(sign, signs[1]), "adds") for i, sign in enumerate(signs[0]) if i not in partner]
+    taken = set(partner.values())
+    pairs += [(_like(sign, signs[0]), j, "zeros") for j, sign in enumerate(signs[1]) if j not in taken]
+    return [
+        replace(piece, adds=how == "adds", zeros=how == "zeros", sign=signs[0][i] * signs[1][j])
+        for i, j, how in pairs
+        for piece in _between(source.terms[i], target.terms[j], source, target, sides)
+    ]
+
+
+def _like(sign: int, signs: Sequence[int]) -> int:
+    """The first summand of a sign, or the first."""
+    return signs.index(sign) if sign in signs else 0
 
 
 def _between(

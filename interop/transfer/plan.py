@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import Any, Self
@@ -62,7 +62,8 @@ class Entry:
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the sources, each once."""
-        return tuple(dict.fromkeys(piece.source for piece in self.pieces if piece.source is not None))
+        named = (piece.source for piece in self.pieces if piece.source is not None and not piece.zeros)
+        return tuple(dict.fromkeys(named))
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,10 @@ class Plan:
         return sum(p.count for p in entry.pieces if not p.adds) < self.targets[entry.target].size
 
     def reversed(self) -> Plan:
-        """The plan from the target to the source. What was added up goes to the first summand, the others are zero."""
+        """The plan from the target to the source.
+
+        What was added up goes to the first summand, and the others are zero; what was made zero is added.
+        """
         found: dict[str, list[Piece]] = {}
         how = {}
         for entry in self.entries:
@@ -219,9 +223,7 @@ class Plan:
                 if piece.source is None:
                     continue
                 turned = piece.reversed()
-                found.setdefault(turned.target, []).append(
-                    replace(turned, source=None) if piece.adds else turned
-                )
+                found.setdefault(turned.target, []).append(turned)
                 how[turned.target] = entry
         entries = [
             Entry(name, tuple(_distinct(pieces)), how[name].found, how[name].evidence)
@@ -355,9 +357,12 @@ class _Made:
             made = np.array(self.base, dtype).reshape(-1)
         arrays: dict[str, Array] = {}
         for piece in self.entry.pieces:
-            if piece.source is not None and piece.source not in arrays:
+            if piece.source is None or piece.zeros:
+                piece.copy(None, made)
+                continue
+            if piece.source not in arrays:
                 arrays[piece.source] = np.ascontiguousarray(self.reader(piece.source)).reshape(-1)
-            piece.copy(None if piece.source is None else arrays[piece.source], made)
+            piece.copy(arrays[piece.source], made)
         return made.reshape(self.spec.shape)
 
     def _whole(self) -> str | None:
@@ -365,12 +370,16 @@ class _Made:
         first, *others = self.entry.pieces
         steps = ((1,), (1,), 0, 0)
         straight = (first.source_steps, first.target_steps, first.source_start, first.target_start) == steps
-        return first.source if not others and straight and first.count == self.spec.size else None
+        plain = straight and not first.zeros and first.sign > 0
+        return first.source if not others and plain and first.count == self.spec.size else None
 
 
 def _distinct(pieces: Sequence[Piece]) -> list[Piece]:
-    """Pieces of one target, each place once."""
-    return list({piece.place: piece for piece in reversed(pieces)}.values())[::-1]
+    """Pieces of one target, each place once, and then what is added to it."""
+    found: dict[Any, Piece] = {}
+    for piece in pieces:
+        found.setdefault((piece.place, piece.source if piece.adds else None), piece)
+    return sorted(found.values(), key=lambda piece: piece.adds)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

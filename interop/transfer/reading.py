@@ -127,6 +127,7 @@ class Reader:
         self._parts = parts
         self._places: list[Place] = []
         self._outputs: list[Probe] = []
+        self._at = ""
 
     def skeleton(self) -> Skeleton:
         return Skeleton(tuple(self._places), tuple(self._outputs))
@@ -168,6 +169,7 @@ class Reader:
 
     def _node(self, node: Any, inputs: list[Tensor | None], known: Mapping[Any, Tensor]) -> list[Tensor]:
         step = _step(node)
+        self._at = step.outputs[0]
         inner = _captured(node, known)
         if inner:
             return self.opaque(step, [*inputs, *inner])
@@ -252,6 +254,7 @@ class Reader:
                 terms=terms,
                 groups=tuple(groups),
                 block=block,
+                node=self._at,
             )
         )
         return site
@@ -308,24 +311,50 @@ class Reader:
         kind = "add" if role in ("add", "sub") else "mul"
         grown = flow if flow.shape == shape else replace(flow, shape=shape, layout=_grown(flow, shape))
         run = flow.run if flow.run is not None and flow.run.kind == kind else Run(kind, flow.feeds, ())
+        plain = kind == "add" and not any(term.role for term in weight.terms)
         roles: dict[str, list[Numbers]] = {}
         for term in weight.terms:
             roles.setdefault(term.role or role, []).append(np.broadcast_to(term.numbers, shape))
-        made: list[Place] = []
+        made: list[Site] = []
         for name, arrays in roles.items():
             made += self._elementwise_sites(name, arrays, grown, run.before)
+        if plain:
+            for site in made:
+                site.signs = (-1 if role == "sub" else 1,) * len(site.terms)
+            if self._summed(run, made):
+                return replace(grown, feeds=dict.fromkeys(run.sites, frozenset()), run=run)
         after: Feeds = dict.fromkeys([*run.sites, *made], frozenset())
         return replace(grown, feeds=after, run=replace(run, sites=(*run.sites, *made)))
 
+    def _summed(self, run: Run, made: Sequence[Site]) -> bool:
+        """Take summands that are like some of the run's into these: only their sum means something."""
+        known = [place for place in run.sites if isinstance(place, Site) and place.signs]
+        wholes = []
+        for site in made:
+            alike = [
+                other
+                for other in known
+                if (other.shape, other.groups, other.block) == (site.shape, site.groups, site.block)
+            ]
+            if not alike:
+                return False
+            wholes.append(alike[0])
+        for site, whole in zip(made, wholes, strict=True):
+            whole.terms, whole.signs = whole.terms + site.terms, whole.signs + site.signs
+            whole.kind = "sub" if -1 in whole.signs else "add"
+            whole.probe = None
+        del self._places[len(self._places) - len(made) :]
+        return True
+
     def _elementwise_sites(
         self, role: str, arrays: Sequence[Numbers], flow: Flow, before: Feeds
-    ) -> list[Place]:
+    ) -> list[Site]:
         ordered = [_canonical(numbers, flow.places()) for numbers in arrays]
         frame = flow.frame
         if frame is None or not frame.parts:
             return [self.site(role, [numbers for numbers, _ in ordered], [ordered[0][0].ndim], before)]
         features = ordered[0][1] % frame.features
-        sites: list[Place] = []
+        sites: list[Site] = []
         for index, part in enumerate(frame.parts):
             chosen = np.isin(features, part)
             if chosen.any():

@@ -54,15 +54,24 @@ class Site(Place):
 
     Attributes:
         terms: arrays of element numbers whose sum is the tensor; more than one only where a graph adds parameters.
+        signs: of the terms; none if all are added.
         groups: of how many axes of an array each axis of the canonical tensor consists.
         block: the frame it belongs to and which part of its features, where parts are used apart.
         probe: the value that shows its result, with where each canonical element lies in it; None if none does.
+        node: the first output of the node it is of.
     """
 
     terms: tuple[Numbers, ...] = ()
     groups: tuple[int, ...] = ()
     block: tuple[str, int] | None = None
     probe: Probe | None = None
+    signs: tuple[int, ...] = ()
+    node: str = ""
+
+    @property
+    def all_signs(self) -> tuple[int, ...]:
+        """The sign of each term."""
+        return self.signs or (1,) * len(self.terms)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ def described(pieces: Sequence[Piece], shapes: Mapping[str, tuple[int, ...]], ta
     if not pieces:
         return "nothing"
     copies = [piece for piece in pieces if not piece.adds]
-    if all(piece.source is None for piece in pieces):
+    if all(piece.source is None or piece.zeros for piece in pieces):
         return "zeros"
     if len(copies) < len(pieces) and len(copies) == 1:
         return f"sum of {len(pieces)}"
@@ -23,7 +23,7 @@ def described(pieces: Sequence[Piece], shapes: Mapping[str, tuple[int, ...]], ta
     (piece,) = pieces
     assert piece.source is not None
     source = shapes[piece.source]
-    words = []
+    words = ["negate"] if piece.sign < 0 else []
     if piece.count < math.prod(source):
         words.append("part")
     order = sorted(range(len(piece.sizes)), key=lambda k: -abs(piece.source_steps[k]))

@@ -16,7 +16,7 @@ def _norm() -> Any:
 
 
 def resnet(blocks: tuple[int, ...], wide: bool) -> Callable[[Any], tuple[Any, Any]]:
-    """The networks of He et al. 2015 (https://arxiv.org/abs/1512.03385), narrow; the stride is in the 3 x 3 convolution.
+    """The networks of He et al. 2015 (https://arxiv.org/abs/1512.03385), narrow; the 3 x 3 convolution has the stride.
 
     The Keras model makes the shortcut of a block last, the PyTorch module first, with its head before everything.
     """
@@ -101,7 +101,9 @@ def repeated(nn: Any) -> tuple[Any, Any]:
         n = L.LayerNormalization(epsilon=1e-5)(h)
         h = h + L.Dense(12)(L.Dense(16, "relu")(n))
     layers = [nn.TransformerEncoderLayer(12, 2, 16, batch_first=True, norm_first=True) for _ in range(24)]
-    return keras.Model(inputs, L.LayerNormalization(epsilon=1e-5)(h)), nn.Sequential(*layers, nn.LayerNorm(12))
+    return keras.Model(inputs, L.LayerNormalization(epsilon=1e-5)(h)), nn.Sequential(
+        *layers, nn.LayerNorm(12)
+    )
 
 
 def unused(nn: Any) -> tuple[Any, Any]:

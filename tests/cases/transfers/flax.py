@@ -43,7 +43,7 @@ def _nnx_cnn() -> Any:
             self.one = nnx.Conv(3, 8, (3, 3), rngs=rngs)
 
         def __call__(self, x: Any) -> Any:
-            x = nnx.max_pool(nnx.relu(self.norm(self.one(x))), (2, 2), (2, 2))
+            x = nnx.max_pool(nnx.relu(self.norm(self.one(x))), window_shape=(2, 2), strides=(2, 2))
             return self.head(self.two(x).reshape(-1, 96))
 
     return Net()
@@ -74,21 +74,6 @@ def _nnx_transformer() -> Any:
     return Net()
 
 
-def _nnx_lstm() -> Any:
-    nnx = pytest.importorskip("flax.nnx")
-    rngs = nnx.Rngs(0)
-
-    class Net(nnx.Module):
-        def __init__(self) -> None:
-            self.out = nnx.Linear(4, 3, rngs=rngs)
-            self.inner = nnx.RNN(nnx.OptimizedLSTMCell(5, 4, rngs=rngs))
-
-        def __call__(self, x: Any) -> Any:
-            return self.out(self.inner(x))
-
-    return Net()
-
-
 def _bound(body: Callable[[Any, Any], Any], shape: tuple[int, ...]) -> Any:
     """A linen module with variables."""
     linen = pytest.importorskip("flax.linen")
@@ -115,7 +100,8 @@ def _linen_mlp() -> Any:
 def _linen_cnn() -> Any:
     def body(linen: Any, x: Any) -> Any:
         norm = linen.BatchNorm(use_running_average=True, epsilon=1e-5)
-        x = linen.max_pool(linen.relu(norm(linen.Conv(8, (3, 3))(x))), (2, 2), (2, 2))
+        x = linen.relu(norm(linen.Conv(8, (3, 3))(x)))
+        x = linen.max_pool(x, window_shape=(2, 2), strides=(2, 2))
         x = linen.Conv(6, (3, 3), padding="VALID", use_bias=False)(x)
         return linen.Dense(5)(x.reshape(-1, 96))
 
@@ -132,16 +118,6 @@ def _linen_transformer() -> Any:
     return _bound(body, (6, 12))
 
 
-def _linen_lstm() -> Any:
-    return _bound(lambda linen, x: linen.Dense(3)(linen.RNN(linen.LSTMCell(4))(x)), (6, 5))
-
-
-def _keras_lstm(nn: Any) -> tuple[Any, Any]:
-    from cases.transfers.gates import recurrent
-
-    return recurrent("LSTM", 1, both=False)(nn)
-
-
 def _keras_encoder(nn: Any) -> tuple[Any, Any]:
     from cases.transfers.plain import encoder
 
@@ -152,11 +128,10 @@ _OTHERS: dict[str, tuple[Callable[[Any], tuple[Any, Any]], tuple[int, ...]]] = {
     "mlp": (keras_mlp, (10,)),
     "cnn": (keras_cnn, (12, 12, 3)),
     "transformer": (_keras_encoder, (6, 12)),
-    "lstm": (_keras_lstm, (6, 5)),
 }
 _MODULES = {
-    "nnx": {"mlp": _nnx_mlp, "cnn": _nnx_cnn, "transformer": _nnx_transformer, "lstm": _nnx_lstm},
-    "linen": {"mlp": _linen_mlp, "cnn": _linen_cnn, "transformer": _linen_transformer, "lstm": _linen_lstm},
+    "nnx": {"mlp": _nnx_mlp, "cnn": _nnx_cnn, "transformer": _nnx_transformer},
+    "linen": {"mlp": _linen_mlp, "cnn": _linen_cnn, "transformer": _linen_transformer},
 }
 
 
@@ -170,7 +145,6 @@ def _row(kind: str, what: str, other: int) -> Pair:
         first=image and other == 1,
         shapes=(shape,),
         signatures={"one": [(1, *shape)]},
-        quick=(kind, what, other) == ("nnx", "mlp", 0),
     )
 
 

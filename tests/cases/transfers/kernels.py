@@ -11,7 +11,9 @@ from cases.transfers import Pair
 L = keras.layers
 
 
-def _chain(shape: tuple[int, ...], keras_layers: Callable[[], list[Any]], torch_layers: Callable[[Any], list[Any]]):  # type: ignore[no-untyped-def]
+def _chain(
+    shape: tuple[int, ...], keras_layers: Callable[[], list[Any]], torch_layers: Callable[[Any], list[Any]]
+):  # type: ignore[no-untyped-def]
     def make(nn: Any) -> tuple[Any, Any]:
         return keras.Sequential([keras.Input(shape), *keras_layers()]), nn.Sequential(*torch_layers(nn))
 
@@ -22,7 +24,11 @@ def separable(nn: Any) -> tuple[Any, Any]:
     """One layer in Keras, two in PyTorch."""
     layers = [nn.Conv2d(4, 8, 3, groups=4, bias=False), nn.Conv2d(8, 5, 1), nn.ReLU()]
     model = keras.Sequential(
-        [keras.Input((9, 10, 4)), L.SeparableConv2D(5, 3, depth_multiplier=2, activation="relu"), L.Conv2D(3, 1)]
+        [
+            keras.Input((9, 10, 4)),
+            L.SeparableConv2D(5, 3, depth_multiplier=2, activation="relu"),
+            L.Conv2D(3, 1),
+        ]
     )
     return model, nn.Sequential(*layers, nn.Conv2d(5, 3, 1))
 

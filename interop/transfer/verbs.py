@@ -60,6 +60,8 @@ class TransferReport:
                 "inner": proof.inner,
                 "compared": proof.compared,
                 "idle": list(proof.idle),
+                "aside": proof.aside,
+                "explained": proof.explained,
             },
             "seconds": self.seconds,
             "plan": self.plan.to_json(),
@@ -68,10 +70,12 @@ class TransferReport:
     def __str__(self) -> str:
         lines = [str(self.plan)]
         if self.proof is not None:
-            word = "PASS" if self.passed else "FAIL"
+            word = "PASS" if self.passed else "DIFFERENT" if self.proof.explained else "FAIL"
             said = [f"{self.proof.compared} layers to {self.proof.inner:.1e}"]
             said += [f"outputs to {self.proof.error:.1e}"] if self.proof.error is not None else []
             said += [f"the models' own outputs to {self.error:.1e}"] if self.error is not None else []
+            if self.proof.aside is not None:
+                said.append(f"all to {self.proof.aside:.1e} with what is different set aside")
             lines.append(f"{word}: with drawn weights the same in {', '.join(said)}")
             lines += [f"no effect on what was compared: {name}" for name in self.proof.idle]
         else:
@@ -161,7 +165,8 @@ def transfer_weights(
 
     Raises:
         WeightsError: something has no partner and `partial` is false; names it, its side, and what is nearest.
-        ParityError: the proof failed and nothing that the models do differently explains it.
+        ParityError: the models depart, and not only by what they do differently: with that set aside (the target's
+            graph with the source's padding, strides and epsilons) they still do. Nothing was changed.
     """
     started = time.perf_counter()
     left = _side(source, source_model, source_inputs)
@@ -177,15 +182,21 @@ def transfer_weights(
     proof = prove(found) if verify else None
     if proof is not None:
         plan = replace(plan, differences=proof.differences)
-        if not proof.passed and len(proof.differences) < 2:
+        if not proof.passed and not proof.explained:
+            aside = "" if proof.aside is None else f", and {proof.aside:.2g} with what differs set aside"
             raise ParityError(
                 f"with the same drawn weights the models give different results (error {proof.inner:.2g} inside, "
-                f"{proof.error} at the outputs): {'; '.join(proof.differences) or 'nothing could be compared'}. "
-                "Nothing was changed. If the models are the same, give rules for the layers named"
+                f"{proof.error} at the outputs{aside}): {_first(proof.differences)}. Nothing was changed. If the "
+                "models are the same, give rules for the layers named; verify=False transfers without proof"
             )
     result = plan.apply(partial=True)
     error = _error(found, result) if verify and not plan.missing else None
     return TransferReport(plan, result, proof, error, time.perf_counter() - started)
+
+
+def _first(differences: tuple[str, ...]) -> str:
+    more = f"; and {len(differences) - 8} more" if len(differences) > 8 else ""
+    return ("; ".join(differences[:8]) or "nothing could be compared") + more
 
 
 def _error(found: Match, result: Any) -> float | None:

@@ -31,6 +31,8 @@ def conv(reader: Reader, step: Step, x: Tensor, w: Tensor, b: Tensor | None = No
         made = linear(reader, step, taken_from, np.swapaxes(matrix, 0, 1))
         places = np.moveaxis(made.places(), -1, 1)
         flow = Flow(places.shape, places, made.feeds, made.frame)
+        for place in made.feeds:
+            place.facts["strides"] = tuple(strides)
         reader.show(step, flow)
         return [_biased(reader, step, flow, b)]
     reader.uses.record(x)

@@ -23,7 +23,7 @@ def batch_normalization(reader: Reader, step: Step, x: Tensor, *statistics: Tens
             flow = reader.affine(flow, spread(weight, len(x.shape)), x.shape, role)
     epsilon = step.attributes.get("epsilon", 1e-5)
     for place in flow.feeds:
-        place.facts["epsilon"] = f"{epsilon:.3g}"
+        place.facts |= {"epsilon": f"{epsilon:.3g}", "node": step.outputs[0]}
     reader.show(step, flow)
     empty = [Flow((), None, flow.feeds) for _ in step.outputs[1:]]
     return [flow, *empty]

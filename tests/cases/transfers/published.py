@@ -1,0 +1,30 @@
+"""Image networks of timm and of keras.applications; most do something differently, which the report must name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import pytest
+from cases.architectures.vision import _timm
+from cases.transfers import Pair
+
+
+def _pair(application: str, name: str, **options: Any) -> Callable[[Any], tuple[Any, Any]]:
+    def make(_: Any) -> tuple[Any, Any]:
+        pytest.importorskip("timm")
+        kind = getattr(keras.applications, application)
+        more = {} if application in ("MobileNetV2", "ResNet50") else {"include_preprocessing": False}
+        model = kind(weights=None, input_shape=(64, 64, 3), classes=10, classifier_activation=None, **more)
+        return model, _timm(name, **options)
+
+    return make
+
+
+PAIRS = [
+    Pair("timm MobileNetV2", _pair("MobileNetV2", "mobilenetv2_100"), first=True, differs=("padding", "epsilon")),
+    Pair("timm EfficientNet", _pair("EfficientNetB0", "efficientnet_b0"), first=True, differs=("padding", "epsilon")),
+    Pair("timm ConvNeXt", _pair("ConvNeXtTiny", "convnext_tiny"), first=True),
+    Pair("timm ResNet", _pair("ResNet50", "resnet50"), first=True, differs=("strides", "epsilon")),
+]  # fmt: skip

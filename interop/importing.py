@@ -52,11 +52,12 @@ def import_onnx(
     if layout not in ("nhwc", "keep"):
         raise InteropError(f"layout is 'nhwc' or 'keep'. Received: layout={layout!r}")
     choose_backend()
+    from interop.rebuild.element_types import check_types
     from interop.rebuild.importer import imported
     from interop.rebuild.source import inlined, read_model
 
     with uncollected():
-        model, made = imported(inlined(read_model(path_or_proto)), layout, name)
+        model, made = imported(check_types(inlined(read_model(path_or_proto))), layout, name)
     if isinstance(report, list):
         report.append(made)
     elif report is not None:

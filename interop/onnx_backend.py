@@ -75,9 +75,10 @@ class KerasBackend(Backend):
             UnsupportedNodes: it has nodes without a handler.
         """
         choose_backend()
+        from interop.rebuild.element_types import check_types
         from interop.rebuild.source import check_supported, inlined, read_model
 
-        read = inlined(read_model(model))
+        read = check_types(inlined(read_model(model)))
         check_supported(read)
         return KerasRep(read)
 

@@ -301,6 +301,25 @@ def test_names_of_inputs_and_outputs_are_kept_or_mapped() -> None:
 
 
 X = {"x": ("n", 4)}
+
+
+def declared(output: str, code: int) -> onnx.ModelProto:
+    """A Relu of floats whose output the graph says to be of another type."""
+    made = graph([node("Relu", ["x"], [output], "one")], X, [output])
+    made.graph.output[0].CopyFrom(helper.make_tensor_value_info(output, code, X["x"]))
+    return made
+
+
+def recursive() -> onnx.ModelProto:
+    """A call of a local function that calls itself."""
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("loc", 1)]
+    call = node("F", ["x"], ["y"], "one", domain="loc")
+    made = graph([call], X, ["y"])
+    made.opset_import.append(imports[1])
+    made.functions.append(helper.make_function("loc", "F", ["x"], ["y"], [call], imports))
+    return made
+
+
 BROKEN = {
     "cycle": (
         graph([node("Add", ["x", "b"], ["a"], "one"), node("Relu", ["a"], ["b"], "two")], X, ["b"]),
@@ -317,7 +336,46 @@ BROKEN = {
     "no output": (graph([node("Relu", ["x"], ["y"])], X, ["z"]), "output 'z'"),
     "negative": (graph([node("Relu", ["x"], ["y"])], {"x": (-3, 4)}, ["y"]), "'x'.*-3"),
     "no opset": (graph([node("Foo", ["x"], ["y"], domain="bar")], X, ["y"]), "'bar'"),
-    "types": (graph([node("MatMul", ["x", "x"], ["y"], "one")], {"x": (3, 4)}, ["y"]), "'one'.*MatMul"),
+    "no operator": (graph([node("", ["x"], ["y"], "one")], X, ["y"]), "'one'.*no operator"),
+    "matrix product of vectors": (
+        graph([node("MatMul", ["x", "x"], ["y"], "one")], {"x": (3, 4)}, ["y"]),
+        "'one'.*MatMul",
+    ),
+    "two types": (
+        graph([node("Add", ["x", "w"], ["y"], "one")], X, ["y"], w=np.ones(4, "int64")),
+        "'one'.*'x', which is float, and 'w', which is int64",
+    ),
+    "type after Cast": (
+        graph([node("Cast", ["x"], ["b"], to=9), node("Relu", ["b"], ["y"], "one")], X, ["y"]),
+        "'one'.*'b'.*is bool; expected",
+    ),
+    "type of an input": (
+        graph([node("Gather", ["w", "x"], ["y"], "one")], X, ["y"], w=normal(5, 3)),
+        "'one'.*'indices', which is float; expected int32, int64",
+    ),
+    "type of an output": (declared("y", 7), "'one'.*makes 'y' as float; the graph says int64"),
+    "type of an attribute": (
+        graph([node("Softmax", ["x"], ["y"], "one", axis="a")], X, ["y"]),
+        "'one'.*'axis' of the type STRING; expected INT",
+    ),
+    "weights that do not fit": (
+        graph([node("MatMul", ["x", "w"], ["y"], "one")], X, ["y"], w=normal(5, 3)),
+        r"'one'.*\(None, 4\).*\(4, 3\).*\(5, 3\)",
+    ),
+    "weights shared by layers they do not fit": (
+        graph(
+            [node("MatMul", ["x", "w"], ["a"]), node("MatMul", ["a", "w"], ["y"], "two")],
+            X,
+            ["y"],
+            w=normal(4, 3),
+        ),
+        "'two'.*value 4, but received",
+    ),
+    "function of itself": (recursive(), "loc::F -> loc::F"),
+    "nothing inside": (
+        graph([node("Relu", ["x"], ["y"])], {"x": (3, 0)}, ["y"]),
+        "'x' has the size 0 at axis 1",
+    ),
     "empty": (onnx.ModelProto(), "no graph"),
 }
 
@@ -340,6 +398,48 @@ def test_truncated_file_and_missing_data_are_errors(tmp_path: Path) -> None:
     (tmp_path / "data.bin").unlink()
     with pytest.raises(GraphError, match=r"'w' lies in the file 'data.bin'"):
         interop.import_onnx(path)
+    proto.graph.initializer[0].data_type = 77
+    with pytest.raises(GraphError, match="'w' has the element type 77"):
+        interop.import_onnx(proto)
+    proto.graph.initializer[0].dims[0] = -4
+    with pytest.raises(GraphError, match=r"'w' has the shape \(-4, 300\)"):
+        interop.import_onnx(proto)
+
+
+def test_names_that_clash_once_they_are_legal_stay_apart() -> None:
+    weights = {"a.b": normal(4), "a:b": normal(4) + 1, "a_b": normal(4) + 2}
+    nodes = [node("Mul", [x, w], [y]) for x, w, y in zip("xuv", weights, "uvy", strict=True)]
+    clash = graph(nodes, {"x": ("n", 4), "a_b_1": ("n", 4)}, ["y"], **weights)
+    model, report = imported(clash)
+    paths = [path for name in weights for path in report.weights[name]]
+    assert len(set(paths)) == 3
+    for name, path in zip(weights, paths, strict=True):
+        variable = next(w for w in model.weights if w.path == path)
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable).ravel(), weights[name])
+    x = normal(3, 4)
+    check(computed(model, {"x": x, "a_b_1": x}), outputs_of(clash, {"x": x, "a_b_1": x}))
+
+
+def test_a_weight_of_layers_that_cannot_share_it_is_held_once() -> None:
+    shared = graph(
+        [
+            node("Conv", ["x", "k", "v"], ["a"], "one"),
+            node("BatchNormalization", ["a", "v", "v", "v", "v"], ["b"], "two"),
+            node("Conv", ["b", "k"], ["c"], "three"),
+            node("Reshape", ["v", "shape"], ["w"]),
+            node("Mul", ["c", "w"], ["y"]),
+        ],
+        {"x": ("n", 4, 8, 8)},
+        ["y"],
+        k=normal(4, 4, 3, 3),
+        v=np.abs(normal(4)) + 1,
+        shape=np.array([4, 1, 1]),
+    )
+    model, report = imported(shared)
+    assert sum(int(np.prod(w.shape)) for w in model.weights) == 4 * 4 * 9 + 4
+    assert set(report.weights) == {"k", "v"}
+    x = normal(2, 4, 8, 8)
+    check(computed(model, {"x": x}), outputs_of(shared, {"x": x}), atol=1e-4)
 
 
 def test_every_unsupported_node_is_told_at_once() -> None:

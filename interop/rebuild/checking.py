@@ -13,6 +13,8 @@ import onnx
 
 from interop.errors import GraphError
 
+_ELEMENT_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
+
 
 def label(node: onnx.NodeProto) -> str:
     """A node as a message names it."""
@@ -39,7 +41,7 @@ def check_model(model: onnx.ModelProto, folder: Path | None) -> None:
 
 def _check_graph(graph: onnx.GraphProto, outer: set[str], where: str, domains: set[str]) -> None:
     defined: set[str] = set()
-    for kind, values in (("input", graph.input), ("output", graph.output)):
+    for kind, values in (("input", graph.input), ("output", graph.output), ("value", graph.value_info)):
         for value in values:
             if not value.name:
                 raise GraphError(f"an {kind} of {where} has no name")
@@ -72,6 +74,8 @@ def _check_nodes(
     nodes = list(nodes)
     makers: dict[str, onnx.NodeProto] = {}
     for node in nodes:
+        if not node.op_type:
+            raise GraphError(f"node {node.name!r} in {where} has no operator")
         domain = "" if node.domain == "ai.onnx" else node.domain
         if domain not in domains:
             raise GraphError(
@@ -157,6 +161,11 @@ def _check_tensor(tensor: onnx.TensorProto, folder: Path | None) -> None:
     if any(size < 0 for size in tensor.dims):
         raise GraphError(
             f"initializer {tensor.name!r} has the shape {tuple(tensor.dims)}: a size is negative"
+        )
+    if tensor.data_type not in _ELEMENT_TYPES:
+        raise GraphError(
+            f"initializer {tensor.name!r} has the element type {tensor.data_type}, which ONNX {onnx.__version__} does "
+            "not know"
         )
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         return

@@ -104,6 +104,8 @@ class Importer:
             known = size if isinstance(size, int) else None
             symbol = size.value if known is None else None
             dims.append(known if known is not None else self._sizes.symbol(symbol or f"{value.name}_{axis}"))
+        if 0 in dims:
+            raise GraphError(f"input {value.name!r} has the size 0 at axis {dims.index(0)}: it holds nothing")
         if not dims:
             raise GraphError(f"input {value.name!r} has no axes; a Keras input has a batch")
         shape = tuple(size if isinstance(size, int) else None for size in value.shape)
@@ -146,19 +148,20 @@ class Importer:
     def _hold(self, name: str, array: Array) -> Any:
         dtype = array.dtype.name
         layer = keras.layers.Embedding(1, int(array.size), name=self._names.take(name), dtype=dtype)
-        self._fill(layer, (None,), {"embeddings": array.reshape(1, -1)})
+        self._fill(layer, (None,), {"embeddings": array.reshape(1, -1)}, name)
         self._held.append(name)
         self._weights[name] = (f"{layer.name}/embeddings",)
         return ops.reshape(layer(self._zero), array.shape)
 
-    def _fill(self, layer: Any, shape: Any, arrays: dict[str, Array]) -> None:
-        """Build a layer and give its variables their values, without running initializers."""
+    def _fill(self, layer: Any, shape: Any, arrays: dict[str, Array], node: str) -> None:
+        """Build a layer and give its variables their values, without running initializers; `node` is for messages."""
         with compat.deferred_variables():
             layer.build(shape)
             for variable, (name, array) in zip(layer.weights, arrays.items(), strict=True):
                 if tuple(variable.shape) != array.shape:
                     raise GraphError(
-                        f"{layer.name}/{name} has the shape {variable.shape}; its weights {array.shape}"
+                        f"node {node!r}: its input {shape} asks for {name} of the shape {variable.shape} in the layer "
+                        f"{layer.name!r}; the graph has {array.shape}"
                     )
                 compat.initialize(variable, np.ascontiguousarray(array))
         compat.finish_layers(layer)
@@ -197,7 +200,8 @@ class Importer:
             sources = [str(w.source.name) for w in lifted.weights.values() if w.source is not None]
             dtype = next(iter(arrays.values())).dtype.name if arrays else keras.config.floatx()
             layer = lifted.make(self._names.take(scope_of(sources) or name_of(lifted.node)), dtype)
-            self._fill(layer, shape if lifted.built_for is None else lifted.built_for(shape), arrays)
+            built_for = shape if lifted.built_for is None else lifted.built_for(shape)
+            self._fill(layer, built_for, arrays, name_of(lifted.node))
             self._layers[lifted.key] = layer
             for name, weight in lifted.weights.items():
                 if weight.source is not None:

@@ -65,7 +65,7 @@ def inlined(model: Any) -> Any:
         return model
     try:
         return InlinePass()(model).model
-    except (ValueError, ir.passes.PassError) as error:
+    except (ValueError, ir.passes.PassError, ir.passes.InvariantError) as error:
         raise GraphError(f"a local function cannot be put in the place of its call: {error}") from error
 
 

@@ -5,7 +5,11 @@
     KERAS_BACKEND=torch python -m tools.conformance --write              # all, into tools/tables
     KERAS_BACKEND=torch python -m tools.conformance --check 200          # a sample; fails if one passed before
     python -m tools.conformance --runtime --write                        # ONNX Runtime, to compare
+    KERAS_BACKEND=jax python -m tools.conformance --part 1/2             # half of them, which --write then knows
 
+What --part and --write have run is kept in build/conformance until the table is written: a run that was cut off goes
+on where it was. JAX compiles every operation of every case, which takes a processor 15 minutes in all; a part for each
+core is what helps.
 While a case runs, onnxruntime and onnx.reference cannot be imported: nothing but Keras computes.
 """
 
@@ -23,6 +27,7 @@ from typing import Any
 
 from tools.conformance import runtime, table
 from tools.conformance.cases import Case, all_cases, mismatch
+from tools.conformance.journal import Journal
 
 FORBIDDEN = ("onnxruntime", "onnx.reference")
 
@@ -77,6 +82,14 @@ def sample(cases: Sequence[Case], count: int) -> list[Case]:
     return [short[i * len(short) // count] for i in range(count)]
 
 
+def part_of(cases: Sequence[Case], text: str) -> list[Case]:
+    """The cases of a part such as "2/3": every third one, from the second on."""
+    part, parts = map(int, text.split("/"))
+    if not 1 <= part <= parts:
+        raise SystemExit(f"--part is one of 1/{parts} to {parts}/{parts}. Received: {text}")
+    return list(cases[part - 1 :: parts])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -90,6 +103,7 @@ def main() -> int:
     parser.add_argument(
         "--check", type=int, default=0, metavar="COUNT", help="compare a sample with the table"
     )
+    parser.add_argument("--part", metavar="K/N", help="run only every Nth case, from the Kth on, for --write")
     arguments = parser.parse_args()
     backend = os.environ.setdefault("KERAS_BACKEND", "jax")
     if backend == "jax":
@@ -97,10 +111,22 @@ def main() -> int:
     cases = [case for case in all_cases() if arguments.k in case.name]
     if arguments.check:
         cases = sample(cases, arguments.check)
+    if arguments.part:
+        cases = part_of(cases, arguments.part)
+    column = "onnxruntime" if arguments.runtime else backend
+    writes = arguments.write and not arguments.k and not arguments.check and not arguments.part
+    journal = Journal(column) if writes or arguments.part else None
+    known = {} if journal is None else journal.outcomes
     reasons: dict[str, str] = {}
     with contextlib.nullcontext() if arguments.runtime else blocked():
         for case in cases:
-            if reason := (runtime.outcome(case) if arguments.runtime else outcome(case)):
+            if case.name in known:
+                reason = known[case.name]
+            else:
+                reason = runtime.outcome(case) if arguments.runtime else outcome(case)
+                if journal is not None:
+                    journal.add(case.name, reason)
+            if reason:
                 reasons[case.name] = reason
                 if arguments.reasons:
                     print(f"{case.name}: {reason[:300]}", flush=True)
@@ -109,8 +135,9 @@ def main() -> int:
     for kind, count in sorted(kinds.items()):
         print(f"{kind}: {count - failed[kind]} of {count}")
     print(f"{len(cases) - len(reasons)} of {len(cases)} pass")
-    if arguments.write and not arguments.k and not arguments.check:
-        table.write(cases, "onnxruntime" if arguments.runtime else backend, reasons)
+    if journal is not None and writes:
+        table.write(cases, column, reasons)
+        journal.close()
     if arguments.check:
         before = table.read()["failures"].get(backend, {})
         lost = {name: reason for name, reason in reasons.items() if name not in before}

@@ -1,0 +1,137 @@
+"""Whether the element types and attributes of a graph are those its operators take.
+
+Enters: an ``ir.Model`` without functions. Leaves: nothing, or a ``GraphError`` that names the node. Types are followed
+from inputs and weights through the schemas of the operators (https://onnx.ai/onnx/operators/); where a schema does not
+say what comes out (Constant, other domains), what the graph declares is taken. Nothing is computed and no weight
+is read, so it costs a visit to each node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from interop.errors import GraphError
+from interop.rebuild.registry import canonical
+from interop.rebuild.source import name_of
+
+_Types = dict[Any, str]
+_KINDS = {int(kind): f"tensor({kind.name.lower()})" for kind in ir.DataType if kind}
+
+
+def check_types(model: Any) -> Any:
+    """Raise GraphError for the first node that is given what it cannot take; returns the model."""
+    opsets = {canonical(domain): version for domain, version in model.opset_imports.items()}
+    _check_graph(model.graph, opsets, {})
+    return model
+
+
+def _check_graph(graph: Any, opsets: Mapping[str, int], types: _Types) -> None:
+    for value in (*graph.inputs, *graph.initializers.values()):
+        found = _declared(value)
+        if found:
+            types[value] = found
+    for node in graph:
+        schema = _schema(canonical(node.domain), node.op_type, opsets.get(canonical(node.domain), 1))
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                _check_graph(attribute.value, opsets, types)
+            elif schema is not None:
+                _check_attribute(node, attribute, schema)
+        made = {} if schema is None else _check_node(node, schema, types)
+        for value in node.outputs:
+            declared = _declared(value)
+            found = made.get(value, "")
+            if found and declared and found != declared:
+                raise GraphError(
+                    f"{_label(node)} makes {value.name!r} as {_plain(found)}; the graph says {_plain(declared)}"
+                )
+            if found or declared:
+                types[value] = found or declared
+
+
+def _check_node(node: Any, schema: Any, types: _Types) -> _Types:
+    """The types of a node's outputs, as far as its schema tells."""
+    allowed = {item.type_param_str: item.allowed_type_strs for item in schema.type_constraints}
+    bound: dict[str, tuple[str, str]] = {}
+    for value, parameter in _paired(node.inputs, schema.inputs):
+        found = "" if value is None else types.get(value, "")
+        if not found:
+            continue
+        label = parameter.type_str
+        if found not in allowed.get(label, {label}):
+            expected = ", ".join(sorted(map(_plain, allowed.get(label, {label}))))
+            raise GraphError(
+                f"{_label(node)} takes {value.name!r} as its input {parameter.name!r}, which is {_plain(found)}; "
+                f"expected {expected}"
+            )
+        if label in allowed and _is_alike(parameter):
+            before, name = bound.setdefault(label, (found, str(value.name)))
+            if before != found:
+                raise GraphError(
+                    f"{_label(node)} takes {name!r}, which is {_plain(before)}, and {value.name!r}, which is "
+                    f"{_plain(found)}; expected the same element type. Cast one of them"
+                )
+    made = {}
+    for value, parameter in _paired(node.outputs, schema.outputs):
+        label = parameter.type_str
+        if label in bound and _is_alike(parameter):
+            made[value] = bound[label][0]
+        elif label.startswith("tensor("):
+            made[value] = label
+        elif (code := node.attributes.get("to") or node.attributes.get("dtype")) and not code.is_ref():
+            made[value] = _KINDS.get(code.value, "")
+    return made
+
+
+def _check_attribute(node: Any, attribute: Any, schema: Any) -> None:
+    known = schema.attributes.get(attribute.name)
+    if known is None or attribute.is_ref():
+        return
+    expected = known.type.name
+    if attribute.type.name != expected:
+        raise GraphError(
+            f"{_label(node)} has the attribute {attribute.name!r} of the type {attribute.type.name}; expected "
+            f"{expected}"
+        )
+
+
+def _paired(values: Any, parameters: Any) -> Iterator[tuple[Any, Any]]:
+    """Values with the formal parameters they are for; the last one may take any number."""
+    for position, value in enumerate(values):
+        if position < len(parameters):
+            yield value, parameters[position]
+        elif parameters and parameters[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic:
+            yield value, parameters[-1]
+
+
+def _is_alike(parameter: Any) -> bool:
+    """Whether all values of a parameter are of one type: not so what a Loop carries."""
+    return parameter.option != onnx.defs.OpSchema.FormalParameterOption.Variadic or parameter.is_homogeneous
+
+
+@cache
+def _schema(domain: str, op_type: str, opset: int) -> Any:
+    try:
+        return onnx.defs.get_schema(op_type, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def _declared(value: Any) -> str:
+    """ "tensor(float)" and the like; "" for what is no tensor, or not said."""
+    if not isinstance(value.type, ir.TensorType) or value.dtype is None or not value.dtype.value:
+        return ""
+    return _KINDS[value.dtype.value]
+
+
+def _plain(kind: str) -> str:
+    return kind.removeprefix("tensor(").removesuffix(")")
+
+
+def _label(node: Any) -> str:
+    return f"node {name_of(node)!r} ({node.op_type})"

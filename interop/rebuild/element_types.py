@@ -111,7 +111,8 @@ def _paired(values: Any, parameters: Any) -> Iterator[tuple[Any, Any]]:
 
 def _is_alike(parameter: Any) -> bool:
     """Whether all values of a parameter are of one type: not so what a Loop carries."""
-    return parameter.option != onnx.defs.OpSchema.FormalParameterOption.Variadic or parameter.is_homogeneous
+    variadic = parameter.option == onnx.defs.OpSchema.FormalParameterOption.Variadic
+    return bool(parameter.is_homogeneous or not variadic)
 
 
 @cache

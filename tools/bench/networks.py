@@ -13,12 +13,15 @@ from typing import Any
 APPLICATIONS = ("MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121", "ConvNeXtTiny")
 
 
-def application(name: str) -> Any:
+VOCABULARY = 30522
+
+
+def application(name: str, shape: tuple[int, ...] | None = None) -> Any:
     """A model of `keras.applications`, called once: `Model.export` refuses one that never was."""
     import keras
 
     with _drawn_by_numpy():
-        model = getattr(keras.applications, name)(weights=None)
+        model = getattr(keras.applications, name)(weights=None, input_shape=shape)
     model(keras.Input(model.input_shape[1:]))
     return model
 
@@ -52,6 +55,23 @@ def transformer(layers: int, width: int = 16) -> Any:
             h = Dense(4 * width, activation="gelu")(LayerNormalization()(x))
             x = x + Dense(width)(h)
         return keras.Model(inputs, x)
+
+
+def bert(layers: int, length: int, width: int = 768, heads: int = 12) -> Any:
+    """BERT's encoder: token ids (batch, length) to vectors (batch, length, width)."""
+    import keras
+    from keras import ops
+    from keras.layers import Dense, Embedding, LayerNormalization, MultiHeadAttention
+
+    with _drawn_by_numpy():
+        ids = keras.Input((length,), dtype="int64")
+        positions = Embedding(512, width)(ops.expand_dims(ops.arange(length), 0))
+        x = LayerNormalization(epsilon=1e-5)(Embedding(VOCABULARY, width)(ids) + positions)
+        for _ in range(layers):
+            x = LayerNormalization(epsilon=1e-5)(x + MultiHeadAttention(heads, width // heads)(x, x))
+            h = Dense(width)(Dense(4 * width, activation="gelu")(x))
+            x = LayerNormalization(epsilon=1e-5)(x + h)
+        return keras.Model(ids, x)
 
 
 @contextmanager

@@ -29,6 +29,8 @@ import environments
 import export
 import gigabyte
 import huge
+import imported
+import importing
 import latency
 import measure
 import scaling
@@ -46,6 +48,8 @@ SECTIONS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "checkpoint": checkpoint.rows,
     "scaling": scaling.rows,
     "transfer": transfer.rows,
+    "imported": imported.rows,
+    "importing": importing.rows,
     "huge": huge.rows,
 }
 WITHOUT_PEERS = frozenset({"scaling", "huge", "transfer"})
@@ -134,7 +138,7 @@ def main() -> int:
         }
         target.write_text(json.dumps(_rounded(results), indent=1) + "\n")
     if not options.keep:
-        for folder in ("export", "coldstart", "gigabyte", "checkpoint", "transfer"):
+        for folder in ("export", "coldstart", "gigabyte", "checkpoint", "transfer", "imported"):
             shutil.rmtree(measure.WORK / folder, ignore_errors=True)
     print(f"{missed} missed; {target.relative_to(measure.REPOSITORY)}")
     return 1 if missed else 0

@@ -65,7 +65,7 @@ def bert(layers: int, length: int, width: int = 768, heads: int = 12) -> Any:
 
     with _drawn_by_numpy():
         ids = keras.Input((length,), dtype="int64")
-        positions = Embedding(512, width)(ops.expand_dims(ops.arange(length), 0))
+        positions = Embedding(512, width)(ops.cumsum(ops.ones_like(ids), axis=1) - 1)
         x = LayerNormalization(epsilon=1e-5)(Embedding(VOCABULARY, width)(ids) + positions)
         for _ in range(layers):
             x = LayerNormalization(epsilon=1e-5)(x + MultiHeadAttention(heads, width // heads)(x, x))

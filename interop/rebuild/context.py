@@ -140,7 +140,7 @@ class Context:
                 result = reshaped(self.sizes, x, have, dims)
             except NoReshape:
                 self.fail(
-                    f"reshape {self._text(have)} -> {self._text(dims)} has more open dimensions than Keras can "
+                    f"reshape {self.text(have)} -> {self.text(dims)} has more open dimensions than Keras can "
                     "reshape. Export the model with fewer dynamic dimensions"
                 )
         return self.declare(result, dims)
@@ -160,7 +160,8 @@ class Context:
         result = ops.logical_or(zeros, x) if dtype == "bool" else broadcast.add(zeros, x)
         return self.declare(result, dims)
 
-    def _text(self, dims: Sequence[int]) -> str:
+    def text(self, dims: Sequence[int]) -> str:
+        """Sizes as a message shows them."""
         return f"({', '.join(str(size) for size in dims)})"
 
 
@@ -172,13 +173,18 @@ class Body:
         outputs: names of its outputs.
     """
 
-    def __init__(self, graph: Any, run: Callable[[Sequence[Any]], list[Any]]) -> None:
+    def __init__(self, graph: Any, run: Callable[[Sequence[Any], bool], list[Any]]) -> None:
         self.inputs = tuple(str(value.name) for value in graph.inputs)
         self.outputs = tuple(str(value.name) for value in graph.outputs)
         self._run = run
 
     def __call__(self, *tensors: Any) -> list[Any]:
-        return self._run(tensors)
+        return self._run(tensors, False)
+
+    def traced(self, *tensors: Any) -> list[Any]:
+        """The same inside a function that the backend traces, of whose tensors none may be used outside."""
+        made = self._run(tensors, True)
+        return [ops.convert_to_tensor(x) if isinstance(x, np.ndarray) else x for x in made]
 
 
 def is_concrete(x: Any) -> bool:

@@ -51,6 +51,19 @@ class Scope:
         self._values[value] = found
 
 
+class _Apart(Scope):
+    """The values around a subgraph that the backend traces: what is made of them inside stays inside."""
+
+    def __init__(self, parent: Scope, sizes: Sizes) -> None:
+        super().__init__(parent)
+        self._sizes = sizes
+
+    def __getitem__(self, value: Any) -> Value:
+        if value not in self._values:
+            self[value] = super().__getitem__(value).copied(self._sizes)
+        return self._values[value]
+
+
 Override = Callable[[Scope], None]
 """Computes a node in place of its handler: reads what it needs from the scope, and sets the outputs there."""
 
@@ -145,15 +158,18 @@ class Interpreter:
         """A local function: its body has opsets of its own."""
         given = [self.value(None) if value is None else value for value in inputs]
         given += [self.value(None)] * (len(function.inputs) - len(given))
-        inner = Interpreter(
-            {**self.opsets, **function.opset_imports},
-            sizes=self.sizes,
+        return self._inner({**self.opsets, **function.opset_imports}, self.sizes).run(function, given)
+
+    def _inner(self, opsets: Mapping[str, int], sizes: Sizes) -> Interpreter:
+        """One that computes the same way, of other opsets or with sizes of its own."""
+        return Interpreter(
+            opsets,
+            sizes=sizes,
             parameter=self._parameter,
             overrides=self.overrides,
             functions=self.functions,
             fold=self._fold,
         )
-        return inner.run(function, given)
 
     def _known(self, node: Any, inputs: Sequence[Value | None]) -> list[Value] | None:
         """The results of shape arithmetic."""
@@ -263,8 +279,12 @@ class Interpreter:
         return _in_form(value, permutation)
 
     def _body(self, graph: Any, scope: Scope) -> Body:
-        def run(tensors: Sequence[Any]) -> list[Any]:
-            outputs = self.run(graph, [self.value(tensor) for tensor in tensors], scope)
+        def run(tensors: Sequence[Any], apart: bool) -> list[Any]:
+            inner, around = self, scope
+            if apart:
+                inner = self._inner(self.opsets, self.sizes.copied())
+                around = _Apart(scope, inner.sizes)
+            outputs = inner.run(graph, [inner.value(tensor) for tensor in tensors], around)
             return [value.tensor() for value in outputs]
 
         return Body(graph, run)

@@ -39,6 +39,12 @@ class Sizes:
         self._witnesses: dict[Poly, tuple[Any, int]] = {}
         self._count = 0
 
+    def copied(self) -> Sizes:
+        """What is known now; neither learns what the other does afterwards."""
+        made = Sizes()
+        made._dims, made._witnesses, made._count = dict(self._dims), dict(self._witnesses), self._count
+        return made
+
     def symbol(self, name: str) -> SymInt:
         """The open dimension of a name."""
         return SymInt.symbol(name, _HINT)

@@ -61,6 +61,12 @@ class Value:
         elif tensor is not None:
             self._forms[permutation or tuple(range(len(tensor.shape)))] = tensor
 
+    def copied(self, sizes: Sizes) -> Value:
+        """The same value with another table of sizes; forms that are made of one are not the other's."""
+        made = Value(sizes, array=self.array, parameter=self._parameter)
+        made.renamed, made._forms, made._other = self.renamed, dict(self._forms), self._other
+        return made
+
     @property
     def is_known(self) -> bool:
         """Whether it is an array that stays as it is (a parameter changes in training)."""

@@ -1,8 +1,14 @@
 """If, Loop and Scan. Source: https://onnx.ai/onnx/operators/onnx__Loop.html and its kind.
 
 Where numbers can be read (arrays, or conditions and counts that are known when the graph is read) the chosen branch
-runs, and loops are walked in Python, one iteration after the other. Keras' ``cond`` and ``while_loop`` do not build or
-save in a graph of layers (Keras 3.15), so there an open condition is refused, by name.
+runs, and loops are walked in Python, one iteration after the other. An open condition, one that depends on the values
+of the model's inputs, is computed
+
+- inside a function that the backend traces (a revived layer) by Keras' ``cond`` and ``while_loop``;
+- in a graph of layers, where those do not build or save (Keras 3.15), without them: both branches are computed and one
+  is selected; a loop with a known limit takes all its iterations, and keeps its state from where it has ended. ONNX'
+  operators have no effects but their results, so this is the same. What comes out must have one shape; a loop without
+  a limit, and one that collects, whose output is as long as it ran, are refused by name.
 """
 
 from __future__ import annotations
@@ -10,31 +16,60 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
-from keras import ops
+from keras import KerasTensor, ops
 
 from interop.capture.keras.symint import SymInt
-from interop.rebuild.context import Context
+from interop.rebuild.context import Body, Context
 from interop.rebuild.registry import Tensor, op
 from interop.rebuild.sizes import has_open_sizes
 
 _FOREVER = 2**62
+_UNROLLED = 256  # iterations of a loop in a graph of layers, which has a copy of its body for each
+_RUN = "Run the graph with interop.load_graph"
 
 
-def _truth(ctx: Context, condition: Tensor, what: str) -> bool:
+def _truth(ctx: Context, condition: Tensor) -> bool | None:
+    """The answer to a condition; None where it is open."""
     array = ctx.known(condition)
     if array is None or any(isinstance(item, SymInt) for item in array.flat):
-        ctx.fail(
-            f"its {what} depends on the values of the model's inputs, which Keras cannot build and save. Export the "
-            "model without that branch, or run the graph with interop.load_graph"
-        )
+        return None
     return bool(array.reshape(-1)[0])
+
+
+def _scalar(x: Tensor) -> Tensor:
+    """Conditions and counts may come with one axis of one."""
+    return ops.reshape(x, ())
 
 
 @op("If", since=1)
 def choose(ctx: Context, condition: Tensor, *, then_branch: Any, else_branch: Any) -> tuple[Tensor, ...]:
-    chosen = then_branch if _truth(ctx, condition, "condition") else else_branch
-    return tuple(ctx.body(chosen)())
+    answer = _truth(ctx, condition)
+    if answer is not None:
+        return tuple(ctx.body(then_branch if answer else else_branch)())
+    yes, no = ctx.body(then_branch), ctx.body(else_branch)
+    if not isinstance(condition, KerasTensor):
+        made = ops.cond(_scalar(condition), lambda: tuple(yes.traced()), lambda: tuple(no.traced()))
+        return tuple(made)
+    results = zip(yes.outputs, yes(), no(), strict=True)
+    return tuple(_selected(ctx, condition, a, b, f"output {name!r}") for name, a, b in results)
+
+
+def _selected(ctx: Context, condition: Tensor, a: Tensor, b: Tensor, what: str) -> Tensor:
+    """One of two tensors of the same shape and type."""
+    if not all(hasattr(x, "shape") for x in (a, b)):
+        ctx.fail(
+            f"its {what} is a sequence or optional, and its condition depends on the model's inputs. {_RUN}"
+        )
+    dims, other = ctx.dims(a), ctx.dims(b)
+    alike = len(dims) == len(other) and all(ctx.sizes.same(x, y) for x, y in zip(dims, other, strict=True))
+    if not alike or ctx.dtype(a) != ctx.dtype(b):
+        ctx.fail(
+            f"its {what} is {ctx.dtype(a)}{ctx.text(dims)} or {ctx.dtype(b)}{ctx.text(other)}, as the values of the "
+            f"model's inputs say; a tensor of Keras has one shape. {_RUN}"
+        )
+    return a if a is b else ctx.declare(ops.where(_scalar(condition), a, b), dims)
 
 
 @op("Loop", since=1)
@@ -42,23 +77,101 @@ def loop(
     ctx: Context, limit: Tensor = None, condition: Tensor = None, *carried: Tensor, body: Any
 ) -> tuple[Tensor, ...]:
     """The last values of what is carried, and what every iteration gave, stacked."""
-    times = _FOREVER if limit is None else ctx.ints(limit)[0]
-    going = condition is None or _truth(ctx, condition, "condition")
     run = ctx.body(body)
+    if len(run.inputs) != 2 + len(carried) or len(run.outputs) < 1 + len(carried):
+        ctx.fail(
+            f"carries {len(carried)} values, and its body has {len(run.inputs)} inputs and {len(run.outputs)} outputs; "
+            f"expected {2 + len(carried)} and at least {1 + len(carried)}"
+        )
+    count = None if limit is None else ctx.known(limit)
+    if count is not None and any(isinstance(item, SymInt) for item in count.flat):
+        count = None
+    given = [x for x in (limit, condition, *carried) if x is not None]
+    traced = not any(isinstance(x, KerasTensor) for x in given)
+    if limit is not None and count is None:
+        if traced:
+            return tuple(_while(ctx, run, limit, condition, carried))
+        ctx.fail(
+            f"runs as often as the values of the model's inputs say, which Keras cannot build and save. {_RUN}"
+        )
+    times = _FOREVER if count is None else int(count.reshape(-1)[0])
+    going: Any = True if condition is None else condition
     state, collected = list(carried), [[] for _ in run.outputs[1 + len(carried) :]]  # type: list[Tensor], list[list[Tensor]]
     iteration = 0
-    while going and iteration < times:
+    while iteration < times:
+        answer = going if going is True else _truth(ctx, going)
+        if answer is False:
+            break
+        if answer is None:
+            start = (np.asarray(iteration, "int64"), going, state)
+            left = None if count is None else np.asarray(times, "int64")
+            if collected:
+                ctx.fail(
+                    "collects what its iterations give, and how many there are depends on the values of the model's "
+                    f"inputs; a tensor of Keras has one length. {_RUN}"
+                )
+            if not isinstance(going, KerasTensor):
+                return tuple(_while(ctx, run, left, going, state, iteration))
+            return tuple(_unrolled(ctx, run, times, *start))
         more, *made = run(np.asarray(iteration, "int64"), np.asarray(True), *state)
         state = made[: len(carried)]
         for line, item in zip(collected, made[len(carried) :], strict=True):
             line.append(item)
         iteration += 1
-        if iteration < times:
-            going = _truth(ctx, more, "condition")
+        going = more
     return (
         *state,
         *(_stacked(ctx, line, body.outputs[1 + len(carried) + i], 0) for i, line in enumerate(collected)),
     )
+
+
+def _unrolled(
+    ctx: Context, run: Body, times: int, iteration: Tensor, going: Tensor, state: list[Tensor]
+) -> list[Tensor]:
+    """All iterations there may be, with the state kept once the condition is false."""
+    first = int(iteration)
+    if times - first > _UNROLLED:
+        limit = "without a limit" if times == _FOREVER else f"up to {times} times"
+        ctx.fail(
+            f"runs {limit} until a condition on the values of the model's inputs is false. In Keras layers that takes "
+            f"a limit of at most {_UNROLLED} iterations. {_RUN}"
+        )
+    going = _scalar(going)
+    for place in range(first, times):
+        more, *made = run(np.asarray(place, "int64"), np.asarray(True), *state)
+        state = [
+            _selected(ctx, going, new, old, f"carried {name!r}")
+            for name, new, old in zip(run.inputs[2:], made, state, strict=True)
+        ]
+        going = ops.logical_and(going, _scalar(more))
+    return state
+
+
+def _while(
+    ctx: Context, run: Body, limit: Tensor, condition: Tensor, carried: Sequence[Tensor], first: int = 0
+) -> list[Tensor]:
+    """A loop of the backend, in a function that it traces."""
+    if len(run.outputs) > 1 + len(carried):
+        ctx.fail(
+            "collects what its iterations give, and how many there are depends on values; a compiled function has "
+            f"tensors of one length. {_RUN}"
+        )
+    kind = ctx.dtype_of_code(7)
+    state = [ops.convert_to_tensor(x) for x in carried]
+    if keras.backend.backend() == "torch":  # only shapes are asked for: tensors without values cannot decide
+        return run.traced(np.asarray(first, "int64"), np.asarray(True), *state)[1:]
+    going = True if condition is None else ops.cast(_scalar(condition), "bool")
+    until = _FOREVER if limit is None else ops.cast(_scalar(limit), kind)
+
+    def goes_on(iteration: Tensor, going: Tensor, *state: Tensor) -> Tensor:
+        return going if limit is None else ops.logical_and(going, ops.less(iteration, until))
+
+    def step(iteration: Tensor, going: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        more, *made = run.traced(iteration, going, *state)
+        return (ops.add(iteration, ops.ones_like(iteration)), ops.cast(_scalar(more), "bool"), *made)
+
+    begin = (ops.convert_to_tensor(first, kind), ops.convert_to_tensor(going, "bool"), *state)
+    return list(ops.while_loop(goes_on, step, begin))[2:]
 
 
 def _stacked(ctx: Context, items: list[Tensor], value: Any, axis: int) -> Tensor:

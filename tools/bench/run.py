@@ -52,7 +52,7 @@ SECTIONS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "importing": importing.rows,
     "huge": huge.rows,
 }
-WITHOUT_PEERS = frozenset({"scaling", "huge", "transfer"})
+WITHOUT_PEERS = frozenset({"scaling", "huge", "transfer", "imported", "importing"})
 DISTRIBUTIONS = (
     *("interop", "keras", "jax", "jaxlib", "tensorflow", "tensorflow-cpu", "torch"),
     *(
@@ -65,6 +65,8 @@ DISTRIBUTIONS = (
         "numpy",
         "protobuf",
         "safetensors",
+        "onnx2tf",
+        "onnx2kerastl",
     ),
 )
 
@@ -89,9 +91,7 @@ def machine() -> dict[str, Any]:
 def all_versions() -> dict[str, dict[str, str]]:
     """Versions in our environment and in each peer's."""
     found = {"ours": measure.versions(sys.executable, DISTRIBUTIONS)}
-    for name in environments.names():
-        if not environments.python_of(name).is_file():
-            continue
+    for name in filter(environments.is_there, environments.names()):
         found[name] = measure.versions(environments.python_of(name), DISTRIBUTIONS)
     return found
 
@@ -110,8 +110,8 @@ def main() -> int:
     chosen = options.only.split(",")
     if unknown := set(chosen) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    needed = set(chosen) - WITHOUT_PEERS
-    if needed and (missing := [n for n in environments.names() if not environments.python_of(n).is_file()]):
+    needed = set(environments.names()) - set(importing.PEERS) if set(chosen) - WITHOUT_PEERS else set()
+    if missing := sorted(name for name in needed if not environments.is_there(name)):
         parser.error(f"no environment {', '.join(missing)}: python tools/bench/environments.py makes them")
     target = measure.WORK / "quick.json" if options.quick else RESULTS
     measure.WORK.mkdir(parents=True, exist_ok=True)

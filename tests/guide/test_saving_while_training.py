@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -161,6 +162,29 @@ def test_a_save_that_fails_leaves_the_record(tmp_path, monkeypatch):
     again = interop.ModelCheckpoint(path)
     assert again.epoch == 1
     assert same(weights(interop.load_model(again.latest)), good)
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+@pytest.mark.parametrize("name", ["w.safetensors", "w.weights.h5", "w.h5", "{epoch}"])
+def test_a_full_disk_leaves_what_was_saved(tmp_path, monkeypatch, name, failing):
+    model = compiled()
+    saver = interop.ModelCheckpoint(tmp_path / name, save_weights_only=True)
+    fit(model, saver, epochs=1)
+    good = weights(model)
+
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, failing, fail)
+        with pytest.raises(OSError, match="No space left"):
+            fit(model, saver, epochs=2, initial_epoch=1)
+    again, other = interop.ModelCheckpoint(tmp_path / name, save_weights_only=True), compiled()
+    assert again.epoch == 1
+    interop.load_weights(other, again.latest).assert_consumed()
+    assert same(weights(other), good)
+    fit(other, again, epochs=2, initial_epoch=again.epoch)  # there is space again
+    assert again.epoch == 2
 
 
 def test_bad_arguments(tmp_path):

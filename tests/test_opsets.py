@@ -13,8 +13,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 from cases import layers, ops
+from cases.layer_models import arrays_of, built, signature_of
 from cases.sessions import session_of
-from test_layers import arrays_of, built, signature_of
 from test_ops import Through
 
 from interop.capture.keras import capture

@@ -31,6 +31,7 @@ from interop.rebuild.dtypes import available
 from interop.rebuild.interpreter import Interpreter, Override, Scope
 from interop.rebuild.lifting import Lifted, Plan, is_float, plan
 from interop.rebuild.naming import Names, scope_of
+from interop.rebuild.simplification import simplified
 from interop.rebuild.sizes import Sizes
 from interop.rebuild.source import check_supported, name_of
 from interop.rebuild.values import Array, Value
@@ -44,6 +45,7 @@ def imported(model: Any, layout: str = "nhwc", name: str | None = None) -> tuple
         GraphError: a node cannot be computed; the message names it.
         UnsupportedNodes: nodes that nothing computes, all of them, before anything is built.
     """
+    model = simplified(model)
     layers = plan(model.graph, layout)
     check_supported(model, {node for lifted in layers.lifted.values() for node in lifted.covers})
     return Importer(model, layers).build(name)

@@ -13,7 +13,6 @@ from interop.artifact.bundle import Bundle
 from interop.artifact.signature import pack
 from interop.capture.keras import compat
 from interop.graph.passes import fold_constants, inlined
-from interop.graph.passes.convolution import with_biases
 from interop.rebuild.from_config import Rebuilt
 from interop.rebuild.importer import imported
 from interop.status import Change, LoadStatus
@@ -31,7 +30,7 @@ def inline(bundle: Bundle) -> Rebuilt:
     for name, value in graph.graph.initializers.items():
         value.const_value = ir.tensor(bundle.weights[name], name=name)
     fold_constants(graph)
-    model, report = imported(with_biases(graph), name=bundle.config["model"]["name"])
+    model, report = imported(graph, name=bundle.config["model"]["name"])
     signature = bundle.signature
     named = {tensor.name: tensor for tensor in model.inputs}
     inputs = [named[report.inputs[spec.name]] for spec in signature.inputs]

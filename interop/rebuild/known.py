@@ -266,3 +266,10 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Size": lambda x: np.asarray(x.size),
     "Shape": lambda x, start=0, end=None: np.asarray(x.shape[start:end], "int64"),
 }
+
+#: Operators that change nothing but the shape of an array, for arrays of any contents and size.
+RESHAPES: dict[str, Callable[..., Array]] = {
+    "Reshape": _reshape,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+}

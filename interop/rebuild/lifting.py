@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from interop.rebuild.interpreter import array_of, attributes_of
+from interop.rebuild.known import RESHAPES
 from interop.rebuild.registry import canonical
 from interop.rebuild.sizes import Dims
 from interop.rebuild.source import name_of
@@ -170,7 +171,7 @@ class Site:
         return None
 
     def weight(self, value: Any) -> Weight | None:
-        """A float initializer as a weight, seen through Identity and Transpose; None of anything else."""
+        """A float initializer as a weight, seen through Identity, Transpose and Reshape; None of anything else."""
         if value is None:
             return None
         producer = value.producer()
@@ -190,7 +191,23 @@ class Site:
             perm = attributes_of(producer).get("perm")
             axes = tuple(perm) if perm is not None else None
             return inner.changed(f"transposed {axes}", lambda array: np.transpose(array, axes))
+        if producer.op_type in RESHAPES:
+            return self._reshaped(producer)
         return None
+
+    def _reshaped(self, producer: Any) -> Weight | None:
+        """What a node makes of a weight that only changes its shape."""
+        inner = self.weight(producer.inputs[0])
+        given = [None if value is None else self.constant(value) for value in producer.inputs[1:]]
+        if inner is None or any(argument is None for argument in given):
+            return None
+        arguments = [argument for argument in given if argument is not None]
+        attributes = attributes_of(producer)
+
+        def change(array: Array) -> Array:
+            return RESHAPES[str(producer.op_type)](array, *arguments, **attributes)
+
+        return inner.changed(f"reshaped {change(inner.array()).shape}", change)
 
     def only_user(self, value: Any) -> Any:
         """The node that alone uses a value, if there is one and the value is no output of the graph."""

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from interop.capture.keras.symint import floor_divide
+from interop.rebuild.lift.bias import Added, added_after
 from interop.rebuild.lifting import Lifted, NoMatch, Site, channels_last, lift
 from interop.rebuild.sizes import Dims
 
@@ -22,6 +23,10 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
     bias = site.weight(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is None and len(node.inputs) > 2 and node.inputs[2] is not None:
         return NoMatch("the bias is no float initializer")
+    after = Added((node,), bias, turned=False)
+    if bias is None:
+        after = added_after(site, node, int(kernel.array().shape[0]), kernel.array().ndim)
+        bias = after.bias
     attributes = site.attributes(node)
     filters, _, *size = kernel.array().shape
     rank = len(size)
@@ -117,8 +122,19 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
         places = (None,) * rank  # those of the input are fewer, where padding is a layer of its own
         return (shape[0], *places, shape[-1]) if last else (*shape[:2], *places)
 
-    inputs = (node.inputs[0],)
-    return Lifted(node, (node,), inputs, make, config, weights, order, call, dims, built_for=built_for)
+    return Lifted(
+        after.nodes[-1],
+        after.nodes,
+        (node.inputs[0],),
+        make,
+        config,
+        weights,
+        order,
+        call,
+        dims,
+        permutations=(after.permutation(rank + 2, last=last),),
+        built_for=built_for,
+    )
 
 
 def _padding(sides: tuple[tuple[int, int], ...], data_format: str, dtype: str) -> Any:

@@ -96,6 +96,42 @@ def global_pool(site: Site, node: Any) -> Lifted | NoMatch:
     return Lifted(nodes[-1], nodes, (node.inputs[0],), make, config, {}, order, None, dims, permutations)
 
 
+@lift("ReduceMean", "ReduceMax")
+def reduced_places(site: Site, node: Any) -> Lifted | NoMatch:
+    """Mean or maximum over all places, the channels being behind or before them."""
+    rank = site.rank(node.inputs[0])
+    if rank not in (3, 4, 5):
+        return NoMatch("not one to three axes of places, as far as is known")
+    if node.inputs[0].dtype is None or not node.inputs[0].dtype.is_floating_point():
+        return NoMatch("the type of its input is not known, or is no float")
+    attributes = site.attributes(node)
+    given = attributes.get("axes")
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        given = site.constant(node.inputs[1])
+    if given is None:
+        return NoMatch("its axes are not known")
+    axes, keepdims = sorted(int(axis) % rank for axis in given), bool(attributes.get("keepdims", 1))
+    behind = axes == list(range(1, rank - 1))
+    if not behind and (axes != list(range(2, rank)) or (rank == 3 and keepdims)):
+        return NoMatch(f"it goes over the axes {axes}")
+    turned = not behind and site.layout != "keep"
+    data_format = "channels_last" if behind or turned else "channels_first"
+    kind = "Average" if node.op_type == "ReduceMean" else "Max"
+    layer_class = getattr(keras.layers, f"Global{kind}Pooling{rank - 2}D")
+
+    def make(name: str, dtype: str) -> Any:
+        return layer_class(data_format, keepdims=keepdims, name=name, dtype=dtype)
+
+    def dims(sizes: list[Dims]) -> list[Sequence[int | None]]:
+        x, ones = sizes[0], (1,) * (rank - 2 if keepdims else 0)
+        return [(x[0], *ones, x[-1]) if data_format == "channels_last" else (x[0], x[1], *ones)]
+
+    config = (layer_class.__name__, data_format, keepdims)
+    order = channels_last if turned else None
+    permutations = None if keepdims else (None,)
+    return Lifted(node, (node,), (node.inputs[0],), make, config, {}, order, None, dims, permutations)
+
+
 def _is_flat(site: Site, node: Any) -> bool:
     """Whether a node leaves the batch and the channels of a pooled tensor."""
     if node.op_type == "Flatten":

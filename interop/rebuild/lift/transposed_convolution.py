@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from interop.rebuild.lift.bias import Added, added_after
 from interop.rebuild.lifting import Lifted, NoMatch, Site, channels_last, lift
 from interop.rebuild.sizes import Dims
 
@@ -19,6 +20,10 @@ def conv_transpose(site: Site, node: Any) -> Lifted | NoMatch:
     bias = site.weight(node.inputs[2]) if len(node.inputs) > 2 else None
     if kernel is None or (bias is None and len(node.inputs) > 2 and node.inputs[2] is not None):
         return NoMatch("the kernel or bias is no float initializer")
+    after = Added((node,), bias, turned=False)
+    if bias is None and site.attributes(node).get("group", 1) == 1:
+        after = added_after(site, node, int(kernel.array().shape[1]), kernel.array().ndim)
+        bias = after.bias
     attributes = site.attributes(node)
     _, filters, *size = kernel.array().shape
     rank = len(size)
@@ -73,4 +78,15 @@ def conv_transpose(site: Site, node: Any) -> Lifted | NoMatch:
         weights["bias"] = bias
     config = ("ConvTranspose", filters, tuple(size), strides, cuts, bias is not None, data_format)
     order = channels_last if last else None
-    return Lifted(node, (node,), (node.inputs[0],), make, config, weights, order, call, dims)
+    return Lifted(
+        after.nodes[-1],
+        after.nodes,
+        (node.inputs[0],),
+        make,
+        config,
+        weights,
+        order,
+        call,
+        dims,
+        permutations=(after.permutation(rank + 2, last=last),),
+    )

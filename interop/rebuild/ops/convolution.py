@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras import ops
+from keras import KerasTensor, ops
 
 from interop.rebuild.context import Context
 from interop.rebuild.registry import Tensor, op
@@ -37,14 +37,23 @@ def conv(
     # TensorFlow has no strides with dilations: every place is computed and some are kept.
     both = max(sides.dilations) > 1 and max(sides.strides) > 1
     # A single number where one will do: read from a file again, JAX does not take what was a tuple.
-    y = ops.conv(
-        moved,
-        kernel,
-        strides=1 if both else _single(sides.strides),
-        padding="valid",
-        data_format="channels_last",
-        dilation_rate=_single(sides.dilations),
-    )
+    steps = sides.strides if not both else (1,) * rank
+    # A symbolic ops.conv knows no groups (Keras 3.15), so a model has a convolution for each of them.
+    parts = [(moved, kernel)]
+    if group > 1 and isinstance(moved, KerasTensor):
+        parts = list(zip(ops.split(moved, group, -1), ops.split(kernel, group, -1), strict=True))
+    made = [
+        ops.conv(
+            part,
+            weights,
+            strides=_single(steps),
+            padding="valid",
+            data_format="channels_last",
+            dilation_rate=_single(sides.dilations),
+        )
+        for part, weights in parts
+    ]
+    y = made[0] if len(made) == 1 else ops.concatenate(made, -1)
     if both:
         y = y[(slice(None), *(slice(None, None, stride) for stride in sides.strides))]
     if b is not None:

@@ -50,8 +50,8 @@ def max_pool(
     sides = window(ctx, have[2:], kernel_shape, auto_pad, dilations, pads, strides, ceil_mode)
     lowest = float("-inf") if "float" in dtype else int(np.iinfo(dtype).min)
     moved = _pad(_channels_last(x), _padding(sides, excess=True), lowest)
-    if max(sides.dilations) > 1 or "float" not in dtype:
-        y = _over_windows(ops.maximum, moved, sides)
+    if max(sides.dilations) > 1 or "float" not in dtype or len(sides.kernel) > 3:
+        y = _max_of_shifts(moved, sides)
     else:
         y = _pooled("Max", moved, sides)
     dims = (*have[:2], *sides.outputs)
@@ -133,8 +133,8 @@ def average_pool(
     moved = _channels_last(x)
 
     def average(of: Tensor) -> Tensor:
-        if max(sides.dilations) > 1:
-            return ops.divide(_over_windows(ops.add, of, sides), float(np.prod(sides.kernel)))
+        if max(sides.dilations) > 1 or len(sides.kernel) > 3:
+            return ops.divide(_sum_of_shifts(of, sides), float(np.prod(sides.kernel)))
         return _pooled("Average", of, sides)
 
     y = average(_pad(moved, _padding(sides, excess=True), 0.0))

@@ -1,0 +1,28 @@
+"""What a graph says about itself without saying it, and what in it does nothing, before patterns are looked for.
+
+Enters: an ``ir.Model`` without functions. Leaves: the same model, changed in place: values have the types and
+shapes that follow from the inputs', and no node casts a value to the type that it has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnx_ir import convenience
+from onnx_ir.passes.common import ShapeInferencePass
+
+
+def simplified(model: Any) -> Any:
+    """Infer types and shapes, and take casts out that change nothing."""
+    model = ShapeInferencePass()(model).model
+    for node in list(model.graph.all_nodes()):
+        if node.op_type != "Cast" or node.domain not in ("", "ai.onnx"):
+            continue
+        given, made = node.inputs[0], node.outputs[0]
+        if given is None or given.dtype is None or given.dtype.value != node.attributes["to"].as_int():
+            continue
+        if made.is_graph_output():
+            continue
+        convenience.replace_all_uses_with(made, given)
+        node.graph.remove(node, safe=True)
+    return model

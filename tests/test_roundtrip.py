@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnx
+import onnx_ir as ir
 import pytest
 from cases import layers as table
 from cases.layer_models import arrays_of, built, reference, signature_of, states_of
@@ -97,7 +97,7 @@ def layer_row(case: table.LayerCase, path: Path) -> dict[str, Any]:
         if keras.backend.backend() in case.backends:
             wanted = reference(model, case, arrays)
         else:  # its own eager layer does not work on these inputs
-            wanted = session_of(onnx.load(path)).run(None, given)
+            wanted = session_of(ir.load(path)).run(None, given)
         got = called(back, given)
         assert len(got) == len(wanted)
         errors += [close(a, b, case.rtol, case.atol) for a, b in zip(got, wanted, strict=True)]

@@ -20,7 +20,11 @@ def batch_normalization(site: Site, node: Any) -> Lifted | NoMatch:
         return NoMatch("training_mode or spatial=0")
     names = ("gamma", "beta", "moving_mean", "moving_variance")
     weights: dict[str, Weight] = {}
+    scale, center = not _is_all(site, node.inputs[1], 1), not _is_all(site, node.inputs[2], 0)
+    left_out = {*(() if scale else ("gamma",)), *(() if center else ("beta",))}
     for name, value in zip(names, node.inputs[1:], strict=True):
+        if name in left_out:
+            continue
         weight = site.weight(value)
         if weight is None:
             return NoMatch(f"its {name} is no float initializer")
@@ -30,13 +34,25 @@ def batch_normalization(site: Site, node: Any) -> Lifted | NoMatch:
 
     def make(name: str, dtype: str) -> Any:
         return keras.layers.BatchNormalization(
-            axis=-1 if last else 1, momentum=momentum, epsilon=epsilon, name=name, dtype=dtype
+            axis=-1 if last else 1,
+            momentum=momentum,
+            epsilon=epsilon,
+            center=center,
+            scale=scale,
+            name=name,
+            dtype=dtype,
         )
 
-    config = ("BatchNormalization", epsilon, momentum, last)
+    config = ("BatchNormalization", epsilon, momentum, last, scale, center)
     return Lifted(
         node, (node,), (node.inputs[0],), make, config, weights, order=channels_last if last else None
     )
+
+
+def _is_all(site: Site, value: Any, number: int) -> bool:
+    """Whether a value is no parameter, and the same number throughout."""
+    constant = None if value is None or site.weight(value) is not None else site.constant(value)
+    return constant is not None and bool((constant == number).all())
 
 
 def over_last_axes(
@@ -74,7 +90,7 @@ def layer_normalization(site: Site, node: Any) -> Lifted | NoMatch:
     if any(value.name and value.uses() for value in node.outputs[1:]):
         return NoMatch("its mean or deviation is used")
     gamma = site.weight(node.inputs[1])
-    if gamma is None:
+    if gamma is None and not _is_all(site, node.inputs[1], 1):
         return NoMatch("its scale is no float initializer")
     beta = site.weight(node.inputs[2]) if len(node.inputs) > 2 else None
     if beta is None and len(node.inputs) > 2 and node.inputs[2] is not None:

@@ -129,6 +129,6 @@ ROWS = [
     Architecture("volume", _volume, (2, 8, 8, 8)),
     Architecture("residual, TorchScript", Residual, (3, 32, 32), dynamo=False),
     Architecture("unet, TorchScript", UNet, (3, 16, 16), dynamo=False),
-    Architecture("lstm, TorchScript", lambda: Recurrent(nn.LSTM), (9,), 40, dynamo=False),
-    Architecture("transformer, TorchScript", lambda: Transformer(False), (9,), 40, dynamo=False),
+    Architecture("lstm, TorchScript", lambda: Recurrent(nn.LSTM), (9,), 40, quick=True, dynamo=False),
+    Architecture("transformer, TorchScript", lambda: Transformer(False), (9,), 40, quick=True, dynamo=False),
 ]

@@ -1,0 +1,185 @@
+"""Files of other exporters as Keras models: tf2onnx, jax2onnx and Keras' own.
+
+The architectures of ``cases/architectures`` cover torch.onnx, by TorchScript too. Here a small model of Keras goes through an exporter and
+``import_onnx``: the same numbers at two batch sizes, the layers that are recognised, training, and ``.keras``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from keras import layers
+
+import interop
+from interop.status import ImportReport
+from models.randomize import randomize, relative_std
+
+
+def mlp() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(8, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+
+
+def convolutions() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            layers.Conv2D(8, 3, strides=2, padding="same"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+
+
+def recurrent() -> keras.Model:
+    return keras.Sequential(
+        [keras.Input((5,), dtype="int32"), layers.Embedding(20, 8), layers.LSTM(6), layers.Dense(3)]
+    )
+
+
+def transformer() -> keras.Model:
+    x = keras.Input((7, 8))
+    y = layers.LayerNormalization()(layers.Add()([x, layers.MultiHeadAttention(2, 4)(x, x)]))
+    z = layers.Dense(8)(layers.Dense(16, activation="relu")(y))
+    return keras.Model(x, layers.LayerNormalization()(layers.Add()([y, z])))
+
+
+def separable() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((12, 12, 3)),
+            layers.SeparableConv2D(6, 3, padding="same"),
+            layers.ReLU(6.0),
+            layers.DepthwiseConv2D(3, strides=2, padding="same"),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+
+
+def upsampled() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            layers.Conv2D(4, 3, padding="same"),
+            layers.UpSampling2D(2),
+            layers.Conv2DTranspose(4, 3, strides=2, padding="same"),
+            layers.UpSampling2D(2, interpolation="bilinear"),
+            layers.Conv2D(2, 1),
+        ]
+    )
+
+
+def by_keras(model: keras.Model, path: Path) -> None:
+    """``Model.export``: TorchScript, tf2onnx, or tf2onnx of jax2tf."""
+    model.export(str(path), format="onnx", verbose=False)
+
+
+def by_tf2onnx(model: keras.Model, path: Path) -> None:
+    import tensorflow as tf
+    import tf2onnx
+
+    (x,) = model.inputs
+    signature = [tf.TensorSpec((None, *x.shape[1:]), x.dtype, name="x")]
+    traced = tf.function(lambda x: model(x, training=False), input_signature=signature)
+    tf2onnx.convert.from_function(traced, signature, opset=17, output_path=str(path))
+
+
+def by_jax2onnx(model: keras.Model, path: Path) -> None:
+    import jax
+    from jax2onnx import to_onnx
+
+    (x,) = model.inputs
+    (batch,) = jax.export.symbolic_shape("batch")
+    spec = jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype)
+    onnx.save(to_onnx(lambda x: model(x, training=False), [spec]), path)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model by way of an exporter.
+
+    Attributes:
+        export: writes the file.
+        backend: of Keras, that the exporter reads.
+        build: the model.
+        layers: classes that are recognised, and how often; pools are among them.
+    """
+
+    export: Callable[[keras.Model, Path], None]
+    backend: str
+    build: Callable[[], keras.Model]
+    layers: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.export.__name__}-{self.backend}-{self.build.__name__}"
+
+
+ROWS: list[Source] = []
+
+
+def numbers(x: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(x))
+
+
+def batch(model: keras.Model, size: int) -> np.ndarray:
+    rng, (x,) = np.random.default_rng(size), model.inputs
+    if x.dtype == "int32":
+        return rng.integers(0, 20, (size, *x.shape[1:])).astype("int32")
+    return rng.standard_normal((size, *x.shape[1:])).astype("float32")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=row.id, marks=pytest.mark.framework(row.backend)) for row in ROWS]
+)
+def test_source(row: Source, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    model = row.build()
+    randomize(model, batch=batch(model, 8))
+    model(batch(model, 2))
+    row.export(model, tmp_path / "model.onnx")
+    reports: list[ImportReport] = []
+    made = interop.import_onnx(tmp_path / "model.onnx", report=reports)
+    for size in (3, 5):
+        x = batch(model, size)
+        wanted, got = numbers(model(x, training=False)), numbers(made(x))
+        assert relative_std(wanted) > 1e-2, "the comparison would prove nothing"
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(wanted).max())))
+    found = Counter(lifted.kind for lifted in reports[0].lifted)
+    assert " ".join(f"{name}:{count}" for name, count in sorted(found.items())) == row.layers
+    made.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(numbers(again(x)), got)
+    trains(again, batch(model, 8))
+
+
+def trains(model: keras.Model, x: np.ndarray) -> None:
+    """Every weight has a gradient, and the loss falls."""
+    target = np.random.default_rng(0).standard_normal(numbers(model(x)).shape).astype("float32")
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    before = [numbers(weight).copy() for weight in model.trainable_weights]
+    losses = [float(model.train_on_batch(x, target)) for _ in range(5)]
+    assert losses[-1] < losses[0]
+    for old, weight in zip(before, model.trainable_weights, strict=True):
+        assert (old != numbers(weight)).any(), weight.path

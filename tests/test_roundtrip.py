@@ -78,7 +78,9 @@ def close(got: np.ndarray, wanted: np.ndarray, rtol: float, atol: float) -> floa
         return 0.0
     np.testing.assert_allclose(got, wanted, rtol=rtol, atol=atol)
     wanted = np.nan_to_num(wanted)
-    return float(np.abs(np.nan_to_num(got) - wanted).max(initial=0) / max(np.abs(wanted).max(initial=0), 1e-30))
+    return float(
+        np.abs(np.nan_to_num(got) - wanted).max(initial=0) / max(np.abs(wanted).max(initial=0), 1e-30)
+    )
 
 
 def layer_row(case: table.LayerCase, path: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Files of other exporters as Keras models: tf2onnx, jax2onnx and Keras' own.
 
-The architectures of ``cases/architectures`` cover torch.onnx, by TorchScript too. Here a small model of Keras goes through an exporter and
-``import_onnx``: the same numbers at two batch sizes, the layers that are recognised, training, and ``.keras``.
+The architectures of ``cases/architectures`` cover torch.onnx, by TorchScript too. Here a small model of Keras goes
+through an exporter and ``import_onnx``: the same numbers at two batch sizes, the layers that are recognised, training,
+and ``.keras``.
 """
 
 from __future__ import annotations
@@ -135,7 +136,27 @@ class Source:
         return f"{self.export.__name__}-{self.backend}-{self.build.__name__}"
 
 
-ROWS: list[Source] = []
+ROWS = [
+    Source(by_keras, "torch", convolutions, "Conv2D:2 Dense:1 MaxPooling2D:1"),
+    Source(by_keras, "tensorflow", convolutions, "Conv2D:2 Dense:1 MaxPooling2D:1"),
+    Source(by_keras, "tensorflow", mlp, "Dense:2"),
+    Source(by_tf2onnx, "tensorflow", recurrent, "Dense:1 Embedding:1 LSTM:1"),
+    Source(
+        by_tf2onnx,
+        "tensorflow",
+        separable,
+        "Dense:1 DepthwiseConv2D:1 GlobalAveragePooling2D:1 SeparableConv2D:1",
+    ),
+    Source(by_tf2onnx, "tensorflow", transformer, "Dense:6 GlobalAveragePooling1D:4"),
+    Source(by_tf2onnx, "tensorflow", upsampled, "Conv2D:2 Conv2DTranspose:1"),
+    Source(by_jax2onnx, "jax", mlp, "BatchNormalization:1 Dense:2"),
+    Source(
+        by_jax2onnx,
+        "jax",
+        separable,
+        "BatchNormalization:1 Dense:1 DepthwiseConv2D:1 GlobalAveragePooling2D:1 SeparableConv2D:1",
+    ),
+]
 
 
 def numbers(x: Any) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tools.full_run.kinds import BACKENDS, kinds
 from tools.full_run.tables import FOLDER, Row, Run, Table
@@ -102,8 +102,38 @@ def _details(tables: dict[str, Table], titles: dict[str, str]) -> Iterator[str]:
             yield "|---|---|---|---|"
             yield from reasons
             yield ""
+        yield from _classes([row for row, _ in table if "classes" in row.facts])
         if len(by_name) <= SHOWN:
             yield from _row_by_row(by_name)
+
+
+def _classes(rows: list[Row]) -> Iterator[str]:
+    """Whether layers came back as the classes they were, for rows that say so."""
+    if not rows:
+        return
+    counts = Counter(row.facts["classes"] for row in rows)
+    yield (
+        f"Of {len(rows)} models that compute the same, {counts['same']} have layers of the same classes, "
+        f"{counts['weighted']} the same layers with weights and operations in the place of others, and "
+        f"{counts['other']} other layers with weights. What is not the same, and how often:"
+    )
+    yield ""
+    yield "| before | after | rows |"
+    yield "|---|---|---|"
+    kinds_of_loss: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        if row.facts["classes"] != "same":
+            key = _names(row.facts.get("missing", {})), _names(row.facts.get("instead", {}))
+            kinds_of_loss[key].append(row.name)
+    for (before, after), names in sorted(kinds_of_loss.items(), key=lambda item: (-len(item[1]), item)):
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        yield f"| {before} | {after or 'operations'} | {shown} |"
+    yield ""
+
+
+def _names(counts: Mapping[str, int]) -> str:
+    """Classes, and how many of each where there is more than one."""
+    return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())
 
 
 def _reasons(table: Table) -> list[str]:

@@ -28,7 +28,9 @@ def separable(site: Site, node: Any) -> Lifted | NoMatch:
     filters, _, *size = kernel.array().shape
     rank = len(size)
     if rank > 2 or len(set(attributes.get("strides") or (1,))) > 1:
-        return NoMatch(f"Keras separates no convolution over {rank} axes of places, or with different strides")
+        return NoMatch(
+            f"Keras separates no convolution over {rank} axes of places, or with different strides"
+        )
     between, following = _next(site, node, rank)
     if following is None or not _is_pointwise(site.attributes(following), rank):
         return NoMatch("no convolution of single places follows")
@@ -100,7 +102,9 @@ def _next(site: Site, node: Any, rank: int) -> tuple[tuple[Any, ...], Any]:
         if _perm(site, back) != before:
             return (), None
         between, user = (user, back), site.only_user(back.outputs[0])
-    found = user is not None and user.op_type == "Conv" and user.inputs[0] is (between or (node,))[-1].outputs[0]
+    found = (
+        user is not None and user.op_type == "Conv" and user.inputs[0] is (between or (node,))[-1].outputs[0]
+    )
     return between, user if found else None
 
 

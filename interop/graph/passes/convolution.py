@@ -29,6 +29,14 @@ def with_whole_convolutions(model: Any) -> Any:
     return model
 
 
+def with_biases(model: Any) -> Any:
+    """Fuse only the bias into the convolution before it, in place: what trains on its own stays apart."""
+    RewritePass(_BIASES)(model)
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+    return model
+
+
 class _BiasIntoConv(RewriteRuleClassBase):  # type: ignore[misc]
     """``Add(Conv(x, w), bias)``, a Transpose to channels-last between them or not, becomes ``Conv(x, w, bias)``."""
 

@@ -373,7 +373,9 @@ def _root_mean_square(site: Site, form: Form) -> Lifted | None:
     if not isinstance(shape[-1], int) or not _one_an_element(form.scale, (int(shape[-1]),)):
         return None
     covers = _covers(form, form.x)
-    return covers and root_mean_square(form.node, covers, form.x, _flat(form.scale), form.epsilon)
+    if covers is None:
+        return None
+    return root_mean_square(form.node, covers, form.x, _flat(form.scale), form.epsilon)
 
 
 def _group(site: Site, form: Form) -> Lifted | None:

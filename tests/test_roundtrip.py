@@ -32,7 +32,13 @@ SILENT = (
 )
 
 #: Rows of which every layer comes back, run on every backend without ``--full``.
-QUICK: tuple[str, ...] = ()
+QUICK = (
+    "GroupNormalization",
+    "RMSNormalization",
+    "LayerNormalization",
+    "SeparableConv2D",
+    "GlobalAveragePooling2D",
+)
 
 
 def classes_of(model: Any) -> tuple[Counter[str], Counter[str]]:

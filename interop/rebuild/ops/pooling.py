@@ -51,7 +51,7 @@ def max_pool(
     lowest = float("-inf") if "float" in dtype else int(np.iinfo(dtype).min)
     moved = _pad(_channels_last(x), _padding(sides, excess=True), lowest)
     if max(sides.dilations) > 1 or "float" not in dtype or len(sides.kernel) > 3:
-        y = _max_of_shifts(moved, sides)
+        y = _over_windows(ops.maximum, moved, sides)
     else:
         y = _pooled("Max", moved, sides)
     dims = (*have[:2], *sides.outputs)
@@ -134,7 +134,7 @@ def average_pool(
 
     def average(of: Tensor) -> Tensor:
         if max(sides.dilations) > 1 or len(sides.kernel) > 3:
-            return ops.divide(_sum_of_shifts(of, sides), float(np.prod(sides.kernel)))
+            return ops.divide(_over_windows(ops.add, of, sides), float(np.prod(sides.kernel)))
         return _pooled("Average", of, sides)
 
     y = average(_pad(moved, _padding(sides, excess=True), 0.0))

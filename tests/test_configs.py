@@ -91,3 +91,52 @@ def test_a_config_that_claims_too_much(tmp_path):
     interop.save_model(keras.Model(x, Refusing(name="refusing")(x)), tmp_path / "m")
     with pytest.raises(InteropError, match=r"could not be made from its config[\s\S]*load_graph"):
         interop.load_model(tmp_path / "m")
+
+
+@keras.saving.register_keras_serializable("configs")
+class Nameless(keras.layers.Layer):
+    """Its config has no name; nor does its constructor take one."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], initializer="random_normal")
+
+    def call(self, x):
+        return x * self.scale * self.factor
+
+    def get_config(self):
+        return {"factor": self.factor}
+
+
+@keras.saving.register_keras_serializable("configs")
+class Undescribed(Nameless):
+    """It has no config of its own, and takes a name."""
+
+    def __init__(self, factor=1.0, **options):
+        keras.layers.Layer.__init__(self, **options)
+        self.factor = factor
+
+    get_config = keras.layers.Layer.get_config
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_layers_keep_names_that_their_configs_lack(tmp_path, kind):
+    """Whatever names Keras has given away since: the loaded layers are found by the keys of their weights."""
+    layers = [Nameless(), Nameless(2.0), Undescribed(3.0), Undescribed(name="mine")]
+    inputs = keras.Input((3,))
+    if kind == "sequential":
+        model = keras.Sequential([inputs, *layers])
+    else:
+        x = inputs
+        for layer in layers:
+            x = layer(x)
+        model = keras.Model(inputs, x)
+    interop.save_model(model, tmp_path / "m")
+    loaded = interop.load_model(tmp_path / "m")
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
+    assert {type(layer) for layer in loaded.layers} >= {Nameless, Undescribed}
+    x = np.arange(6, dtype="float32").reshape(2, 3)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))

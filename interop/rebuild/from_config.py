@@ -155,7 +155,12 @@ def staged(what: str, step: Callable[[], Any]) -> Any:
 
 
 def _make(prepared: Any) -> Any:
-    with compat.sharing_scope(), compat.linear_sequential(), compat.following(prepared):
+    with (
+        compat.sharing_scope(),
+        compat.keeping_names(),
+        compat.linear_sequential(),
+        compat.following(prepared),
+    ):
         return keras.saving.deserialize_keras_object(prepared, safe_mode=True)
 
 

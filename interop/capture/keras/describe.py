@@ -204,6 +204,10 @@ class _Serializer:
             config.update({**described.original, **kept})
         elif isinstance(config.get("config"), dict):
             config["config"].update(compat.unlisted_arguments(described))
+            if isinstance(described, keras.Layer) and "name" not in config["config"]:
+                config["name"] = described.name  # by hand: a config without it gets a new automatic name
+                if compat.takes_name(type(described)):
+                    config["config"]["name"] = described.name
         if self.revivable and id(described) in self._paths:
             config["path"] = self._paths[id(described)]
 

@@ -178,6 +178,26 @@ def finish_layers(root: Any) -> None:
 
 
 @contextmanager
+def keeping_names() -> Iterator[None]:
+    """Inside, a layer is called what the entry of its container says, also if its own config has no name.
+
+    A class without a `get_config()`, or one whose config leaves the name out, would get a new automatic one.
+    """
+    original, thread = serialization_lib.deserialize_keras_object, threading.get_ident()
+
+    def deserialize(config: Any, *args: Any, **options: Any) -> Any:
+        made = original(config, *args, **options)
+        if threading.get_ident() == thread and isinstance(made, keras.Layer) and isinstance(config, dict):
+            name = config.get("name")
+            if isinstance(name, str) and made.name != name:
+                made.name = name
+        return made
+
+    with _DEFERRING, replaced(serialization_lib, "deserialize_keras_object", deserialize):
+        yield
+
+
+@contextmanager
 def linear_sequential() -> Iterator[None]:
     """Inside, a Sequential is rebuilt from its config once; Keras does it again after every layer."""
     original = keras.Sequential.from_config.__func__
@@ -188,7 +208,8 @@ def linear_sequential() -> Iterator[None]:
         model = cls(name=config["name"])
         for layer in config["layers"]:
             model.add(
-                keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects), rebuild=False
+                serialization_lib.deserialize_keras_object(layer, custom_objects=custom_objects),
+                rebuild=False,
             )
         model._maybe_rebuild()
         if not model._functional and isinstance(config.get("build_input_shape"), list | tuple):

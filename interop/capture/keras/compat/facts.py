@@ -206,6 +206,14 @@ def is_keras_class(cls: type) -> bool:
     return cls.__module__.startswith("keras.src.")
 
 
+def takes_name(cls: Any) -> bool:
+    """Whether a layer class is made from its config by its constructor, and that takes a name."""
+    if getattr(cls.from_config, "__func__", None) is not keras.Layer.from_config.__func__:
+        return False
+    kinds = inspect.signature(cls.__init__).parameters
+    return "name" in kinds or any(each.kind is inspect.Parameter.VAR_KEYWORD for each in kinds.values())
+
+
 def unlisted_arguments(described: Any) -> dict[str, Any]:
     """Constructor arguments that an object of Keras holds and its `get_config()` leaves out.
 

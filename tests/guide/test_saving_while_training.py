@@ -6,6 +6,9 @@ import errno
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -208,3 +211,107 @@ def test_bad_arguments(tmp_path):
     (tmp_path / "m.npz.record.json").write_text(json.dumps({"epoch": "x"}))
     with pytest.raises(FormatError, match="is no record of a training"):
         interop.ModelCheckpoint(tmp_path / "m.npz")
+
+
+# Forks once per moment: the child saves an epoch and dies before or after its n-th call into the file system; the
+# parent looks at what is there. All weights are the number of the epoch. Prints (epoch on record, epoch in the file).
+KILLED = """
+import json, os, sys
+import numpy as np
+import keras, interop
+
+template = sys.argv[1]
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+
+def save(epoch):
+    for weight in model.weights:
+        weight.assign(np.full(weight.shape, epoch, "float32"))
+    saver = interop.ModelCheckpoint(template, save_weights_only=True, max_to_keep=1)
+    saver.set_model(model)
+    saver.on_epoch_end(epoch - 1, {})
+
+def die_at(moment):
+    calls = []
+    def wrap(name):
+        real = getattr(os, name)
+        def wrapped(*args, **kwargs):
+            for when in ("before", "after"):
+                calls.append(name)
+                if len(calls) - 1 == moment:
+                    os._exit(9)
+                if when == "before":
+                    result = real(*args, **kwargs)
+            return result
+        setattr(os, name, wrapped)
+    for name in ("fsync", "replace", "unlink", "mkdir"):
+        wrap(name)
+
+save(1)
+found, moment = [], 0
+while True:
+    before = interop.ModelCheckpoint(template).epoch
+    pid = os.fork()
+    if pid == 0:
+        die_at(moment)
+        save(before + 1)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    saver = interop.ModelCheckpoint(template)
+    interop.load_weights(model, saver.latest).assert_consumed()
+    values = {float(x) for w in model.weights for x in np.asarray(keras.ops.convert_to_numpy(w)).ravel()}
+    found.append([saver.epoch - before, sorted(value - before for value in values)])
+    if os.waitstatus_to_exitcode(status) == 0:
+        break
+    moment += 1
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.framework("torch")
+@pytest.mark.parametrize("name", ["w.safetensors", "{epoch}", "{epoch}.weights.h5"])
+def test_killed_before_and_after_every_call(tmp_path, name):
+    """The record never names a file that is not whole; a file that is replaced may be one epoch ahead of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "run" / name)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {epoch for epoch, _ in found} == {0, 1}
+    for epoch, values in found:
+        assert values == [epoch] or (name == "w.safetensors" and values == [epoch + 1])
+
+
+TRAIN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import keras, interop
+import test_saving_while_training as guide
+
+said = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: print(epoch, flush=True))
+guide.compiled().fit(
+    guide.X, guide.Y, batch_size=4, epochs=1000, shuffle=False, verbose=0,
+    callbacks=[interop.ModelCheckpoint(sys.argv[2]), said],
+)
+"""
+
+
+@pytest.mark.framework("torch")
+def test_a_process_that_was_killed_while_training(tmp_path):
+    path = tmp_path / "{epoch}.interop"
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAIN, os.path.dirname(__file__), str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for _ in range(4):
+        process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    saver, whole = interop.ModelCheckpoint(path), compiled()
+    assert saver.epoch >= 3
+    model = interop.load_model(saver.latest)
+    fit(model, saver, epochs=saver.epoch + 2, initial_epoch=saver.epoch)
+    fit(whole, interop.ModelCheckpoint(tmp_path / "whole.interop"), epochs=saver.epoch)
+    for a, b in zip(weights(model), weights(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

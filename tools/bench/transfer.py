@@ -54,7 +54,7 @@ def rows(quick: bool) -> Iterator[Row]:
             "transfer", f"{case}: align", "s", [sample["match_seconds"]], SECONDS, note=size
         )
         yield measure.limited("transfer", f"{case}: align, peak / weights", "", [sample["match_peak"]], PEAK)
-        note = f"error {sample['error']:.1e}, peak {sample['peak']:.2f} x the weights"
+        note = f"error {sample['difference']:.1e}, peak {sample['peak']:.2f} x the weights"
         yield Row("transfer", f"{case}: proof", "s", sample["proof_seconds"], None, None, "", None, note)
         yield Row("transfer", f"{case}: apply", "s", sample["apply_seconds"], None, None, "", None)
     yield from _files(quick)
@@ -142,7 +142,7 @@ def align(layers: str, width: str) -> None:
         apply_seconds=clocks[2].net_seconds,
         match_peak=match_peak / weights_mb,
         peak=(measure.peak_mb() - before) / weights_mb,
-        error=proof.error,
+        difference=proof.error,
     )
 
 

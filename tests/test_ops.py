@@ -10,14 +10,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 from cases import ops as table
+from cases.layer_models import compare
 from cases.sessions import session_of
 from keras import ops
 
 from interop.capture.keras import capture
 from interop.capture.keras.absent import ABSENT
 from interop.graph.passes import optimized
-from interop.parity.difference import difference
-from interop.parity.tolerance import Tolerance
 
 CASES = table.all_cases()
 
@@ -61,18 +60,8 @@ def test_op(case: table.OpCase, record_property: Any) -> None:
         if backend not in case.backends:
             continue
         wanted = eager(case, arrays)
-        assert len(got) == len(wanted)
         assert case.constant or any(np.unique(array).size > 1 for array in wanted), "this proves nothing"
-        dtypes = case.dtypes or [str(array.dtype) for array in wanted]
-        assert [str(array.dtype) for array in got] == list(dtypes)
-        for ours, theirs in zip(got, wanted, strict=True):
-            assert ours.shape == theirs.shape
-            if np.issubdtype(theirs.dtype, np.floating):
-                np.testing.assert_allclose(ours, theirs, rtol=case.rtol, atol=case.atol)
-            else:
-                np.testing.assert_array_equal(ours, theirs)
-        tolerance = Tolerance(case.rtol, case.atol)
-        errors.append(max(difference(b, a, tolerance).max_rel for a, b in zip(got, wanted, strict=True)))
+        errors.append(compare(case, got, wanted))
 
 
 def test_names_of_rows_are_unique_and_public() -> None:

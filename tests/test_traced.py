@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -18,9 +20,20 @@ FIXTURES = Path(__file__).parent / "fixtures" / "legacy" / "traced"
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*Explicitly requested dtype")
 
 
+_UNPACKED = tempfile.TemporaryDirectory()
+
+
+@cache
+def folder_of(name: str) -> Path:
+    """The SavedModel, unpacked."""
+    path = Path(_UNPACKED.name, name)
+    shutil.unpack_archive(FIXTURES / f"{name}.zip", path)
+    return path
+
+
 def opened(name: str):
     reports = []
-    return interop.load_model(FIXTURES / name, report=reports), reports[0]
+    return interop.load_model(folder_of(name), report=reports), reports[0]
 
 
 def computed(model, inputs):
@@ -92,13 +105,13 @@ def test_it_trains_and_saves_without_this_toolkit(tmp_path):
 
 
 def test_conversion(tmp_path):
-    done = interop.convert(FIXTURES / "keras_3_two", tmp_path / "m.keras")
+    done = interop.convert(folder_of("keras_3_two"), tmp_path / "m.keras")
     assert done.parity is not None
     assert done.parity.passed
 
 
 def test_values_are_checked(tmp_path):
-    shutil.copytree(FIXTURES / "module", tmp_path / "m")
+    shutil.copytree(folder_of("module"), tmp_path / "m")
     data = tmp_path / "m" / "variables" / "variables.data-00000-of-00001"
     content = bytearray(data.read_bytes())
     content[5] ^= 1
@@ -114,4 +127,4 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch):
         interop.load_model(tmp_path / "m")
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(BackendError, match=r"pip install 'interop\[tensorflow\]'"):
-        interop.load_model(FIXTURES / "module")
+        interop.load_model(folder_of("module"))

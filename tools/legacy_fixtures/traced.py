@@ -90,23 +90,25 @@ def main(folder: Path) -> None:
 
 
 def write(path: Path, save: Callable[[str], Any]) -> None:
-    """Save one, and write down what it answers."""
-    with tempfile.TemporaryDirectory() as folder:
-        save(folder)
-        shutil.rmtree(path, ignore_errors=True)
-        shutil.copytree(folder, path, ignore=shutil.ignore_patterns("fingerprint.pb", "assets"))
-    if (path / "keras_metadata.pb").exists():
-        raise SystemExit(f"{path} has metadata of Keras")
-    run = tf.saved_model.load(str(path)).signatures["serving_default"]
-    rng = np.random.default_rng(7)
-    inputs = {
-        name: rng.standard_normal([size or 2 for size in spec.shape]).astype("float32")
-        for name, spec in run.structured_input_signature[1].items()
-    }
-    answers = run(**{name: tf.constant(value) for name, value in inputs.items()})
-    arrays = {f"input/{name}": value for name, value in inputs.items()}
-    arrays |= {f"output/{name}": value.numpy() for name, value in answers.items()}
-    np.savez_compressed(path.with_name(f"{path.name}.npz"), allow_pickle=False, **arrays)
+    """Save one, packed as a zip, and write down what it answers."""
+    with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as kept:
+        save(made)
+        shutil.copytree(
+            made, kept, ignore=shutil.ignore_patterns("fingerprint.pb", "assets"), dirs_exist_ok=True
+        )
+        if Path(kept, "keras_metadata.pb").exists():
+            raise SystemExit(f"{path} has metadata of Keras")
+        shutil.make_archive(str(path), "zip", kept)
+        run = tf.saved_model.load(kept).signatures["serving_default"]
+        rng = np.random.default_rng(7)
+        inputs = {
+            name: rng.standard_normal([size or 2 for size in spec.shape]).astype("float32")
+            for name, spec in run.structured_input_signature[1].items()
+        }
+        answers = run(**{name: tf.constant(value) for name, value in inputs.items()})
+        arrays = {f"input/{name}": value for name, value in inputs.items()}
+        arrays |= {f"output/{name}": value.numpy() for name, value in answers.items()}
+        np.savez_compressed(path.with_name(f"{path.name}.npz"), allow_pickle=False, **arrays)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ class Architecture:
         """An input of a batch size."""
         rng = np.random.default_rng(batch)
         if self.tokens:
-            return rng.integers(1, self.tokens, (batch, *self.shape))
+            # Not 0 and 1, one of which pads, and has no gradient in PyTorch, which a graph does not say.
+            return rng.integers(2, self.tokens, (batch, *self.shape))
         x = rng.standard_normal((batch, *self.shape))
         channels = (batch, self.shape[0], *(1 for _ in self.shape[1:]))
         # Noise alone is the same to a network that averages over places: each has a contrast and a colour.

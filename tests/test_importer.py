@@ -310,6 +310,35 @@ def declared(output: str, code: int) -> onnx.ModelProto:
     return made
 
 
+def shaped(*dims: int | str) -> onnx.ModelProto:
+    """A Relu whose output the graph says to be of another shape."""
+    made = graph([node("Relu", ["x"], ["y"], "one")], X, ["y"])
+    made.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, dims))
+    return made
+
+
+def importing(*opsets: tuple[str, int]) -> onnx.ModelProto:
+    """A Relu with these opsets imported."""
+    made = graph([node("Relu", ["x"], ["y"], "one")], X, ["y"])
+    del made.opset_import[:]
+    made.opset_import.extend(helper.make_opsetid(*opset) for opset in opsets)
+    return made
+
+
+def defaulted(*dims: int) -> onnx.ModelProto:
+    """A product with a weight that is an input too, of another shape."""
+    return graph([node("MatMul", ["x", "w"], ["y"], "one")], X | {"w": dims}, ["y"], w=normal(4, 3))
+
+
+def branching(**branches: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """An If with these branches."""
+    graphs = {
+        f"{name}_branch": helper.make_graph(nodes, name, [], [onnx.ValueInfoProto(name=name)])
+        for name, nodes in branches.items()
+    }
+    return graph([node("If", ["c"], ["y"], "one", **graphs)], X, ["y"], c=np.array(True))
+
+
 def recursive() -> onnx.ModelProto:
     """A call of a local function that calls itself."""
     imports = [helper.make_opsetid("", 20), helper.make_opsetid("loc", 1)]
@@ -336,6 +365,9 @@ BROKEN = {
     "no output": (graph([node("Relu", ["x"], ["y"])], X, ["z"]), "output 'z'"),
     "negative": (graph([node("Relu", ["x"], ["y"])], {"x": (-3, 4)}, ["y"]), "'x'.*-3"),
     "no opset": (graph([node("Foo", ["x"], ["y"], domain="bar")], X, ["y"]), "'bar'"),
+    "an opset that onnx does not know": (importing(("", 99)), r"opset 99 of 'ai.onnx'.*knows 1 to \d+"),
+    "an opset that is no version": (importing(("", 20), ("ai.onnx.ml", 0)), "opset 0 of 'ai.onnx.ml'"),
+    "two opsets of a domain": (importing(("", 20), ("ai.onnx", 18)), "two opsets of 'ai.onnx', 20 and 18"),
     "no operator": (graph([node("", ["x"], ["y"], "one")], X, ["y"]), "'one'.*no operator"),
     "matrix product of vectors": (
         graph([node("MatMul", ["x", "x"], ["y"], "one")], {"x": (3, 4)}, ["y"]),
@@ -354,6 +386,53 @@ BROKEN = {
         "'one'.*'indices', which is float; expected int32, int64",
     ),
     "type of an output": (declared("y", 7), "'one'.*makes 'y' as float; the graph says int64"),
+    "size of an output": (shaped("n", 5), r"'y', made by node 'one'.*\(None, 4\); the graph says \[n,5\]"),
+    "rank of an output": (
+        shaped("n", 4, 1),
+        r"'y', made by node 'one'.*\(None, 4\); the graph says \[n,4,1\]",
+    ),
+    "shape of a default": (defaulted(4, 9), r"'w'.*\(4, 9\), and its initializer \(4, 3\)"),
+    "too few inputs": (graph([node("Add", ["x"], ["y"], "one")], X, ["y"]), "'one'.*1 inputs; expected 2"),
+    "too many inputs": (
+        graph([node("Relu", ["x", "x"], ["y"], "one")], X, ["y"]),
+        "'one'.*2 inputs; expected 1",
+    ),
+    "an input left out": (
+        graph([node("Add", ["x", ""], ["y"], "one")], X, ["y"]),
+        "'one'.*nothing as its input 'B'",
+    ),
+    "too many outputs": (
+        graph([node("Relu", ["x"], ["y", "z"], "one")], X, ["y", "z"]),
+        "'one'.*2 outputs; expected 1",
+    ),
+    "unknown attribute": (
+        graph([node("Relu", ["x"], ["y"], "one", foo=3)], X, ["y"]),
+        "'one'.*attribute 'foo'.*it has none",
+    ),
+    "no outputs": (graph([node("Relu", ["x"], ["y"], "one")], X, []), "the graph has no outputs"),
+    "dangling in a branch": (
+        branching(
+            **{"then": [node("Relu", ["x"], ["then"])], "else": [node("Neg", ["gone"], ["else"], "two")]}
+        ),
+        "'two'.*in else_branch of node 'one'.*'gone', which nothing makes",
+    ),
+    "index beyond the end": (
+        graph([node("Gather", ["x", "i"], ["y"], "one", axis=1)], X, ["y"], i=np.array([4])),
+        "'one'.*index 4 of an axis of the size 4",
+    ),
+    "slices in steps of 0": (
+        graph([node("Slice", ["x", "i", "i", "i", "i"], ["y"], "one")], X, ["y"], i=np.array([0])),
+        "'one'.*steps of 0",
+    ),
+    "groups that do not divide": (
+        graph(
+            [node("Conv", ["x", "w"], ["y"], "one", group=2)],
+            {"x": ("n", 3, 8, 8)},
+            ["y"],
+            w=normal(4, 3, 3, 3),
+        ),
+        "'one'.*groups=2",
+    ),
     "type of an attribute": (
         graph([node("Softmax", ["x"], ["y"], "one", axis="a")], X, ["y"]),
         "'one'.*'axis' of the type STRING; expected INT",

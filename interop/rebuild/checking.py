@@ -1,7 +1,8 @@
 """What must hold of an ONNX graph before anything is made of it.
 
 Enters: a ModelProto as it was read. Leaves: nothing, or a ``GraphError`` that names the node. Checked are names
-(defined once, defined at all, no cycle), sizes, opsets and external files; not the operators, which have a schema.
+(defined once, defined at all, no cycle), sizes, opsets and external files; not the operators, which have a schema
+(``element_types``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import onnx
 
 from interop.errors import GraphError
 
+_NEWEST_OPSETS = {
+    domain: max(version for known, version in onnx.helper.OP_SET_ID_VERSION_MAP if known == domain)
+    for domain, _ in onnx.helper.OP_SET_ID_VERSION_MAP
+}
 _ELEMENT_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 
 
@@ -26,17 +31,35 @@ def check_model(model: onnx.ModelProto, folder: Path | None) -> None:
     """Raise GraphError for a broken graph; `folder` is where external data lies."""
     if not model.HasField("graph"):
         raise GraphError("the ONNX model has no graph: it is empty or truncated")
-    imported = {"" if entry.domain == "ai.onnx" else entry.domain for entry in model.opset_import}
+    imported = _imported(model.opset_import, "the model")
     own = {function.domain for function in model.functions}
     _check_graph(model.graph, set(), "the graph", imported | own)
     for function in model.functions:
         where = f"function {function.domain}::{function.name}"
-        domains = {"" if entry.domain == "ai.onnx" else entry.domain for entry in function.opset_import}
+        domains = _imported(function.opset_import, where)
         _check_nodes(
             function.node, set(function.input), list(function.output), where, domains | imported | own
         )
     for tensor in _tensors(model.graph):
         _check_tensor(tensor, folder)
+
+
+def _imported(entries: Iterable[onnx.OperatorSetIdProto], where: str) -> set[str]:
+    """The domains whose opsets are imported, of which each has one version that onnx knows."""
+    versions: dict[str, int] = {}
+    for entry in entries:
+        domain = entry.domain or "ai.onnx"
+        newest = _NEWEST_OPSETS.get(domain, entry.version)
+        if not 1 <= entry.version <= max(newest, 1):
+            raise GraphError(
+                f"{where} imports opset {entry.version} of {domain!r}; onnx {onnx.__version__} knows 1 to {newest}. "
+                "Install a newer onnx, or export the model with one of those"
+            )
+        if versions.setdefault(domain, entry.version) != entry.version:
+            raise GraphError(
+                f"{where} imports two opsets of {domain!r}, {versions[domain]} and {entry.version}; expected one"
+            )
+    return {"" if domain == "ai.onnx" else domain for domain in versions}
 
 
 def _check_graph(graph: onnx.GraphProto, outer: set[str], where: str, domains: set[str]) -> None:
@@ -60,7 +83,28 @@ def _check_graph(graph: onnx.GraphProto, outer: set[str], where: str, domains: s
     for name in _repeated(initializers):
         raise GraphError(f"two initializers of {where} are named {name!r}")
     defined.update(initializers)
+    _check_defaults(graph, where)
     _check_nodes(graph.node, defined, [value.name for value in graph.output], where, domains, outer)
+
+
+def _check_defaults(graph: onnx.GraphProto, where: str) -> None:
+    """An input that has a default is what the default is."""
+    defaults = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in graph.input:
+        if value.name not in defaults or not value.type.tensor_type.HasField("shape"):
+            continue
+        dims = [
+            dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
+        ]
+        sizes = defaults[value.name]
+        if len(dims) != len(sizes) or any(a not in (None, b) for a, b in zip(dims, sizes, strict=True)):
+            raise GraphError(
+                f"input {value.name!r} of {where} has the shape {_shown(dims)}, and its initializer {_shown(sizes)}"
+            )
+
+
+def _shown(sizes: Iterable[int | None]) -> str:
+    return f"({', '.join('any' if size is None else str(size) for size in sizes)})"
 
 
 def _check_nodes(
@@ -95,6 +139,8 @@ def _check_nodes(
         for attribute in node.attribute:
             for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
                 _check_graph(graph, visible, f"{attribute.name} of {label(node)}", domains)
+    if not outputs:
+        raise GraphError(f"{where} has no outputs, so nothing of it is needed")
     for name in outputs:
         if name not in visible:
             raise GraphError(f"output {name!r} of {where} is made by no node")

@@ -1,4 +1,4 @@
-"""Whether the element types and attributes of a graph are those its operators take.
+"""Whether the inputs, element types and attributes of a graph's nodes are those that their operators take.
 
 Enters: an ``ir.Model`` without functions. Leaves: nothing, or a ``GraphError`` that names the node. Types are followed
 from inputs and weights through the schemas of the operators (https://onnx.ai/onnx/operators/); where a schema does not
@@ -20,6 +20,7 @@ from interop.rebuild.registry import canonical
 from interop.rebuild.source import name_of
 
 _Types = dict[Any, str]
+_MANY = 2**31 - 1  # how schemas say that there is no limit
 _KINDS = {int(kind): f"tensor({kind.name.lower()})" for kind in ir.DataType if kind}
 
 
@@ -37,6 +38,8 @@ def _check_graph(graph: Any, opsets: Mapping[str, int], types: _Types) -> None:
             types[value] = found
     for node in graph:
         schema = _schema(canonical(node.domain), node.op_type, opsets.get(canonical(node.domain), 1))
+        if schema is not None:
+            _check_counts(node, schema)
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
                 _check_graph(attribute.value, opsets, types)
@@ -88,9 +91,32 @@ def _check_node(node: Any, schema: Any, types: _Types) -> _Types:
     return made
 
 
+def _check_counts(node: Any, schema: Any) -> None:
+    """As many inputs and outputs as the operator has, none left out that it needs."""
+    for what, values, least, most in (
+        ("inputs", node.inputs, schema.min_input, schema.max_input),
+        ("outputs", node.outputs, schema.min_output, schema.max_output),
+    ):
+        if not least <= len(values) <= most:
+            expected = (
+                str(least) if least == most else f"{least} to {most}" if most < _MANY else f"{least} or more"
+            )
+            raise GraphError(f"{_label(node)} has {len(values)} {what}; expected {expected}")
+    for value, parameter in zip(node.inputs, schema.inputs, strict=False):
+        if value is None and parameter.option == onnx.defs.OpSchema.FormalParameterOption.Single:
+            raise GraphError(
+                f"{_label(node)} is given nothing as its input {parameter.name!r}, which it needs"
+            )
+
+
 def _check_attribute(node: Any, attribute: Any, schema: Any) -> None:
     known = schema.attributes.get(attribute.name)
-    if known is None or attribute.is_ref():
+    if known is None:
+        raise GraphError(
+            f"{_label(node)} has the attribute {attribute.name!r}, which {node.op_type} has not since opset "
+            f"{schema.since_version}; it has {', '.join(sorted(schema.attributes)) or 'none'}"
+        )
+    if attribute.is_ref():
         return
     expected = known.type.name
     if attribute.type.name != expected:

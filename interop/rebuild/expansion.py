@@ -107,7 +107,8 @@ def _to_expand(scope: _Scope) -> list[onnx.NodeProto]:
         if (
             (node.domain, node.op_type) not in scope.local
             and problem(node.domain, node.op_type, opset, given)
-            and _schema(node, opset) is not None
+            and (schema := _schema(node, opset)) is not None
+            and set(given) <= set(schema.attributes)
         ):
             found.append(node)
     return found

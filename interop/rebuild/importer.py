@@ -16,7 +16,7 @@ An initializer of floats becomes, in this order,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -45,10 +45,11 @@ def imported(model: Any, layout: str = "nhwc", name: str | None = None) -> tuple
         GraphError: a node cannot be computed; the message names it.
         UnsupportedNodes: nodes that nothing computes, all of them, before anything is built.
     """
+    declared = [value.shape for value in model.graph.outputs]
     model = simplified(model)
     layers = plan(model.graph, layout)
     check_supported(model, {node for lifted in layers.lifted.values() for node in lifted.covers})
-    return Importer(model, layers).build(name)
+    return Importer(model, layers).build(name, declared)
 
 
 class Importer:
@@ -75,8 +76,8 @@ class Importer:
             fold=True,
         )
 
-    def build(self, name: str | None) -> tuple[Any, ImportReport]:
-        """The model and what became of the graph."""
+    def build(self, name: str | None, declared: Sequence[Any]) -> tuple[Any, ImportReport]:
+        """The model and what became of the graph, whose outputs have the shapes that were declared."""
         inputs = [value for value in self._graph.inputs if value.name not in self._graph.initializers]
         if not inputs:
             raise GraphError("the graph has no inputs, so there is nothing to make a model of")
@@ -84,8 +85,8 @@ class Importer:
         self._zero = _zero_of(next(iter(given.values())))
         results = self._interpreter.run(self._graph, [self._interpreter.value(x) for x in given.values()])
         outputs = {
-            str(value.name): self._output(str(value.name), result)
-            for value, result in zip(self._graph.outputs, results, strict=True)
+            str(value.name): self._output(value, result, shape)
+            for value, result, shape in zip(self._graph.outputs, results, declared, strict=True)
         }
         names = Names()
         output_names = {onnx_name: names.take(onnx_name) for onnx_name in outputs}
@@ -121,13 +122,17 @@ class Importer:
         self._sizes.declare(made, dims)
         return made
 
-    def _output(self, name: str, value: Value) -> Any:
+    def _output(self, output: Any, value: Value, declared: Any) -> Any:
         tensor = value.tensor()
-        if isinstance(tensor, keras.KerasTensor):
-            return tensor
         if not hasattr(tensor, "shape"):
             raise GraphError(
-                f"output {name!r} is a sequence or optional, which a Keras model does not return"
+                f"output {output.name!r} is a sequence or optional, which a Keras model does not return"
+            )
+        if declared is not None and not _agree(tuple(tensor.shape), declared):
+            producer = output.producer()
+            by = "" if producer is None else f", made by node {name_of(producer)!r} ({producer.op_type}),"
+            raise GraphError(
+                f"output {output.name!r}{by} has the shape {tuple(tensor.shape)}; the graph says {declared}"
             )
         return self._symbolic(tensor)
 
@@ -178,11 +183,15 @@ class Importer:
                 self._symbolic(x.tensor() if order is None or x.rank != len(order) else x.form(order))
                 for x in values
             ]
-            layer = self._layer(lifted, tuple(tensors[0].shape))
             try:
+                layer = self._layer(lifted, tuple(tensors[0].shape))
                 made = lifted.call(layer, *tensors) if lifted.call is not None else layer(*tensors)
+            except GraphError:
+                raise
             except ValueError as error:
-                raise GraphError(f"node {name_of(lifted.node)!r} as {layer!r:.80}: {error}") from error
+                raise GraphError(
+                    f"node {name_of(lifted.node)!r} ({lifted.node.op_type}) as {lifted.config[0]}: {error}"
+                ) from error
             outputs = list(made) if isinstance(made, tuple | list) else [made]
             given = [self._sizes.of(x) for x in tensors]
             dims = lifted.dims(given) if lifted.dims is not None else given[:1]
@@ -237,6 +246,14 @@ def _why_frozen(value: Any, taken: Collection[Any]) -> str:
         return "a scalar"
     users = sorted({node.op_type for node, _ in value.uses() if node not in taken})
     return f"{', '.join(users)} needs it when the graph is read" if users else "used by nothing that stays"
+
+
+def _agree(shape: Sequence[int | None], declared: Any) -> bool:
+    """Whether sizes that are known on both sides are the same."""
+    return len(shape) == len(declared) and all(
+        made is None or not isinstance(said, int) or made == said
+        for made, said in zip(shape, declared, strict=True)
+    )
 
 
 def _skip(scope: Scope) -> None:

@@ -195,6 +195,8 @@ def _sliced(
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if not step:
+            ctx.fail(f"a slice of axis {axis} in steps of 0")
         x = _sliced_axis(ctx, x, start, end, ctx.axis(axis, rank), step)
     return x
 
@@ -267,7 +269,17 @@ def gather(ctx: Context, x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor
     have = ctx.dims(x)
     axis = ctx.axis(axis, len(have))
     dims = [*have[:axis], *ctx.dims(indices), *have[axis + 1 :]]
+    _check_indices(ctx, indices, have[axis])
     return ctx.declare(ops.take(x, indices, axis=axis), dims)
+
+
+def _check_indices(ctx: Context, indices: Tensor, size: int) -> None:
+    """Indices that are known lie on an axis whose size is."""
+    if not isinstance(indices, np.ndarray) or isinstance(size, SymInt) or indices.dtype == object:
+        return
+    beyond = indices[(indices < -size) | (indices >= size)]
+    if beyond.size:
+        ctx.fail(f"index {beyond.flat[0]} of an axis of the size {size}")
 
 
 @op("Expand", since=8, dims=("shape",))

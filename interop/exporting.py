@@ -209,7 +209,9 @@ def write_model(
     if opset is None and flat and framework_of(model) == "keras":
         opset = _needed_opset(model)
     with uncollected():
-        captured = capture_any(model, input_signature=input_signature, opset=opset, fallback=fallback)
+        captured = capture_any(
+            model, input_signature=input_signature, opset=opset, fallback=fallback, trust_keras=True
+        )
         graph = optimized(captured.flat()) if flat else captured.with_functions()
         gaps = float64_gaps(graph) if precision is None else ()
         own = write_graph(graph, path, precision)

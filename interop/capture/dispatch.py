@@ -59,7 +59,12 @@ def is_tensorflow_path(path: Path) -> bool:
 
 
 def capture_any(
-    model: Any, *, input_signature: Any = None, opset: int | None = None, fallback: str = "layer"
+    model: Any,
+    *,
+    input_signature: Any = None,
+    opset: int | None = None,
+    fallback: str = "layer",
+    trust_keras: bool = False,
 ) -> Capture:
     """Capture a model of any framework.
 
@@ -68,6 +73,7 @@ def capture_any(
         input_signature: of its inputs.
         opset: of the graph.
         fallback: for Keras, what to do with a layer in the backend's own code: ``"layer"`` or ``"error"``.
+        trust_keras: whether one trace is enough for a Keras model without code of others.
 
     Raises:
         CaptureError: it is a model of none of them, or its capture failed.
@@ -77,7 +83,7 @@ def capture_any(
         case "keras":
             from interop.capture.keras import capture as capture_keras
 
-            return capture_keras(model, **options, fallback=fallback)
+            return capture_keras(model, **options, fallback=fallback, trust_keras=trust_keras)
         case "torch":
             from interop.capture.torch import capture as capture_torch
 

@@ -10,11 +10,17 @@ https://protobuf.dev/programming-guides/encoding/ for the wire format.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_AHEAD = 2
+"""How many weights are put in order, in a thread, while one before them is written."""
 
 # Tags of length-delimited fields, ``number << 3 | 2``: ModelProto.graph, GraphProto.initializer, TensorProto.raw_data.
 _GRAPH, _INITIALIZER, _RAW_DATA = (bytes([number << 3 | 2]) for number in (7, 5, 9))
@@ -31,11 +37,15 @@ def write_file(model: Any, path: Path) -> None:
     outside, graph = _without_initializers(model)
     starts = [_start(name, tensor) for name, tensor in tensors.items()]
     size = len(graph) + sum(len(start) + length for start, length in starts)
-    with open(path, "wb") as file:
+    with open(path, "wb") as file, ThreadPoolExecutor(1) as beside:
         file.write(outside + _GRAPH + _varint(size) + graph)
-        for (start, _), (name, tensor) in zip(starts, tensors.items(), strict=True):
+        made = deque(beside.submit(_contents, *item) for item in islice(tensors.items(), 0, _AHEAD))
+        rest = islice(tensors.items(), _AHEAD, None)
+        for start, _ in starts:
             file.write(start)
-            file.write(_contents(name, tensor))
+            contents = made.popleft().result()
+            made.extend(beside.submit(_contents, *item) for item in islice(rest, 1))
+            file.write(contents)
 
 
 def _without_initializers(model: Any) -> tuple[bytes, bytes]:

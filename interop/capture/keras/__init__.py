@@ -9,9 +9,14 @@ if TYPE_CHECKING:
 
 
 def capture(
-    model: Any, *, input_signature: Any = None, opset: int | None = None, fallback: str = "layer"
+    model: Any,
+    *,
+    input_signature: Any = None,
+    opset: int | None = None,
+    fallback: str = "layer",
+    trust_keras: bool = False,
 ) -> Captured:
     """Capture a built Keras model; see ``interop.capture.keras.model.capture``."""
     from interop.capture.keras.model import capture as run
 
-    return run(model, input_signature=input_signature, opset=opset, fallback=fallback)
+    return run(model, input_signature=input_signature, opset=opset, fallback=fallback, trust_keras=trust_keras)

@@ -4,7 +4,9 @@ Enters: a model and, optionally, its input signature and opset. Leaves: a ``Capt
 
 The model is traced twice with different hints for its dynamic dimensions. If the two recordings
 differ, Python code looked at a size: that is an error naming the layer, never a graph that is right
-for one size only. Dimensions the model itself forces to be equal are merged and traced again.
+for one size only. Dimensions the model itself forces to be equal are merged and traced again. One trace is enough,
+where the caller says so, for a model without code of others: Keras' own layers and operations are compared at two
+sizes one by one, in the tables.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ class Captured:
     def __init__(
         self,
         model: Any,
+        objects: paths.ObjectPaths,
         recording: Recording,
         signature: Signature,
         constants: Mapping[str, Any],
@@ -87,7 +90,7 @@ class Captured:
         self.opset = recording.opset
         self.ir_version = IR_VERSIONS[recording.opset]
         self._recording = recording
-        self._objects = paths.walk(model)
+        self._objects = objects
         self.variables = tuple(self._variable_records(constants))
         self._sources = {record.key: record.source for record in self.variables}
         self._layers: dict[str, LayerCalls] | None = None
@@ -179,7 +182,12 @@ def _no_contents(value: Value) -> None:
 
 
 def capture(
-    model: Any, *, input_signature: Any = None, opset: int | None = None, fallback: str = "layer"
+    model: Any,
+    *,
+    input_signature: Any = None,
+    opset: int | None = None,
+    fallback: str = "layer",
+    trust_keras: bool = False,
 ) -> Captured:
     """Capture a built Keras model as a graph.
 
@@ -191,6 +199,7 @@ def capture(
         opset: ONNX opset, 17 to 23; default 20.
         fallback: ``"layer"``: a layer written in the backend's own code goes through the backend's exporter;
             ``"error"``: it is an error.
+        trust_keras: trace a model without code of others once, not twice.
 
     Raises:
         UnsupportedOp: an operation has no emitter; names layer and operation.
@@ -220,13 +229,14 @@ def capture(
         run = Trace(opset, objects.layers, objects.variables, model, exporters)
         return run, run.run(lambda symbols: _call(model, plan, symbols), specs)
 
-    result = _trace_twice(plan, trace)
+    once = trust_keras and compat.runs_only_keras_code(model)
+    result = _traced(plan, trace, once)
     names, leaves, structure = output_names(model, result.output)
     leaves = _as_declared(model, result.recording.root, leaves)
     recording = runnable(prune(_with_outputs(result.recording, names, leaves)))
     signature = _signature(plan, recording, structure, result)
     exported = tuple(exporters.layers) if exporters is not None else ()
-    return Captured(model, recording, signature, result.constants, exported)
+    return Captured(model, objects, recording, signature, result.constants, exported)
 
 
 def _call(model: Any, plan: CallPlan, symbols: list[Any]) -> Any:
@@ -237,12 +247,12 @@ def _call(model: Any, plan: CallPlan, symbols: list[Any]) -> Any:
     return model(nested, training=False)
 
 
-def _trace_twice(plan: CallPlan, trace: Tracer) -> TraceResult:
-    """Two agreeing traces; the first family of hints that the model accepts is used."""
+def _traced(plan: CallPlan, trace: Tracer, once: bool) -> TraceResult:
+    """Two agreeing traces, or one; the first family of hints that the model accepts is used."""
     failure: InteropError | None = None
     for first, second in _HINTS:
         try:
-            return _agreeing(plan, trace, first, second)
+            return _agreeing(plan, trace, first, second, once)
         except (UnsupportedOp, SpecializationError):
             raise
         except CaptureError as error:
@@ -251,7 +261,9 @@ def _trace_twice(plan: CallPlan, trace: Tracer) -> TraceResult:
     raise failure
 
 
-def _agreeing(plan: CallPlan, trace: Tracer, first: tuple[int, ...], second: tuple[int, ...]) -> TraceResult:
+def _agreeing(
+    plan: CallPlan, trace: Tracer, first: tuple[int, ...], second: tuple[int, ...], once: bool
+) -> TraceResult:
     dtypes: dict[str, str] = {}
     while True:
         merged, result = _settled(plan, trace, first, dtypes, {})
@@ -259,6 +271,8 @@ def _agreeing(plan: CallPlan, trace: Tracer, first: tuple[int, ...], second: tup
         if integers - set(dtypes):
             dtypes.update(dict.fromkeys(integers, "int32"))
             continue
+        if once and all(isinstance(other, str) for other in merged.values()):
+            return result
         # A name that must be a number has to be that number with other hints as well.
         names = {name: other for name, other in merged.items() if isinstance(other, str)}
         again, confirmed = _settled(plan, trace, second, dtypes, names)

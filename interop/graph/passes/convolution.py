@@ -8,6 +8,7 @@ Padding and BatchNormalization are onnxscript's rules; it has none for a bias.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import onnx_ir as ir
@@ -19,10 +20,10 @@ from interop.graph.passes.movable import constant
 
 def with_whole_convolutions(model: Any) -> Any:
     """Fuse what belongs to convolutions, in place."""
-    if not any(node.op_type in ("Conv", "ConvTranspose") for node in model.graph.all_nodes()):
-        return model
-    for rules in (_BEFORE, _AFTER):
-        RewritePass(rules)(model)
+    present = {node.op_type for node in model.graph.all_nodes()}
+    for step in (_BEFORE, _AFTER):
+        if rules := _rules(present, step):
+            RewritePass(RewriteRuleSet(rules))(model)
     for node in model.graph.all_nodes():
         node.metadata_props.clear()  # the names of the rules
         node.name = node.name or node.outputs[0].name
@@ -31,7 +32,7 @@ def with_whole_convolutions(model: Any) -> Any:
 
 def with_biases(model: Any) -> Any:
     """Fuse only the bias into the convolution before it, in place: what trains on its own stays apart."""
-    RewritePass(_BIASES)(model)
+    RewritePass(RewriteRuleSet([rule for _, _, rule in _BIASES]))(model)
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
     return model
@@ -86,15 +87,20 @@ def _channels(node: Any) -> int:
     return int(tensor.shape[0] if node.op_type == "Conv" else tensor.shape[1] * group)
 
 
-_BIASES = RewriteRuleSet(
-    [_BiasIntoConv.rule(kind, turned) for kind in ("Conv", "ConvTranspose") for turned in (False, True)]
-)
+def _rules(present: Collection[str], steps: Iterable[tuple[str, str, Any]]) -> list[Any]:
+    """The rules for pairs of operators that a graph has both of: each is tried at every node."""
+    return [rule for first, second, rule in steps if first in present and second in present]
+
+
+_BIASES = [
+    (kind, "Add", _BiasIntoConv.rule(kind, turned))
+    for kind in ("Conv", "ConvTranspose")
+    for turned in (False, True)
+]
 # In two steps: a rule for weights wants them unused elsewhere, and padding leaves the old node until its end.
-_BEFORE = RewriteRuleSet([common.fuse_pad_into_conv_rule])
-_AFTER = RewriteRuleSet(
-    [
-        *_BIASES.rules,
-        common.fuse_batchnorm_into_conv_rule,
-        common.fuse_batchnorm_into_conv_transpose_rule,
-    ]
-)
+_BEFORE = [("Pad", "Conv", common.fuse_pad_into_conv_rule)]
+_AFTER = [
+    *_BIASES,
+    ("Conv", "BatchNormalization", common.fuse_batchnorm_into_conv_rule),
+    ("ConvTranspose", "BatchNormalization", common.fuse_batchnorm_into_conv_transpose_rule),
+]

@@ -206,6 +206,29 @@ def is_keras_class(cls: type) -> bool:
     return cls.__module__.startswith("keras.src.")
 
 
+_OTHERS_CODE = ("keras.src.utils.", "keras.src.export.")
+"""Modules whose layers run code of a framework: JaxLayer, FlaxLayer, TorchModuleWrapper, TFSMLayer."""
+
+
+def runs_only_keras_code(model: Any) -> bool:
+    """Whether every layer and operation of a model is Keras' own, and so is every function that one of them holds."""
+    operations = {id(layer): layer for layer in all_layers(model)}
+    for layer in list(operations.values()):
+        if isinstance(layer, Functional):
+            operations.update((id(operation), operation) for operation in layer.operations)
+    return all(
+        _is_keras_code(type(operation))
+        and all(_is_keras_code(value) for value in vars(operation).values() if callable(value))
+        for operation in operations.values()
+    )
+
+
+def _is_keras_code(value: Any) -> bool:
+    """Of a class, a function or an object that can be called."""
+    module = getattr(value, "__module__", None) or ""
+    return module.startswith("keras.src.") and not module.startswith(_OTHERS_CODE)
+
+
 def takes_name(cls: Any) -> bool:
     """Whether a layer class is made from its config by its constructor, and that takes a name."""
     if getattr(cls.from_config, "__func__", None) is not keras.Layer.from_config.__func__:

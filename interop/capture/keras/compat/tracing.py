@@ -28,6 +28,7 @@ from keras.src.backend.config import is_nnx_enabled
 from keras.src.layers import layer as layer_module
 from keras.src.ops import operation_utils
 from keras.src.ops.operation import Operation
+from keras.src.utils import naming
 
 from interop.capture.keras import shapes
 from interop.capture.keras.compat import gradients
@@ -180,12 +181,7 @@ def _bridge(name: str, original: Callable[..., Any], public: Any, draws: bool) -
 @functools.cache
 def _symbolic_checks() -> list[tuple[Any, str, Any]]:
     """Every module that holds its own reference to ``any_symbolic_tensors``."""
-    original = keras_tensor_module.any_symbolic_tensors
-    return [
-        (module, "any_symbolic_tensors", _any_symbolic_tensors)
-        for name, module in list(sys.modules.items())
-        if name.startswith("keras.src") and vars(module).get("any_symbolic_tensors") is original
-    ]
+    return _replaced("any_symbolic_tensors", keras_tensor_module.any_symbolic_tensors, _any_symbolic_tensors)
 
 
 @functools.cache
@@ -220,16 +216,40 @@ def _unpackers() -> list[tuple[Any, str, Any]]:
     return _everywhere("unpack_int4", getattr(keras.quantizers, "unpack_int4", None))
 
 
+@functools.cache
+def _casts() -> list[tuple[Any, str, Any]]:
+    """``ops.cast`` to the dtype that a tensor has, of which layers are full: the tensor itself, with no operation."""
+    original = keras.ops.cast
+
+    @functools.wraps(original)
+    def cast(x: Any, dtype: Any) -> Any:
+        traced = x.value if isinstance(x, Variable) and _State.hooks is not None else x
+        if isinstance(traced, Sym) and traced.dtype == keras_backend.standardize_dtype(dtype):
+            return Sym(traced.value)
+        return original(x, dtype)
+
+    return _replaced("cast", original, cast)
+
+
+@functools.cache
+def _names() -> list[tuple[Any, str, Any]]:
+    """What Keras names each operation after, once for each class."""
+    return [(naming, "to_snake_case", functools.cache(naming.to_snake_case))]
+
+
 def _everywhere(name: str, original: Any) -> list[tuple[Any, str, Any]]:
     """A public function bridged in every module of Keras that holds it."""
-    if original is None:
-        return []
-    wrapper = _bridge(name, original, None, False)
-    return [
-        (module, name, wrapper)
-        for path, module in list(sys.modules.items())
-        if path.startswith("keras.") and vars(module).get(name) is original
-    ]
+    return [] if original is None else _replaced(name, original, _bridge(name, original, None, False))
+
+
+def _replaced(name: str, original: Any, wrapper: Any) -> list[tuple[Any, str, Any]]:
+    """A function replaced in every module of Keras that holds it."""
+    return [(module, name, wrapper) for module in _keras_modules() if vars(module).get(name) is original]
+
+
+@functools.cache
+def _keras_modules() -> list[Any]:
+    return [module for path, module in list(sys.modules.items()) if path.startswith("keras.")]
 
 
 @functools.cache
@@ -337,6 +357,8 @@ def _patches() -> list[tuple[Any, str, Any]]:
         *_shape_rules(),
         *_window_functions(),
         *_unpackers(),
+        *_casts(),
+        *_names(),
         *gradients.patches(mentions),
         *_bridges(),
         *_vectorizers(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from interop.version import __version__
 
 if TYPE_CHECKING:
+    from interop import onnx_backend as onnx_backend
     from interop.callbacks import ModelCheckpoint as ModelCheckpoint
     from interop.checkpoint import Checkpoint as Checkpoint
     from interop.conversion import convert as convert
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from interop.parity import verify as verify
     from interop.runtime.session import GraphModel as GraphModel
     from interop.saving import save_model as save_model
+    from interop.status import ExportSummary as ExportSummary
+    from interop.status import ImportReport as ImportReport
+    from interop.status import LoadStatus as LoadStatus
     from interop.transfer import Plan as Plan
     from interop.transfer import Rule as Rule
     from interop.transfer import TransferReport as TransferReport
@@ -35,8 +39,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Checkpoint": "interop.checkpoint",
+    "ExportSummary": "interop.status",
     "GraphModel": "interop.runtime.session",
+    "ImportReport": "interop.status",
     "InteropError": "interop.errors",
+    "LoadStatus": "interop.status",
     "Plan": "interop.transfer",
     "Rule": "interop.transfer",
     "TransferReport": "interop.transfer",
@@ -50,6 +57,7 @@ _HOME = {
     "load_tensors": "interop.loading",
     "load_weights": "interop.weights",
     "match": "interop.transfer",
+    "onnx_backend": "interop",
     "save_model": "interop.saving",
     "transfer_weights": "interop.transfer",
     "save_weights": "interop.weights",
@@ -64,7 +72,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(
             f"module 'interop' has no attribute {name!r}; it has {', '.join(sorted(__all__))}"
         )
-    value = getattr(import_module(_HOME[name]), name)
+    home = _HOME[name]
+    value = import_module(f"interop.{name}") if home == "interop" else getattr(import_module(home), name)
     globals()[name] = value
     return value
 

@@ -54,6 +54,12 @@ def test_import_interop_loads_nothing_heavy():
     assert not loaded & HEAVY
 
 
+def test_every_public_name_is_there():
+    done = run("import interop; print(len([getattr(interop, name) for name in interop.__all__]))")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
+
+
 def test_command_line_loads_no_framework_for_help():
     loaded = modules_after("from interop.cli.main import main; assert main(['verify', '--help']) == 0")
     assert not loaded & (HEAVY - {"rich", "typer", "numpy"})

@@ -19,4 +19,6 @@ def capture(
     """Capture a built Keras model; see ``interop.capture.keras.model.capture``."""
     from interop.capture.keras.model import capture as run
 
-    return run(model, input_signature=input_signature, opset=opset, fallback=fallback, trust_keras=trust_keras)
+    return run(
+        model, input_signature=input_signature, opset=opset, fallback=fallback, trust_keras=trust_keras
+    )

@@ -328,3 +328,20 @@ def test_tensors_of_a_checkpoint(tmp_path):
             np.testing.assert_array_equal(after[key], before[f"{key}/.ATTRIBUTES/VARIABLE_VALUE"])
     with pytest.raises(InteropError, match="is a checkpoint: it has tensors, but no model"):
         interop.convert(source, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("given", [[("nodes", 4), ("edges", 2)], {"a": ("nodes", 4), "b": ("edges", 2)}])
+def test_given_shapes_keep_the_names_and_dtypes_of_the_model(given, tmp_path):
+    nodes, edges = keras.Input((4,), name="a"), keras.Input((2,), dtype="int32", name="b")
+    messages = keras.ops.take(keras.layers.Dense(3)(nodes), edges[:, 0], axis=0)
+    total = keras.ops.segment_sum(messages, edges[:, 1], num_segments=6)
+    model = keras.Model([nodes, edges], total)
+    interop.export_onnx(model, tmp_path / "m.onnx", input_signature=given)
+    graph = interop.load_graph(tmp_path / "m.onnx")
+    assert [(spec.name, spec.dtype, spec.shape) for spec in graph.inputs] == [
+        ("a", "float32", ("nodes", 4)),
+        ("b", "int32", ("edges", 2)),
+    ]
+    x, e = np.ones((6, 4), "float32"), np.array([[5, 1], [0, 2]], "int32")
+    wanted = model([keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(e)])
+    np.testing.assert_allclose(graph(x, e), keras.ops.convert_to_numpy(wanted), rtol=1e-5)

@@ -24,8 +24,9 @@ from interop.formats.dtypes import numpy_dtype
 Array = np.ndarray[Any, Any]
 
 BATCH_SIZES = (4, 7)
-#: Integers an input without bounds is drawn from: small enough for any lookup table of a real model.
-UNBOUNDED = (0, 7)
+#: The largest integer of an input without bounds: small enough for any lookup table of a real model. Where a named
+#: dimension is smaller, its last index is: the numbers may be places in another input, as the edges of a graph are.
+UNBOUNDED = 7
 #: Strings an input is made of: likely members of a vocabulary, and some of none.
 WORDS = ("a", "b", "c", "0", "1", "2", "the", "of", "cat", "dog", "red", "blue", "yes", "no", "one two", "")
 #: Tried in turn until the reference's outputs vary: models that rescale inside want the range of pixels.
@@ -113,7 +114,8 @@ def make_inputs(inputs: Sequence[TensorSpec], case: Case, *, amplitude: float = 
         ParityError: inputs of that element type cannot be made up.
     """
     rng = np.random.default_rng([case.seed, 20])
-    return {spec.name: _make(spec, concrete_shape(spec, case), rng, amplitude) for spec in inputs}
+    largest = min([UNBOUNDED, *(size - 1 for size in case.sizes.values())])
+    return {spec.name: _make(spec, concrete_shape(spec, case), rng, amplitude, largest) for spec in inputs}
 
 
 def concrete_shape(spec: TensorSpec, case: Case) -> tuple[int, ...]:
@@ -133,12 +135,14 @@ def _default_sizes(inputs: Iterable[TensorSpec], batch: Sequence[str]) -> dict[s
     return chosen
 
 
-def _make(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, amplitude: float) -> Array:
+def _make(
+    spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, amplitude: float, largest: int
+) -> Array:
     dtype = spec.dtype
     if dtype == "bool":
         return rng.random(shape) < 0.7
     if dtype.startswith(("int", "uint")):
-        return _integers(spec, shape, rng)
+        return _integers(spec, shape, rng, largest)
     if "float" in dtype:
         return _floats(shape, rng, amplitude).astype(numpy_dtype(dtype))
     if dtype.startswith("complex"):
@@ -151,8 +155,8 @@ def _make(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, am
     )
 
 
-def _integers(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    low, high = spec.bounds if spec.bounds is not None else UNBOUNDED
+def _integers(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, largest: int) -> Array:
+    low, high = spec.bounds if spec.bounds is not None else (0, largest)
     made = rng.integers(low, high, size=shape, endpoint=True)
     flat = made.reshape(-1)
     if flat.size > 2:

@@ -147,7 +147,9 @@ def _check_shape(spec: TensorSpec, array: NDArray[Any], dims: dict[str, tuple[in
         elif dims.setdefault(dim, (size, spec.name))[0] != size:
             other, holder = dims[dim]
             raise SignatureError(
-                f"input {spec.name!r} has {dim} = {size} on axis {axis}, but {holder!r} has {dim} = {other}"
+                f"input {spec.name!r} has {dim} = {size} on axis {axis}, but {holder!r} has {dim} = {other}. "
+                "Equal names are equal sizes; where a model lets them differ, as a graph's nodes and edges, write it "
+                "again with an input_signature that names them apart"
             )
 
 

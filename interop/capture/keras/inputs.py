@@ -85,6 +85,8 @@ def plan_call(model: Any, input_signature: Any) -> CallPlan:
     nested = _as_the_model_nests(model, nested)
     leaves: list[tuple[str | None, _Leaf]] = []
     structure = _structure(nested, None, leaves)
+    if input_signature is not None and compat.is_functional(model):
+        leaves = _completed(leaves, compat.flatten(compat.functional_structure(model)[0]))
     if not leaves:
         raise CaptureError("input_signature is None in every place; a graph has at least one input")
     return CallPlan(_specs(leaves, model), structure, by_argument)
@@ -97,6 +99,19 @@ def _as_the_model_nests(model: Any, nested: Any) -> Any:
     if isinstance(own, list | tuple) and len(own) == 1 and isinstance(alone, _Leaf):
         return [alone] if isinstance(own, list) else (alone,)
     return alone
+
+
+def _completed(leaves: list[tuple[str | None, _Leaf]], own: list[Any]) -> list[tuple[str | None, _Leaf]]:
+    """Given inputs with the names and dtypes that a functional model's own have, where none were given."""
+    by_name = {tensor.name: tensor for tensor in own}
+    if len(leaves) != len(own) and not all(key in by_name for key, _ in leaves):
+        return leaves
+    completed = []
+    for index, (key, leaf) in enumerate(leaves):
+        tensor = by_name[key] if key in by_name else own[index]
+        leaf = replace(leaf, name=leaf.name or tensor.name, dtype=leaf.dtype or str(tensor.dtype))
+        completed.append((key, leaf))
+    return completed
 
 
 def _leaves(structure: Any, make: Any) -> Any:

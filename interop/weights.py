@@ -43,8 +43,9 @@ def save_weights(
     *,
     format: WeightsFormat | None = None,
     only: Only | None = None,
+    include_optimizer: bool = False,
 ) -> Path:
-    """Save the weights of a built Keras model.
+    """Save the weights of a built Keras model, and its optimizer's state if that is asked for.
 
     ========================  ================================================================================
     ``.safetensors``          by object path; mapped in place when read
@@ -61,12 +62,16 @@ def save_weights(
         format: ``"tf"``, ``"h5"``, ``"safetensors"``, ``"npz"`` or ``"interop"``, where the ending is not to say.
         only: which variables: ``"trainable"``, a regular expression that is searched for in the object path, or a
             function of the path and the variable. An artifact always holds all.
+        include_optimizer: also save what the optimizer keeps for those variables, its step and its learning rate, so
+            that training goes on where it stopped. Every format holds it: a checkpoint and a ``.weights.h5`` as Keras
+            has it, others under ``optimizer:<object path>/<slot>``.
 
     Returns:
         The path; of a checkpoint, its prefix.
 
     Raises:
-        WeightsError: the model has no variables yet, or none is wanted.
+        WeightsError: the model has no variables yet, or none is wanted; or it is not compiled, and the state of its
+            optimizer is.
         FormatError: the format cannot hold a dtype of the model, or the ending belongs to another kind of file.
         OSError: the disk is full or fails; what stood there is intact.
     """
@@ -77,10 +82,14 @@ def save_weights(
     kind = _format(path, format)
     if kind == "keras":
         raise FormatError(f"{path}: a .keras file holds a whole model: use model.save, or another ending")
-    if kind == "interop":
-        return _save_artifact(model, path, only)
-    from interop.capture.keras import paths
+    from interop.capture.keras import compat, paths
 
+    if include_optimizer and compat.optimizer_of(model) is None:
+        raise WeightsError(
+            f"{model.name!r} is not compiled, so it has no optimizer whose state could be saved"
+        )
+    if kind == "interop":
+        return _save_artifact(model, path, only, include_optimizer=include_optimizer)
     wanted = _selection(only)
     named = {key: v for key, v in paths.named_variables(model).items() if wanted(key, v)}
     if not named:
@@ -88,8 +97,15 @@ def save_weights(
             f"{model.name!r} has no variables to save"
             + ("; call or build it first" if only is None else f" that only={only!r} selects")
         )
+    if include_optimizer:
+        named |= _state(model, named)
     if kind == "tf":
-        _save_checkpoint(model, path.with_name(path.name.removesuffix(".index")), named)
+        _save_checkpoint(
+            model,
+            path.with_name(path.name.removesuffix(".index")),
+            named,
+            skip=None if include_optimizer else compat.optimizer_of(model),
+        )
         return path
     from interop.artifact.publish import stage_file
     from interop.formats import npz, safetensors
@@ -98,7 +114,7 @@ def save_weights(
         if kind == "h5" and path.name.endswith(".weights.h5"):
             from interop.rebuild.weights.keras_layout import write_keras_layout
 
-            write_keras_layout(model, staging.path, wanted)
+            write_keras_layout(model, staging.path, named)
         elif kind == "h5":
             from interop.rebuild.weights.legacy_layout import write_legacy_layout
 
@@ -124,6 +140,10 @@ def load_weights(
     Floats are cast to the variable's dtype. What a file has for layers that are not built yet is assigned when
     they are (``status.deferred``). Seeds that a file leaves out are not missing.
 
+    The state of an optimizer is restored into a compiled model, whose optimizer is built for it if the model is; where
+    a file has none, the optimizer stays as it is. A model that is not compiled has nothing that could take it: it is
+    unexpected then, but for that of an artifact, which lies in a file of its own.
+
     Args:
         model: any ``keras.Model`` or layer, built or not.
         path: a file of ``save_weights``; a checkpoint or SavedModel of TensorFlow; a ``.weights.h5``, ``.keras`` or
@@ -138,12 +158,13 @@ def load_weights(
     Raises:
         WeightsError: a shape differs, tensors are ambiguous, or nothing in the file belongs to the model. Nothing
             was assigned then.
-        FormatError: the file is damaged or of another format.
+        FormatError: the file is damaged or of another format; DigestError: an artifact was changed.
         FileNotFoundError: nothing is at `path`.
     """
     from interop.backend import choose_backend
 
     choose_backend()
+    from interop.capture.keras import compat
     from interop.formats import find_prefix
     from interop.rebuild.weights.loading import load
     from interop.rebuild.weights.stored import open_stored
@@ -151,11 +172,15 @@ def load_weights(
     path = Path(path)
     prefix = find_prefix(path) if format in (None, "tf") else None
     kind = "tf" if prefix else "interop" if format is None and path.is_dir() else _format(path, format)
-    tensors, match, roots = open_stored(model, prefix or path, kind)
+    stored = open_stored(model, prefix or path, kind)
+    optimizer = compat.optimizer_of(model)
     try:
-        return load(tensors, match, roots, skip_mismatch=skip_mismatch)
+        if stored.has_state and not optimizer.built and not compat.unbuilt(model):
+            optimizer.build(model.trainable_variables)
+        roots = [model, optimizer] if stored.has_state else [model]
+        return load(stored.tensors, stored.match, roots, skip_mismatch=skip_mismatch)
     except BaseException:
-        tensors.close()
+        stored.tensors.close()
         raise
 
 
@@ -209,20 +234,32 @@ def _selection(only: Only | None) -> Callable[[str, Any], bool]:
     return only
 
 
-def _save_artifact(model: Any, path: Path, only: Only | None) -> Path:
+def _state(model: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of a model's optimizer by the keys they have beside weights: those for `named`, and scalars."""
+    from interop.capture.keras import paths
+    from interop.rebuild.from_config import OPTIMIZER_PREFIX
+
+    left = paths.named_variables(model).keys() - named.keys()
+    return {
+        OPTIMIZER_PREFIX + key: variable
+        for key, variable in paths.optimizer_variables(model).items()
+        if key.rpartition("/")[0] not in left
+    }
+
+
+def _save_artifact(model: Any, path: Path, only: Only | None, *, include_optimizer: bool) -> Path:
     if only is not None:
         raise WeightsError(f"an artifact holds all weights of a model. Received: only={only!r} with {path}")
     from interop.saving import save_model
 
-    return save_model(model, path).path
+    return save_model(model, path, include_optimizer=include_optimizer).path
 
 
-def _save_checkpoint(model: Any, prefix: Path, named: Mapping[str, Any]) -> None:
+def _save_checkpoint(model: Any, prefix: Path, named: Mapping[str, Any], *, skip: Any) -> None:
     from interop.artifact.checkpoints import write_checkpoint
-    from interop.capture.keras import compat
     from interop.rebuild.weights.object_graph import graph_of, graph_source
 
     wanted = {id(variable) for variable in named.values()}
-    stored = graph_of(model, lambda variable: id(variable) in wanted, skip=compat.optimizer_of(model))
+    stored = graph_of(model, lambda variable: id(variable) in wanted, skip=skip)
     sources: dict[str, Any] = {key: Source(v) for key, v in stored.variables.items()}
     write_checkpoint(prefix, {**sources, **graph_source(stored.graph)})

@@ -26,6 +26,8 @@ Parts = tuple[str, ...]
 _OUTERMOST = 3  # parts at the beginning of a name that may be left out
 _BY_LAYOUT = ("h5", "keras", "tf")
 _OPTIMIZER = re.compile(r"optimizer(_weights)?/|save_counter/|.*/\.OPTIMIZER_SLOT/")
+_OWN = "optimizer:"
+"""What keys of the state of an optimizer begin with in files of ``save_weights``."""
 
 
 class Names(NamedTuple):
@@ -80,9 +82,9 @@ def _by_layout(stored: Model, model: Model) -> dict[str, str]:
         with open_tensors(path, "tf") as tensors:
             if OBJECT_GRAPH not in tensors:
                 return {}
-    tensors, match, _ = open_stored(model.native, path, kind)
-    with tensors:
-        matched = match()
+    stored_file = open_stored(model.native, path, kind)
+    with stored_file.tensors:
+        matched = stored_file.match()
     short: Mapping[str, str] = {}
     if kind in ("h5", "keras"):
         groups = open_groups(open_member(path) if kind == "keras" else path.open("rb"), str(path))
@@ -94,14 +96,17 @@ def _by_layout(stored: Model, model: Model) -> dict[str, str]:
             "could have them"
         )
     found = {pair.name: short.get(pair.key, pair.key) for pair in matched.pairs}
-    return {name: key for name, key in found.items() if key in stored.tensors}
+    return {name: key for name, key in found.items() if key in stored.tensors and not name.startswith(_OWN)}
 
 
 def _optimizer(side: Model) -> frozenset[str]:
     """Tensors of a file of Keras or TensorFlow that are the state of an optimizer or a counter."""
-    if side.file is None or side.file[1] not in _BY_LAYOUT:
+    if side.file is None:
         return frozenset()
-    return frozenset(name for name in side.tensors if _OPTIMIZER.match(name))
+    by_layout = side.file[1] in _BY_LAYOUT
+    return frozenset(
+        name for name in side.tensors if name.startswith(_OWN) or (by_layout and _OPTIMIZER.match(name))
+    )
 
 
 def _alike(source: Mapping[str, Named], target: Mapping[str, Named]) -> tuple[dict[str, str], str]:

@@ -12,20 +12,26 @@ the same class; and in newer versions the layer's name. So:
   renamed or reordered would otherwise swap their values;
 - everything else belongs to the group of its path.
 
+The state of an optimizer is a list in this layout. In a file of Keras it goes by the order, as in Keras, but only where
+the weights lie in the same groups as those of the model, and as many tensors of the same shapes; else nothing takes it.
+
 Keras itself reads both kinds of files. Layout: keras/src/saving/saving_lib.py
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from interop.capture.keras import compat, paths
 from interop.errors import WeightsError
 from interop.formats.h5 import OBJECT_PATH, Groups
+from interop.rebuild.from_config import OPTIMIZER_PREFIX
 from interop.rebuild.weights.matching import Matched, Pair, keys_below, names_below
 from interop.rebuild.weights.object_paths import match_paths
 
@@ -33,29 +39,35 @@ _BESIDE = "interop_variables"
 """The group of variables that Keras stores nowhere."""
 
 
-def write_keras_layout(model: Any, path: Path, wanted: Callable[[str, Any], bool]) -> None:
-    """Write the variables of a model that are wanted, one at a time."""
+def write_keras_layout(model: Any, path: Path, named: Mapping[str, Any]) -> None:
+    """Write variables of a model and of its optimizer, by object path, one at a time."""
     import h5py
 
-    named = {key: v for key, v in paths.named_variables(model).items() if wanted(key, v)}
     keys = {id(variable): key for key, variable in named.items()}
+    written: dict[str, Any] = {}
+    has_state = any(key.startswith(OPTIMIZER_PREFIX) for key in named)
     with h5py.File(path, "w", locking=False) as file:
-        for stored in _objects(model):
+        for stored in compat.stored_objects(model):
+            if isinstance(stored.saveable, keras.optimizers.Optimizer) and not has_state:
+                continue
             group = file.require_group(f"{stored.path}/vars".lstrip("/"))
             if isinstance(name := getattr(stored.saveable, "name", None), str):
                 group.attrs["name"] = name
             for index, value in stored.values.items():
                 # What is a variable without a key is not wanted, or a metric of compile(), made anew by Keras.
                 key = keys.get(id(value))
-                if key is not None:
-                    named.pop(key)
-                if key is not None or not compat.is_variable(value):
-                    _write(group, index, value, key)
+                if key in written:  # Keras lists the variables of an optimizer in an optimizer twice
+                    group[index] = written[key]
+                elif key is not None:
+                    written[key] = _write(group, index, value, key)
+                elif not compat.is_variable(value):
+                    _write(group, index, value, None)
         for key, variable in named.items():
-            _write(file, f"{_BESIDE}/{key}", variable, key)
+            if key not in written:
+                _write(file, f"{_BESIDE}/{key}", variable, key)
 
 
-def _write(group: Any, name: str, value: Any, key: str | None) -> None:
+def _write(group: Any, name: str, value: Any, key: str | None) -> Any:
     array = compat.to_numpy(value)
     is_bfloat16 = array.dtype.name == "bfloat16"
     dataset = group.create_dataset(name, data=array.view("V2") if is_bfloat16 else array)
@@ -63,12 +75,15 @@ def _write(group: Any, name: str, value: Any, key: str | None) -> None:
         dataset.attrs["dtype"] = "bfloat16"
     if key is not None:
         dataset.attrs[OBJECT_PATH] = key
+    return dataset
 
 
-def _objects(model: Any) -> list[compat.StoredObject]:
-    """What Keras stores, without the optimizer: its state is no weights, and has no names in this layout."""
-    optimizer = compat.optimizer_of(model)
-    return [stored for stored in compat.stored_objects(model) if stored.saveable is not optimizer]
+def _objects(model: Any) -> tuple[list[compat.StoredObject], list[compat.StoredObject]]:
+    """What Keras stores of layers, and of optimizers."""
+    found: tuple[list[compat.StoredObject], list[compat.StoredObject]] = ([], [])
+    for stored in compat.stored_objects(model):
+        found[isinstance(stored.saveable, keras.optimizers.Optimizer)].append(stored)
+    return found
 
 
 def match_keras_layout(file: Groups, model: Any) -> Matched:
@@ -77,7 +92,7 @@ def match_keras_layout(file: Groups, model: Any) -> Matched:
         return _by_object_path(file, model)
     walked = paths.walk(model)
     keys, roles = walked.variables, walked.roles
-    here = _objects(model)
+    here, optimizers = _objects(model)
     groups = _renamed(here, file)
     doubtful = _in_doubt(here, file)
     matched, taken = Matched(), set()
@@ -97,6 +112,7 @@ def match_keras_layout(file: Groups, model: Any) -> Matched:
     seeds = any(roles[name] == "seed" for name in named)
     matched.missing = [n for n in sorted(roles) if n not in named and (seeds or roles[n] != "seed")]
     unbuilt = {s.path: s.saveable for s in here if not getattr(s.saveable, "built", True)}
+    taken |= _match_optimizers(optimizers, model, file, matched, certain=not groups and not doubtful)
     inside = keys_below(file.tensors, {groups.get(path, path) for path in unbuilt})
     waiting = set(file.tensors if "" in unbuilt else ()).union(
         *(inside[groups.get(path, path)] for path in unbuilt)
@@ -111,10 +127,36 @@ def match_keras_layout(file: Groups, model: Any) -> Matched:
     return matched
 
 
+def _match_optimizers(
+    optimizers: Iterable[compat.StoredObject], model: Any, file: Groups, matched: Matched, *, certain: bool
+) -> set[str]:
+    """Match lists of an optimizer's variables, and tell what is matched or waits."""
+    own = paths.optimizer_variables(model)
+    names = {id(variable): OPTIMIZER_PREFIX + key for key, variable in own.items()}
+    told, named, missing = set[str](), set[str](), list[str]()
+    for stored in optimizers:
+        place = f"{stored.path}/vars/"
+        there = {key for key in file.tensors if key.startswith(place)}
+        here = {place + index: variable for index, variable in stored.values.items()}
+        called = {key: names.get(id(variable), OPTIMIZER_PREFIX + key) for key, variable in here.items()}
+        fits = certain and here.keys() == there
+        if fits and all(tuple(here[key].shape) == tuple(file.tensors.shapes[key]) for key in there):
+            matched.pairs += [Pair(key, called[key], here[key]) for key in sorted(there)]
+            named |= set(called.values())
+        elif certain and not stored.saveable.built:
+            matched.deferred += sorted(there)
+        elif there:
+            missing += called.values()
+            continue
+        told |= there
+    matched.missing += [name for name in dict.fromkeys(missing) if name not in named]
+    return told
+
+
 def _match_part(there: list[str], place: str, layer: Any, walked: paths.ObjectPaths) -> Matched:
     """Match a layer with the group at `place`; what holds layers in lists is left to `match_keras_layout`."""
     names = names_below(walked, layer)
-    here = _objects(layer)
+    here = _objects(layer)[0]
     matched = Matched()
     if _containers(here):
         matched.missing = list(names.values())

@@ -21,6 +21,7 @@ from interop.capture.keras import compat, paths
 from interop.errors import FormatError, WeightsError
 from interop.formats.dtypes import FROM_ML_DTYPES
 from interop.formats.h5 import OBJECT_PATH
+from interop.rebuild.from_config import OPTIMIZER_PREFIX
 from interop.rebuild.legacy.table import VARIABLES
 from interop.rebuild.legacy.variables import Pairs, Stored, pair_list, variables
 from interop.rebuild.weights.matching import Matched, Pair, names_below
@@ -29,10 +30,12 @@ from interop.rebuild.weights.object_paths import renamed_level
 _TOP = "top_level_model_weights"
 _BESIDE = "interop_variables"
 """The group of what Keras 2 stores nowhere, such as seeds."""
+_OPTIMIZER = "optimizer_weights"
+"""The group in which Keras 2 has the state of an optimizer, in files of whole models."""
 
 
 def write_legacy_layout(model: Any, path: Path, named: Mapping[str, Any]) -> None:
-    """Write variables of a model, by object path, one at a time."""
+    """Write variables of a model and of its optimizer, by object path, one at a time."""
     import h5py
 
     groups: dict[str, dict[str, Any]] = {}
@@ -42,11 +45,12 @@ def write_legacy_layout(model: Any, path: Path, named: Mapping[str, Any]) -> Non
     weights = {layer.name: [*layer.trainable_weights, *layer.non_trainable_weights] for layer in layers}
     for name, own in {**weights, _TOP: compat.own_variables(model)}.items():
         groups[name] = {key: v for v in own if (key := keys.get(id(v))) in rest and rest.pop(key) is v}
+    state = {key: rest.pop(key) for key in named if key.startswith(OPTIMIZER_PREFIX)}
     with h5py.File(path, "w", locking=False) as file:
         file.attrs["layer_names"] = _texts(list(weights))
         file.attrs["backend"] = np.bytes_(compat.backend())
         file.attrs["keras_version"] = np.bytes_(compat.keras_version())
-        for name, variables in {**groups, _BESIDE: rest}.items():
+        for name, variables in {**groups, _BESIDE: rest, **({_OPTIMIZER: state} if state else {})}.items():
             group = file.create_group(name)
             group.attrs["weight_names"] = _texts([f"{key}:0" for key in variables])
             for key, variable in variables.items():

@@ -10,6 +10,9 @@ process made before. Of the layers of one class in one container, therefore:
 - else they are ambiguous.
 
 Seeds that are not stored are not missing if the file has none: they are no weights, and many files leave them out.
+
+The state of an optimizer lies beside, under ``optimizer:`` and the object path of the variable that a slot is for. It
+follows that variable wherever it went, and is not missing if the file has none.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from functools import partial
 from typing import Any
 
 from interop.capture.keras import compat, paths
+from interop.rebuild.from_config import OPTIMIZER_PREFIX
 from interop.rebuild.weights.matching import Matched, Pair, keys_below
 
 Tree = dict[str, Any]
@@ -27,7 +31,8 @@ Tree = dict[str, Any]
 
 def match_paths(keys: Iterable[str], model: Any) -> Matched:
     """Match the keys of a file with the variables a model has now."""
-    keys = list(keys)
+    state = [key for key in keys if key.startswith(OPTIMIZER_PREFIX)]
+    keys = [key for key in keys if not key.startswith(OPTIMIZER_PREFIX)]
     walked = paths.walk(model)
     layers = compat.layers_with_paths(model, walked.layers)
     automatic = {
@@ -62,7 +67,28 @@ def match_paths(keys: Iterable[str], model: Any) -> Matched:
         if path and not layer.built:
             place = places.get(path, path)
             matched.parts[id(layer)] = partial(_match_part, inside.get(place, []), place, layer, path)
+    if state:
+        _match_optimizer(state, model, matched)
     return matched
+
+
+def _match_optimizer(keys: Iterable[str], model: Any, matched: Matched) -> None:
+    """Add the state of an optimizer to what the weights of a file match."""
+    own = paths.optimizer_variables(model)
+    optimizer = compat.optimizer_of(model)
+    waits = optimizer is not None and not optimizer.built
+    renamed = {pair.key: pair.name for pair in matched.pairs}
+    found = set[str]()
+    for key in keys:
+        stored = key.removeprefix(OPTIMIZER_PREFIX)
+        variable, _, slot = stored.rpartition("/")
+        name = f"{renamed[variable]}/{slot}" if variable in renamed else stored
+        if name in own and name not in found:
+            found.add(name)
+            matched.pairs.append(Pair(key, OPTIMIZER_PREFIX + name, own[name]))
+        else:
+            (matched.deferred if waits else matched.unexpected).append(key)
+    matched.missing += [OPTIMIZER_PREFIX + name for name in own if name not in found]
 
 
 def _match_part(keys: list[str], place: str, layer: Any, path: str) -> Matched:

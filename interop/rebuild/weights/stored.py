@@ -1,22 +1,35 @@
 """A file of weights beside a Keras model: its tensors, and what says which of them is which variable.
 
-Enters: a model, a path and its format. Leaves: the open tensors, a function that makes a `Matched` of the model as it
-is when it is called, and the objects whose builds could change that.
+Enters: a model, a path and its format. Leaves: a `Stored`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from interop.errors import FormatError
 from interop.formats import TensorMapping, keras_zip, open_tensors
 from interop.formats.h5 import open_groups
+from interop.rebuild.from_config import OPTIMIZER_PREFIX
 from interop.rebuild.weights.matching import Matched, names_below
 
-Stored = tuple[TensorMapping, Callable[[], Matched], list[Any]]
+
+class Stored(NamedTuple):
+    """An open file of weights.
+
+    Attributes:
+        tensors: in the file.
+        match: says which of them is which variable of the model, as the model is when it is called.
+        has_state: whether the file has the state of an optimizer for a model that has one.
+    """
+
+    tensors: TensorMapping
+    match: Callable[[], Matched]
+    has_state: bool = False
 
 
 def open_stored(model: Any, path: Path, kind: str) -> Stored:
@@ -30,8 +43,10 @@ def open_stored(model: Any, path: Path, kind: str) -> Stored:
     Raises:
         FormatError: the file is damaged or of another format.
     """
+    from interop.capture.keras import compat
     from interop.rebuild.weights.object_paths import match_paths
 
+    compiled = compat.optimizer_of(model) is not None
     if kind == "tf":
         return _open_checkpoint(model, path)
     if kind in ("h5", "keras"):
@@ -39,7 +54,8 @@ def open_stored(model: Any, path: Path, kind: str) -> Stored:
 
         groups = open_groups(keras_zip.open_member(path) if kind == "keras" else path.open("rb"), str(path))
         if not groups.is_legacy:
-            return groups.tensors, lambda: match_keras_layout(groups, model), [model]
+            has_state = any(key.startswith("optimizer/") for key in groups.tensors)
+            return Stored(groups.tensors, lambda: match_keras_layout(groups, model), compiled and has_state)
         if not groups.object_paths:
             from interop.rebuild.legacy.h5_file import open_h5
             from interop.rebuild.weights.legacy_layout import match_legacy_layout
@@ -50,22 +66,42 @@ def open_stored(model: Any, path: Path, kind: str) -> Stored:
             except BaseException:
                 groups.tensors.close()
                 raise
-            return groups.tensors, lambda: match_legacy_layout(stored, groups.tensors, model), [model]
+            return Stored(groups.tensors, lambda: match_legacy_layout(stored, groups.tensors, model))
         groups.tensors.close()
-    tensors = _artifact_weights(path) if kind == "interop" else open_tensors(path, kind)
-    return tensors, lambda: match_paths(tensors, model), [model]
+    tensors = _artifact(path, with_state=compiled) if kind == "interop" else open_tensors(path, kind)
+    has_state = any(key.startswith(OPTIMIZER_PREFIX) for key in tensors)
+    return Stored(tensors, lambda: match_paths(tensors, model), compiled and has_state)
 
 
-def _artifact_weights(path: Path) -> TensorMapping:
+def _artifact(path: Path, *, with_state: bool) -> TensorMapping:
+    """The weights of an artifact, and the state of its optimizer for a model that has one."""
     from interop.artifact.bundle import open_bundle
 
-    with open_bundle(path, verify_digest=False) as bundle:
-        return bundle.weights
+    with open_bundle(path, verify_digest=True) as bundle:
+        weights, state = bundle.weights, bundle.optimizer if with_state else None
+    return weights if state is None else _joined(weights, state)
+
+
+def _joined(weights: TensorMapping, state: TensorMapping) -> TensorMapping:
+    """Two files as one; the keys of the second begin ``optimizer:``."""
+    places = {key: (weights, key) for key in weights}
+    places |= {OPTIMIZER_PREFIX + key: (state, key) for key in state}
+    specs = {key: (file.dtypes[name], file.shapes[name]) for key, (file, name) in places.items()}
+
+    def close() -> None:
+        weights.close()
+        state.close()
+
+    def read(key: str) -> NDArray[Any]:
+        file, name = places[key]
+        return file[name]
+
+    return TensorMapping(specs, read, close, weights.source)
 
 
 def _open_checkpoint(model: Any, prefix: Path) -> Stored:
     from interop.capture.keras import compat, paths
-    from interop.rebuild.weights.object_graph import match_graph, owners, read_graph
+    from interop.rebuild.weights.object_graph import match_graph, read_graph
 
     tensors = open_tensors(prefix, "tf")
     try:
@@ -73,9 +109,15 @@ def _open_checkpoint(model: Any, prefix: Path) -> Stored:
     except FormatError:
         tensors.close()
         raise
+    optimizer = compat.optimizer_of(model)
 
     def match() -> Matched:
-        names_in = partial(names_below, paths.walk(model))
-        return match_graph(graph, tensors.shapes, model, names_in, optional=compat.optimizer_of(model))
+        walked = paths.walk(model)
+        state = {id(v): OPTIMIZER_PREFIX + key for key, v in paths.optimizer_variables(model).items()}
 
-    return tensors, match, owners(model)
+        def names_in(layer: Any) -> Mapping[int, str]:
+            return names_below(walked, layer) | (state if layer is model else {})
+
+        return match_graph(graph, tensors.shapes, model, names_in, optional=optimizer)
+
+    return Stored(tensors, match, optimizer is not None and "optimizer" in graph.nodes[0].children)

@@ -43,7 +43,9 @@ def _objects(saveable: Any, path: str, numbered: bool, seen: set[int]) -> Iterat
         return
     seen.add(id(saveable))
     values: dict[str, Any] = {}
-    if hasattr(saveable, "save_own_variables"):
+    if isinstance(saveable, keras.optimizers.Optimizer):  # its own method would copy every value
+        values |= {str(index): variable for index, variable in enumerate(saveable.variables)}
+    elif hasattr(saveable, "save_own_variables"):
         saveable.save_own_variables(values)
     yield StoredObject(path, saveable, numbered, values)
     for name, child in saving_lib._walk_saveable(saveable):

@@ -64,6 +64,8 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         monitor: the quantity in ``logs`` that says which epoch is best.
         save_best_only: save only when it got better.
         save_weights_only: save with ``save_weights`` (the ending says the format) instead of ``save_model``.
+        include_optimizer: save the state of the optimizer too, which going on with training takes; None: in artifacts,
+            but not beside weights only. ``load_weights`` restores it into a compiled model.
         mode: whether less (``"min"``) or more (``"max"``) is better; ``"auto"`` tells by the name.
         save_freq: ``"epoch"``, or a number of batches.
         max_to_keep: files to keep of those this callback wrote; None: all.
@@ -87,6 +89,7 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         *,
         save_best_only: bool = False,
         save_weights_only: bool = False,
+        include_optimizer: bool | None = None,
         mode: Literal["auto", "min", "max"] = "auto",
         save_freq: int | Literal["epoch"] = "epoch",
         max_to_keep: int | None = None,
@@ -106,6 +109,7 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         self._monitor = monitor
         self._best_only = save_best_only
         self._weights_only = save_weights_only
+        self._with_state = not save_weights_only if include_optimizer is None else include_optimizer
         self._sign = _sign(monitor, mode) if save_best_only else 1.0
         self._save_freq = save_freq
         self._max_to_keep = max_to_keep
@@ -153,11 +157,11 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         if self._weights_only:
             from interop.weights import save_weights
 
-            save_weights(self.model, path)
+            save_weights(self.model, path, include_optimizer=self._with_state)
         else:
             from interop.saving import save_model
 
-            save_model(self.model, path)
+            save_model(self.model, path, include_optimizer=self._with_state)
         name = os.path.relpath(path, self._record_path.parent)
         kept = [old for old in self._record.kept if old != name] + [name]
         surplus = kept[: -self._max_to_keep] if self._max_to_keep is not None else []

@@ -72,8 +72,8 @@ class Checkpoint:
         """
         from interop.artifact.checkpoints import write_checkpoint, write_state
         from interop.formats.tensorbundle.objects import VARIABLE_VALUE, Node, Value, key_of
-        from interop.rebuild.weights.object_graph import SAVE_COUNTER, graph_of, graph_source
-        from interop.weights import Source
+        from interop.rebuild.weights.object_graph import SAVE_COUNTER, graph_of
+        from interop.weights import graph_sources
 
         stored = graph_of(self._objects, lambda variable: True)
         if not stored.variables:
@@ -85,8 +85,7 @@ class Checkpoint:
         stored.graph.nodes[0].children[SAVE_COUNTER] = len(stored.graph.nodes)
         stored.graph.nodes.append(Node(values={VARIABLE_VALUE: Value(key, SAVE_COUNTER)}))
         path = Path(f"{os.fspath(prefix)}-{self._saves}")
-        sources: dict[str, Any] = {name: Source(variable) for name, variable in stored.variables.items()}
-        write_checkpoint(path, {**sources, key: _Count(self._saves), **graph_source(stored.graph)})
+        write_checkpoint(path, {**graph_sources(stored), key: _Count(self._saves)})
         write_state(path.parent, path.name, [path.name])
         return str(path)
 

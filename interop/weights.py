@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from interop.errors import FormatError, WeightsError
 
 if TYPE_CHECKING:
+    from interop.formats.source import TensorSource
+    from interop.rebuild.weights.object_graph import StoredGraph
     from interop.status import LoadStatus
 
 WeightsFormat = Literal["tf", "h5", "safetensors", "npz", "interop"]
@@ -186,15 +188,16 @@ def load_weights(
 
 @dataclass(frozen=True)
 class Source:
-    """A variable, read when it is written."""
+    """A variable, read when it is written, in its own dtype or another."""
 
     variable: Any
+    written: str | None = None
 
     @property
     def dtype(self) -> str:
         from interop.capture.keras import compat
 
-        return compat.variable_dtype(self.variable)
+        return self.written or compat.variable_dtype(self.variable)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -203,7 +206,19 @@ class Source:
     def read(self) -> NDArray[Any]:
         from interop.capture.keras import compat
 
-        return compat.variable_value(self.variable)
+        value = compat.variable_value(self.variable)
+        return value if self.written is None else value.astype(self.written)
+
+
+def graph_sources(stored: StoredGraph) -> dict[str, TensorSource]:
+    """What is written of a graph: its variables and itself."""
+    from interop.rebuild.weights.object_graph import graph_source
+
+    sources: dict[str, TensorSource] = {
+        key: Source(variable, "int64" if key in stored.counters else None)
+        for key, variable in stored.variables.items()
+    }
+    return sources | graph_source(stored.graph)
 
 
 def _format(path: Path, format: str | None) -> str:
@@ -257,9 +272,8 @@ def _save_artifact(model: Any, path: Path, only: Only | None, *, include_optimiz
 
 def _save_checkpoint(model: Any, prefix: Path, named: Mapping[str, Any], *, skip: Any) -> None:
     from interop.artifact.checkpoints import write_checkpoint
-    from interop.rebuild.weights.object_graph import graph_of, graph_source
+    from interop.rebuild.weights.object_graph import graph_of
 
     wanted = {id(variable) for variable in named.values()}
     stored = graph_of(model, lambda variable: id(variable) in wanted, skip=skip)
-    sources: dict[str, Any] = {key: Source(v) for key, v in stored.variables.items()}
-    write_checkpoint(prefix, {**sources, **graph_source(stored.graph)})
+    write_checkpoint(prefix, graph_sources(stored))

@@ -9,7 +9,7 @@ from test_resume import OPTIMIZERS, SPECIAL, X, epochs, model
 
 import interop
 from interop.capture.keras import paths
-from interop.errors import WeightsError
+from interop.errors import DigestError, WeightsError
 
 MADE = {name: {**OPTIMIZERS, **SPECIAL}[name] for name in ("adam", "sgd", "scaled loss")}
 ENDINGS = ["w.safetensors", "w.npz", "w.weights.h5", "w.h5", "ckpt", "w.interop"]
@@ -211,3 +211,26 @@ def test_tensorflow_goes_on(tmp_path, trained, name):
     for made in (resumed, read):
         check_same(made, source)
         assert epochs(made, 2) == whole[3:]
+
+
+def test_counters_are_those_of_tensorflow(tmp_path, trained):
+    """Keras counts in int32 elsewhere, and TensorFlow restores nothing of another type."""
+    interop.save_weights(trained["adam"][0], tmp_path / "c", include_optimizer=True)
+    interop.Checkpoint(o=trained["adam"][0].optimizer).save(tmp_path / "o")
+    for name, key in (("c", "optimizer/iterations"), ("o-1", "o/iterations")):
+        with interop.load_tensors(tmp_path / name) as tensors:
+            assert tensors.dtypes[f"{key}/.ATTRIBUTES/VARIABLE_VALUE"] == "int64"
+
+
+@pytest.mark.parametrize("ending", ["w.interop", "folder"])
+def test_a_flipped_byte_of_an_artifact(tmp_path, trained, ending):
+    source, _ = trained["adam"]
+    path = interop.save_weights(source, tmp_path / ending, format="interop", include_optimizer=True)
+    for name, value in (("weights", source.layers[0].kernel), ("optimizer", source.optimizer._momentums[0])):
+        file = path if path.is_file() else path / f"{name}.safetensors"
+        good = file.read_bytes()
+        place = good.index(keras.ops.convert_to_numpy(value.value).tobytes())
+        file.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        with pytest.raises(DigestError):
+            interop.load_weights(fresh("adam"), path)
+        file.write_bytes(good)

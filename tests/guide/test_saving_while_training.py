@@ -80,19 +80,23 @@ class Killer(keras.callbacks.Callback):
             raise Killed
 
 
-def test_taken_up_after_a_kill(tmp_path):
+@pytest.mark.parametrize("name", ["model.interop", "w.safetensors", "ckpt"])
+def test_taken_up_after_a_kill(tmp_path, name):
     """With the optimizer's state, a training that was killed ends with the very same weights."""
     whole = compiled()
     fit(whole, interop.ModelCheckpoint(tmp_path / "whole.interop"), epochs=5)
-    killed, path = compiled(), tmp_path / "model.interop"
+    killed, path = compiled(), tmp_path / name
+    wanted = {} if name == "model.interop" else {"save_weights_only": True, "include_optimizer": True}
     with pytest.raises(Killed):
         killed.fit(
             X, Y, batch_size=4, epochs=5, shuffle=False, verbose=0,
-            callbacks=[interop.ModelCheckpoint(path), Killer(3)],
+            callbacks=[interop.ModelCheckpoint(path, **wanted), Killer(3)],
         )  # fmt: skip
-    saver = interop.ModelCheckpoint(path)
+    saver = interop.ModelCheckpoint(path, **wanted)
     assert (saver.epoch, saver.latest) == (3, path)
-    model = interop.load_model(saver.latest)
+    model = compiled() if wanted else interop.load_model(saver.latest)
+    if wanted:
+        interop.load_weights(model, saver.latest).assert_consumed()
     fit(model, saver, epochs=5, initial_epoch=saver.epoch)
     for a, b in zip(weights(model), weights(whole), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)  # compiled anew, sums may have another order

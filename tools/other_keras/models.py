@@ -19,6 +19,12 @@ def inputs(*shape: int) -> NDArray[np.float32]:
     return np.random.default_rng(7).normal(size=shape).astype(np.float32)
 
 
+def slots(model: Any) -> list[float]:
+    """The sizes of what Adam keeps for each variable, which Keras 2 and 3 list in another order."""
+    kept = [*model.optimizer._momentums, *model.optimizer._velocities]
+    return sorted(float(abs(np.array(slot.numpy())).sum()) for slot in kept)
+
+
 def functional(keras: Any) -> Made:
     """Convolutions, normalisation, dropout and two branches."""
     layers = keras.layers

@@ -47,10 +47,17 @@ that it misses. So they are beside it, by the names that lead to them."""
 
 @dataclass
 class StoredGraph:
-    """A graph to store, and the variable of each key."""
+    """A graph to store.
+
+    Attributes:
+        graph: of objects.
+        variables: the variable of each key.
+        counters: keys of integers of optimizers. They are int64 in TensorFlow, and int32 on other backends of Keras.
+    """
 
     graph: ObjectGraph
     variables: dict[str, Any]
+    counters: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def read_graph(tensors: TensorMapping) -> ObjectGraph:
 
 def graph_of(root: Any, wanted: Callable[[Any], bool], *, skip: Any = None) -> StoredGraph:
     """The object graph under an object, with the variables that are wanted and without the object `skip`."""
-    nodes, variables = [Node()], dict[str, Any]()
+    nodes, variables, counters = [Node()], dict[str, Any](), set[str]()
     numbers: dict[int, int] = {id(root): 0}
     kept = [root]  # lists made on the way must not be freed: their identities would be used again
     queue: deque[tuple[int, Any, tuple[str, ...]]] = deque([(0, root, ())])
@@ -113,13 +120,16 @@ def graph_of(root: Any, wanted: Callable[[Any], bool], *, skip: Any = None) -> S
                     key = key_of(below)
                     nodes[-1].values[VARIABLE_VALUE] = Value(key, _full_name(child))
                     variables[key] = child
+                    is_state = isinstance(owner, keras.optimizers.Optimizer)
+                    if is_state and compat.variable_dtype(child) == "int32":
+                        counters.add(key)
                 else:
                     queue.append((numbers[id(child)], child, below))
             nodes[number].children.setdefault(names[0], numbers[id(child)])
             aliases += [(name, numbers[id(child)]) for name in names[1:]]
         for name, target in aliases:
             nodes[number].children.setdefault(name, target)
-    return StoredGraph(ObjectGraph(nodes), variables)
+    return StoredGraph(ObjectGraph(nodes), variables, counters)
 
 
 def match_graph(

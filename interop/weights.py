@@ -135,10 +135,11 @@ def load_weights(
     *,
     format: WeightsFormat | Literal["keras"] | None = None,
     skip_mismatch: bool = False,
+    by_order: bool = False,
 ) -> LoadStatus:
     """Load the weights of a Keras model, by name.
 
-    Values find their variables by object path, or by the object graph of a checkpoint, never by their order alone.
+    Values find their variables by object path, or by the object graph of a checkpoint, not by their order alone.
     Floats are cast to the variable's dtype. What a file has for layers that are not built yet is assigned when
     they are (``status.deferred``). Seeds that a file leaves out are not missing.
 
@@ -152,6 +153,10 @@ def load_weights(
             weights ``.h5`` file of Keras.
         format: as in ``save_weights``, where the ending does not tell.
         skip_mismatch: leave out, instead of raising, what has another shape, or what the file does not tell apart.
+        by_order: in a ``.weights.h5`` or ``.keras`` file of Keras, take layers of one class and shape by their numbers,
+            where those are all that Keras stores of them (layers in attributes that sort after ``layers``). That is
+            right if their class makes them in the order that it had when the file was saved: if ``q`` and ``v`` have
+            changed places since, they get each other's values.
 
     Returns:
         What became of every tensor and variable. What is missing or unexpected is only listed:
@@ -174,7 +179,7 @@ def load_weights(
     path = Path(path)
     prefix = find_prefix(path) if format in (None, "tf") else None
     kind = "tf" if prefix else "interop" if format is None and path.is_dir() else _format(path, format)
-    stored = open_stored(model, prefix or path, kind)
+    stored = open_stored(model, prefix or path, kind, by_order=by_order)
     optimizer = compat.optimizer_of(model)
     try:
         if stored.has_state and not optimizer.built and not compat.unbuilt(model):

@@ -9,7 +9,7 @@ the same class; and in newer versions the layer's name. So:
 
 - layers that were given a name belong to the layer of that name, wherever both have one in the same container;
 - layers that only a number tells apart are ambiguous if several have the same shapes: a class whose attributes were
-  renamed or reordered would otherwise swap their values;
+  renamed or reordered would otherwise swap their values. Who knows that they were not may have them by order;
 - everything else belongs to the group of its path.
 
 The state of an optimizer is a list in this layout. In a file of Keras it goes by the order, as in Keras, but only where
@@ -35,6 +35,10 @@ from interop.rebuild.from_config import OPTIMIZER_PREFIX
 from interop.rebuild.weights.matching import Matched, Pair, keys_below, names_below
 from interop.rebuild.weights.object_paths import match_paths
 
+_ADVICE = (
+    "files of interop.save_weights have names; by_order=True takes these by their numbers, as Keras does: right if the "
+    "class still makes these layers in the order that it had when the file was saved"
+)
 _BESIDE = "interop_variables"
 """The group of variables that Keras stores nowhere."""
 
@@ -86,16 +90,16 @@ def _objects(model: Any) -> tuple[list[compat.StoredObject], list[compat.StoredO
     return found
 
 
-def match_keras_layout(file: Groups, model: Any) -> Matched:
-    """Match a file with the variables a model has now."""
+def match_keras_layout(file: Groups, model: Any, *, by_order: bool = False) -> Matched:
+    """Match a file with the variables a model has now; `by_order`: layers that only a number tells apart too."""
     if file.object_paths:
         return _by_object_path(file, model)
     walked = paths.walk(model)
     keys, roles = walked.variables, walked.roles
     here, optimizers = _objects(model)
     groups = _renamed(here, file)
-    doubtful = _in_doubt(here, file)
-    matched, taken = Matched(), set()
+    doubtful = set[str]() if by_order else _in_doubt(here, file)
+    matched, taken = Matched(advice=_ADVICE), set()
     for stored in here:
         for index, value in stored.values.items():
             key = "/".join([groups.get(stored.path, stored.path), "vars", index]).lstrip("/")

@@ -177,7 +177,7 @@ def _problem(mismatched: dict[str, Mismatch], matched: Matched) -> str:
     if matched.ambiguous:
         return (
             f"{len(matched.ambiguous)} tensors could belong to several variables, as the file tells them apart by "
-            f"number only: {', '.join(matched.ambiguous[:_SHOWN])} (files of interop.save_weights have names)"
+            f"number only: {', '.join(matched.ambiguous[:_SHOWN])} ({matched.advice})"
         )
     return ""
 

@@ -6,6 +6,7 @@ Enters: a model, a path and its format. Leaves: a `Stored`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,13 +33,14 @@ class Stored(NamedTuple):
     has_state: bool = False
 
 
-def open_stored(model: Any, path: Path, kind: str) -> Stored:
+def open_stored(model: Any, path: Path, kind: str, *, by_order: bool = False) -> Stored:
     """Open a file of weights for a model.
 
     Args:
         model: a Keras model or layer.
         path: the file; of a checkpoint its prefix.
         kind: a name of `interop.formats.FORMATS`, or ``"interop"``.
+        by_order: for `match_keras_layout`.
 
     Raises:
         FormatError: the file is damaged or of another format.
@@ -55,7 +57,8 @@ def open_stored(model: Any, path: Path, kind: str) -> Stored:
         groups = open_groups(keras_zip.open_member(path) if kind == "keras" else path.open("rb"), str(path))
         if not groups.is_legacy:
             has_state = any(key.startswith("optimizer/") for key in groups.tensors)
-            return Stored(groups.tensors, lambda: match_keras_layout(groups, model), compiled and has_state)
+            match = partial(match_keras_layout, groups, model, by_order=by_order)
+            return Stored(groups.tensors, match, compiled and has_state)
         if not groups.object_paths:
             from interop.rebuild.legacy.h5_file import open_h5
             from interop.rebuild.weights.legacy_layout import match_legacy_layout

@@ -53,6 +53,12 @@ def fed(model, inputs):
 
 
 def called(model, x):
+    if isinstance(x, np.ndarray) and x.dtype.kind == "U":
+        if keras.backend.backend() != "tensorflow":  # models have no text there, but layers have
+            for layer in model.layers[1:]:
+                x = layer(x)
+            return {"0": keras.ops.convert_to_numpy(x)}
+        x = keras.ops.convert_to_tensor(x)
     y = keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
     if isinstance(y, dict):
         return y
@@ -183,8 +189,14 @@ def test_conversion_of_old_files(name, tmp_path):
     assert done.parity.passed
 
 
-def test_a_vocabulary_that_the_file_lacks_is_reported():
-    _, status = opened(FIXTURES / "refused" / "learned_vocabulary")
+@pytest.mark.filterwarnings("ignore:.*saving your model as an HDF5")
+def test_a_vocabulary_that_the_file_lacks_is_reported(tmp_path):
+    """HDF5 of Keras 3 has no place for it."""
+    x = keras.Input((2,), dtype="int64")
+    layer = keras.layers.IntegerLookup(name="lookup")
+    layer.adapt([[3], [5], [3], [9]])
+    keras.Model(x, layer(x)).save(tmp_path / "m.h5")
+    _, status = opened(tmp_path / "m.h5")
     assert [str(change) for change in status.lost] == [
         "IntegerLookup 'lookup': the vocabulary it learned: empty: give it one with set_vocabulary"
     ]

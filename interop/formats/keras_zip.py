@@ -24,7 +24,8 @@ _SHARDS = "model.weights.json"
 _LOCAL_HEADER_BYTES = 30
 _CHUNK_BYTES = 4 << 20
 _MAX_INFLATED_BYTES = 4 << 30
-_GARBAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
+GARBAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
+"""What a damaged zip raises."""
 
 
 def open_file(path: Path) -> TensorMapping:
@@ -49,7 +50,7 @@ def open_member(path: Path) -> BinaryIO:
     except FormatError:
         file.close()
         raise
-    except _GARBAGE as e:
+    except GARBAGE as e:
         file.close()
         raise FormatError(f"{path}: not a .keras file: {e}") from e
 
@@ -102,7 +103,7 @@ def rewrite(path: Path, file: BinaryIO, weights: Path) -> None:
                     after.write(weights, _MEMBER)
                 else:
                     after.writestr(info, before.read(info))
-    except _GARBAGE as e:
+    except GARBAGE as e:
         raise FormatError(f"{path}: not a .keras file: {e}") from e
 
 

@@ -1,4 +1,4 @@
-"""``python -m tools.legacy_fixtures FOLDER``: write the files of Keras 2, each with its answers.
+"""``python -m tools.legacy_fixtures FOLDER [NAME]``: write the files of Keras 2, each with its answers.
 
 Runs where TensorFlow and tf_keras are installed and Keras 3 is not used. Beside every file or SavedModel
 lies ``NAME.npz``: the inputs, what tf_keras computes from them (``output/...``), and for compiled models what it
@@ -18,28 +18,31 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from numpy.typing import NDArray
+from tf_keras.src.engine.base_preprocessing_layer import PreprocessingLayer
 
-from tools.legacy_fixtures import graphs, layers, refused, subclassed, training
+from tools.legacy_fixtures import graphs, layers, learned, refused, subclassed, training
 
 Arrays = dict[str, NDArray[Any]]
 BATCH = 2
 
 
-def main(folder: Path) -> None:
-    """Write every fixture below `folder`."""
-    for name, build in h5_rows().items():
-        write(folder / "h5" / f"{name}.h5", build)
-    for name, build in refused.REFUSED.items():
-        write(folder / "refused" / f"{name}.h5", build, answers=False)
-    for name, build in refused.SAVED_MODELS.items():
-        write(folder / "refused" / name, build, answers=False)
-    for name, build in saved_model_rows().items():
-        write(folder / "saved_model" / name, build)
-    for name, build in keras_rows().items():
-        write(folder / "keras" / f"{name}.keras", build)
+def main(folder: Path, only: str = "") -> None:
+    """Write every fixture below `folder`, or those whose names contain `only`."""
+    rows: list[tuple[Path, Callable[[], Any], dict[str, Any]]] = [
+        *((folder / "h5" / f"{name}.h5", build, {}) for name, build in h5_rows().items()),
+        *(
+            (folder / "refused" / f"{name}.h5", build, {"answers": False})
+            for name, build in refused.REFUSED.items()
+        ),
+        *((folder / "saved_model" / name, build, {}) for name, build in saved_model_rows().items()),
+        *((folder / "keras" / f"{name}.keras", build, {}) for name, build in keras_rows().items()),
+    ]
     for name, build in weights_rows().items():
-        write(folder / "weights" / f"{name}.h5", build, save="weights")
-        write(folder / "json" / f"{name}.json", build, save="json", answers=False)
+        rows.append((folder / "weights" / f"{name}.h5", build, {"save": "weights"}))
+        rows.append((folder / "json" / f"{name}.json", build, {"save": "json", "answers": False}))
+    for path, build, options in rows:
+        if only in path.name:
+            write(path, build, **options)
 
 
 def h5_rows() -> dict[str, Callable[[], Any]]:
@@ -85,7 +88,8 @@ def saved_model_rows() -> dict[str, Callable[[], Any]]:
         "custom_layers",
         "custom_cell",
     ]
-    return {name: rows[name] for name in chosen} | {"subclassed": subclassed.block}
+    made = {"subclassed": subclassed.block, **learned.LEARNED, **learned.IN_A_FILE}
+    return {name: rows[name] for name in chosen} | made
 
 
 def keras_rows() -> dict[str, Callable[[], Any]]:
@@ -108,7 +112,7 @@ def keras_rows() -> dict[str, Callable[[], Any]]:
         "schedule_exponential",
         "custom_layers",
     ]
-    return {name: rows[name] for name in chosen} | {"subclassed": subclassed.block}
+    return {name: rows[name] for name in chosen} | {"subclassed": subclassed.block, **learned.LEARNED}
 
 
 def weights_rows() -> dict[str, Callable[[], Any]]:
@@ -177,6 +181,8 @@ def _inputs(model: Any) -> Arrays:
 
 
 def _drawn(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    if dtype == "string":
+        return rng.choice(learned.WORDS, shape)
     if dtype.startswith("int"):
         return rng.integers(0, 5, shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
@@ -211,9 +217,12 @@ def _named(value: Any) -> Arrays:
 
 def _randomize(model: Any) -> None:
     rng = np.random.default_rng(3)
+    taught = [layer for layer in model.submodules if isinstance(layer, PreprocessingLayer)]
+    kept = {id(variable) for layer in taught for variable in layer.variables}
     for variable in model.variables:
         if (
             isinstance(variable, tf.Variable)
+            and id(variable) not in kept
             and variable.dtype.is_floating
             and variable.name not in ("mean:0", "variance:0")
         ):
@@ -223,4 +232,4 @@ def _randomize(model: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:3])

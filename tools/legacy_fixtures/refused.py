@@ -37,13 +37,6 @@ def _unknown_operation() -> Any:
     return keras.Model(x, tf.math.bessel_i0e(x))
 
 
-def _learned_vocabulary() -> Any:
-    x = keras.Input((2,), name="x", dtype="int64")
-    layer = L.IntegerLookup(name="lookup")
-    layer.adapt([[3], [5], [3], [9]])
-    return keras.Model(x, layer(x))
-
-
 REFUSED: dict[str, Callable[[], Any]] = {
     "added_loss": _added_loss,
     "lambda": _lambda,
@@ -53,5 +46,3 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "time_major": stack(SEQUENCE, lambda: L.LSTM(3, time_major=True)),
     "random_height": stack((8, 8, 3), lambda: L.RandomHeight(0.2)),
 }
-
-SAVED_MODELS: dict[str, Callable[[], Any]] = {"learned_vocabulary": _learned_vocabulary}

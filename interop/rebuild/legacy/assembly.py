@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import keras
@@ -36,6 +37,10 @@ from interop.status import Change, LoadStatus
 
 class Source(Protocol):
     """The tensors of a file."""
+
+    def prepare(self, model: Any) -> None:
+        """Give layers what they had learned and do not keep in variables, before they are built."""
+        ...
 
     def pair(self, model: Any, plan: Part, builder: Builder) -> tuple[Pairs, list[Stored]]:
         """Pairs of a variable and its tensor, and the tensors that are left over."""
@@ -84,6 +89,8 @@ def assemble(
     with keras.saving.CustomObjectScope(resolver.known), compat.safe_scope():
         with compat.deferred_variables() as made:
             model = staged("made from its config", lambda: builder.part(plan))
+            if described.source is not None:
+                staged("given what its layers had learned", partial(described.source.prepare, model))
             _build(model, plan, described.call_inputs)
         pairs, left = described.source.pair(model, plan, builder) if described.source else ([], [])
         status = _load(model, pairs, left) if described.source else LoadStatus()
@@ -130,9 +137,13 @@ def _states(left: Sequence[Stored]) -> Iterator[Change]:
 
 
 def _vocabularies(model: Any, source: Source | None) -> Iterator[Change]:
-    """Keras 2 kept what a lookup layer had learned in a table of TensorFlow's, which is not read."""
-    for layer in compat.all_layers(model) if source is not None else ():
-        if compat.lacks_vocabulary(layer):
+    """What lookup layers lack that had learned words, where the file does not have them."""
+    layers = compat.all_layers(model) if source is not None else []
+    inside = {
+        id(child) for layer in layers for child in compat.sublayers(layer) if compat.keeps_vocabulary(layer)
+    }
+    for layer in layers:
+        if compat.lacks_vocabulary(layer) and id(layer) not in inside:
             where = f"{type(layer).__name__} {layer.name!r}"
             yield Change(
                 where, "the vocabulary it learned", "empty: give it one with set_vocabulary", lost=True

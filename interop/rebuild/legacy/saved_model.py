@@ -20,22 +20,24 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from google.protobuf.message import DecodeError
 
-from interop.capture.keras import paths
+from interop.capture.keras import compat, paths
 from interop.errors import FormatError, RebuildError
 from interop.formats import TensorMapping
 from interop.formats.messages import message_classes
 from interop.formats.tensorbundle import reader
 from interop.formats.tensorbundle.objects import OBJECT_GRAPH, Node, ObjectGraph
 from interop.rebuild.from_config import Rebuilt
-from interop.rebuild.legacy import table
+from interop.rebuild.legacy import learned, table
 from interop.rebuild.legacy.assembly import Description, assemble
 from interop.rebuild.legacy.compilation import Tensors, slot, slots_by_name
 from interop.rebuild.legacy.graph import Builder
+from interop.rebuild.legacy.lookup_tables import LookupTables
 from interop.rebuild.legacy.migration import new_name
 from interop.rebuild.legacy.plan import Part
-from interop.rebuild.legacy.variables import Pairs, Stored, pair_tree
+from interop.rebuild.legacy.variables import Pairs, Stored, pair_tree, walk_tree
 
 _METADATA = "keras_metadata.pb"
 _MESSAGES = {
@@ -68,7 +70,8 @@ def load_saved_model(path: Path, custom_objects: Mapping[str, Any] | None, compi
     root = metadata[0]
     config = _root_config(path, root)
     with reader.open_file(path / "variables" / "variables") as tensors:
-        source = _Checkpoint(tensors, metadata, str(path))
+        source = _Checkpoint(tensors, metadata, path)
+        config = learned.with_words(config, source.words)
         inputs = _call_inputs(root) if root.identifier == "_tf_keras_model" else None
         described = Description(config, root.metadata.get("training_config"), source, call_inputs=inputs)
         return assemble(described, custom_objects=custom_objects, compile=compile)
@@ -191,16 +194,52 @@ def _symbolic(spec: Any) -> Any:
 class _Checkpoint:
     """The values of a SavedModel by the objects that hold them."""
 
-    def __init__(self, tensors: TensorMapping, metadata: list[_Object], source: str) -> None:
+    def __init__(self, tensors: TensorMapping, metadata: list[_Object], path: Path) -> None:
         if OBJECT_GRAPH not in tensors:
-            raise FormatError(f"{source}: its checkpoint has no object graph")
+            raise FormatError(f"{path}: its checkpoint has no object graph")
         self.tensors = tensors
-        self.graph = ObjectGraph.parse(bytes(tensors[OBJECT_GRAPH].item()), source)
+        self.graph = ObjectGraph.parse(bytes(tensors[OBJECT_GRAPH].item()), str(path))
         self.names: dict[int, str] = {}
+        self._tables = LookupTables(path, tensors)
+        self._counts: set[int] = set()
         for found in metadata:
             number = self._walk(found.path)
             if number is not None and isinstance(found.metadata.get("name"), str):
                 self.names.setdefault(number, found.metadata["name"])
+
+    def words(self, way: tuple[str, ...], name: str, config: Mapping[str, Any]) -> learned.Words | None:
+        """What a lookup layer had learned, by the names of the layers that lead to it."""
+        tree: _Tree | None = _Tree(self, 0)
+        for step in way:
+            tree = None if tree is None else tree.layer(step)
+        return None if tree is None else self._words(tree, name, config)
+
+    def _words(self, tree: _Tree, name: str, config: Mapping[str, Any]) -> learned.Words | None:
+        for attribute in learned.INNER if name == "TextVectorization" else ():
+            tree = tree.child(attribute) or tree
+        for attribute in learned.TABLES:
+            if (place := tree.child(attribute)) is None:
+                continue
+            entries = self._tables.read(place.way, place.table)
+            weights = np.asarray(tree.value("idf_weights")).ravel().tolist()
+            found = None if entries is None else learned.words_of(name, config, entries, weights)
+            if found is not None:
+                self._counts |= tree.numbers("idf_weights", "num_documents")
+                return found
+        return None
+
+    def prepare(self, model: Any) -> None:
+        """Give layers that the model makes itself what they had learned."""
+        for layer, place in walk_tree(model, _Tree(self, 0)):
+            if not isinstance(place, _Tree):
+                continue
+            if isinstance(layer, keras.layers.Discretization):
+                self._counts |= place.numbers("summary")
+                compat.set_summary(layer, place.value("summary"))
+            elif compat.lacks_vocabulary(layer):
+                words = self._words(place, type(layer).__name__, layer.get_config())
+                if words is not None:
+                    compat.set_learned_vocabulary(layer, words.config())
 
     def _walk(self, path: str) -> int | None:
         """The node at ``root.layer-0.cell``."""
@@ -229,7 +268,8 @@ class _Checkpoint:
         """By the attributes that lead to a variable."""
         tree = _Tree(self, 0)
         pairs = pair_tree(model, tree)
-        return pairs, [item for number, item in self._values() if number not in tree.used]
+        known = tree.used | self._counts
+        return pairs, [item for number, item in self._values() if number not in known]
 
     def _values(self) -> Iterator[tuple[int, Stored]]:
         """Every value that is reached from the model through its layers."""
@@ -310,20 +350,42 @@ class _Tree:
     def __init__(self, checkpoint: _Checkpoint, number: int, above: _Tree | None = None) -> None:
         self._checkpoint = checkpoint
         self._node = checkpoint.graph.nodes[number]
+        self.way: tuple[str, ...] = ()
         self.used: set[int] = set() if above is None else above.used
         self.variables: dict[int, Any] = {} if above is None else above.variables
 
     def child(self, attribute: str) -> _Tree | None:
         """What an attribute holds."""
-        number = self._number(attribute)
-        return None if number is None else _Tree(self._checkpoint, number, self)
+        names = (attribute, attribute.lstrip("_"))
+        return next((self._below(name) for name in names if name in self._node.children), None)
 
     def layer(self, name: str) -> _Tree | None:
         """The layer of that name."""
         for attribute, number in self._node.children.items():
             if attribute.startswith("layer") and new_name(self._checkpoint.names.get(number, "")) == name:
-                return _Tree(self._checkpoint, number, self)
+                return self._below(attribute)
         return None
+
+    def _below(self, attribute: str) -> _Tree:
+        below = _Tree(self._checkpoint, self._node.children[attribute], self)
+        below.way = (*self.way, attribute)
+        return below
+
+    @property
+    def table(self) -> str | None:
+        """The key in the checkpoint of what is a table there."""
+        value = self._node.values.get("table")
+        return None if value is None else value.key
+
+    def numbers(self, *attributes: str) -> set[int]:
+        """The nodes that attributes hold."""
+        return {self._node.children[name] for name in attributes if name in self._node.children}
+
+    def value(self, attribute: str) -> Any:
+        """The value of a variable, or nothing."""
+        number = self._number(attribute)
+        stored = None if number is None else self._checkpoint.stored(number)
+        return () if stored is None else stored.read()
 
     def variable(self, attributes: tuple[str, ...], variable: Any) -> Stored | None:
         """By the attribute, by the name, or by what Keras 2 called it."""

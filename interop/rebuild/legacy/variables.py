@@ -209,18 +209,25 @@ def _agree(variable: Any, stored: Stored) -> bool:
 def pair_tree(layer: Any, tree: Tree) -> Pairs:
     """Pair the variables of a layer or model with those of a tree, by the attributes that lead to both."""
     pairs: Pairs = []
+    for owner, place in walk_tree(layer, tree):
+        own = [] if compat.named_layers(owner) else compat.own_variables(owner)
+        attributes = held(owner, own)
+        for variable in own:
+            found = place.variable(attributes.get(id(variable), (variable.name,)), variable)
+            if found is not None:
+                pairs.append((variable, found))
+    return pairs
+
+
+def walk_tree(layer: Any, tree: Tree) -> Iterator[tuple[Any, Tree]]:
+    """A layer or model and those in it, each with its tree."""
+    yield layer, tree
     if compat.named_layers(layer):
         for child in compat.named_layers(layer):
             below = tree.layer(child.name)
             if below is not None:
-                pairs += pair_tree(child, below)
-        return pairs
-    own = compat.own_variables(layer)
-    attributes = held(layer, own)
-    for variable in own:
-        found = tree.variable(attributes.get(id(variable), (variable.name,)), variable)
-        if found is not None:
-            pairs.append((variable, found))
+                yield from walk_tree(child, below)
+        return
     children = compat.sublayers(layer)
     attributes = held(layer, children)
     for child in children:
@@ -228,8 +235,7 @@ def pair_tree(layer: Any, tree: Tree) -> Pairs:
         for attribute in attributes.get(id(child), ()):
             step = None if step is None else step.child(attribute)
         if step is not None:
-            pairs += pair_tree(child, step)
-    return pairs
+            yield from walk_tree(child, step)
 
 
 def _listed(names: Any, shown: int = 12) -> str:

@@ -54,6 +54,9 @@ class H5Source:
     def __init__(self, file: H5File) -> None:
         self._file = file
 
+    def prepare(self, model: Any) -> None:
+        """Keras refuses to write HDF5 where layers had learned words."""
+
     def pair(self, model: Any, plan: Part, builder: Builder) -> tuple[Pairs, list[Stored]]:
         """By the names of the layers, which the config kept."""
         groups = self._file.layers()

@@ -137,6 +137,7 @@ from interop.capture.keras.compat.vocabularies import (
     lacks_vocabulary,
     learned_vocabulary,
     set_learned_vocabulary,
+    set_summary,
 )
 
 __all__ = [
@@ -233,6 +234,7 @@ __all__ = [
     "set_call_signature",
     "set_learned_vocabulary",
     "set_mask",
+    "set_summary",
     "set_value",
     "sharing_scope",
     "signature_of",

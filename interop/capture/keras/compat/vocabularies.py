@@ -18,9 +18,9 @@ def keeps_vocabulary(layer: Any) -> bool:
 
 
 def lacks_vocabulary(layer: Any) -> bool:
-    """Whether a lookup layer was made without its vocabulary, and has to be given one."""
+    """Whether a lookup layer has no vocabulary, and has to be given one."""
     inner = layer if isinstance(layer, IndexLookup) else getattr(layer, "_lookup_layer", None)
-    return isinstance(inner, IndexLookup) and inner.input_vocabulary is None
+    return isinstance(inner, IndexLookup) and int(inner.lookup_table.size()) == 0
 
 
 def learned_vocabulary(layer: Any) -> dict[str, Any] | None:
@@ -33,6 +33,13 @@ def learned_vocabulary(layer: Any) -> dict[str, Any] | None:
     if layer.output_mode == "tf_idf" and weights is not None:
         learned["idf_weights"] = [float(weight) for weight in weights.numpy()[: len(terms)]]
     return learned
+
+
+def set_summary(layer: Any, summary: Any) -> None:
+    """Give a Discretization what it keeps of the data it has seen, from which its boundaries follow."""
+    summary = np.asarray(summary, "float32")
+    if layer.num_bins is not None and summary.ndim == 2 and summary.shape[0] == 2:
+        layer.summary = summary
 
 
 def set_learned_vocabulary(layer: Any, learned: dict[str, Any]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
+import textwrap
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 
 import interop
 from interop.capture.keras import paths
-from interop.errors import MissingClassError
+from interop.errors import InteropError, MissingClassError
 from interop.rebuild.revived import RevivedLayer, RevivedModel
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +44,7 @@ REVIVED: dict[str, tuple[set[str], str | None]] = {
     "functional": ({"", "scaled"}, "hidden"),
     "half": ({"block", "block/inner", "scaled"}, "block/norm"),
     "cell": ({"rnn", "rnn/cell"}, "rnn/cell/dense"),
+    "timed": ({"timed"}, None),
 }
 
 
@@ -175,6 +179,114 @@ def test_a_lost_loss_loads_uncompiled_with_a_report(saved: Path) -> None:
         "uses my_loss",
         "kernel_regularizer=my_regularizer",
     }
+
+
+@pytest.mark.parametrize(("name", "lost"), [("measured", "OwnMetric"), ("optimized", "OwnAdam")])
+def test_a_lost_metric_or_optimizer_loads_uncompiled_with_a_report(name: str, lost: str, saved: Path) -> None:
+    report: list[Any] = []
+    model = interop.load_model(saved / f"{name}.interop", report=report)
+    assert not model.compiled
+    assert not report[0].revived
+    assert lost in " ".join(str(change) for change in report[0].changes)
+    check_outputs(model, name, saved)
+
+
+def test_a_lost_layer_is_quantized_as_it_was(saved: Path, tmp_path: Path) -> None:
+    report: list[Any] = []
+    model = interop.load_model(saved / "quantized.interop", report=report)
+    assert {revived.path for revived in report[0].revived} == {"own", "holding"}
+    assert {variable.dtype for variable in paths.named_variables(model).values()} >= {"int8", "float32"}
+    check_outputs(model, "quantized", saved)
+    interop.save_model(model, tmp_path / "again.interop")
+    check_outputs(interop.load_model(tmp_path / "again.interop", report=report), "quantized", saved)
+
+
+def test_what_trains_and_what_does_not_is_told(saved: Path) -> None:
+    """Layers inside that are real drop out and take statistics; what lost code did is reported."""
+    report: list[Any] = []
+    nested = interop.load_model(saved / "nested.interop", report=report)
+    x = calls("nested", saved, nested)[0][0]
+    still, trained = (keras.ops.convert_to_numpy(nested(x, training=flag)) for flag in (False, True))
+    assert np.abs(still - trained).max() > 0.1 * np.abs(still).max()
+    block = next(revived for revived in report[0].revived if revived.path == "blocks/first")
+    assert "layers inside it do as ever" in " ".join(block.notes)
+    tied = interop.load_model(saved / "tied.interop", report=report)
+    noisy = next(revived for revived in report[1].revived if revived.path == "noisy")
+    assert "no longer updates" in " ".join(noisy.notes)
+    assert "draws no random numbers" in " ".join(noisy.notes)
+    x = calls("tied", saved, tied)[0][0]
+    one, other = (keras.ops.convert_to_numpy(tied(x, training=flag)) for flag in (False, True))
+    np.testing.assert_array_equal(one, other)
+
+
+AGAIN = ("nested", "masked", "tied", "timed")
+
+
+def test_what_was_revived_is_saved_for_another_backend(saved: Path, tmp_path: Path) -> None:
+    """And opened there, where no class is known either."""
+    for name in AGAIN:
+        interop.save_model(
+            interop.load_model(saved / f"{name}.interop", report=[]), tmp_path / f"{name}.interop"
+        )
+    code = f"""
+        import pathlib, sys
+        import interop
+        from tests.test_revival import check_outputs
+        for name in {AGAIN!r}:
+            model = interop.load_model(pathlib.Path({str(tmp_path)!r}) / f"{{name}}.interop", report=[])
+            check_outputs(model, name, pathlib.Path({str(saved)!r}))
+        assert "tests.cases.lost" not in sys.modules
+    """
+    env = {**os.environ, "KERAS_BACKEND": WRITTEN_BY[keras.backend.backend()], "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def without(*keys: Any) -> Callable[[Any], None]:
+    """Takes an entry out."""
+
+    def damage(config: Any) -> None:
+        for key in keys[:-1]:
+            config = config[key]
+        del config[keys[-1]]
+
+    return damage
+
+
+def having(value: Any, *keys: Any) -> Callable[[Any], None]:
+    """Puts another value in."""
+
+    def damage(config: Any) -> None:
+        for key in keys[:-1]:
+            config = config[key]
+        config[keys[-1]] = value
+
+    return damage
+
+
+DAMAGED = {
+    "functions that are no base64": having("!!", "functions"),
+    "functions that are no ONNX": having("AAECAwQFBgc=", "functions"),
+    "no invocations": without("invocations"),
+    "no way to call it": without("how", "parameters"),
+    "no dtype": without("how", "dtype"),
+    "a function that is not there": having("gone", "invocations", 0, "function"),
+    "too few variables": having([], "invocations", 0, "variables"),
+    "a variable without a shape": without("variables", 0, "shape"),
+    "a variable of no type": having("float31", "variables", 0, "dtype"),
+    "a shape that is none": having(["x"], "variables", 0, "shape"),
+    "places that are none": having(3, "places"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_config_is_an_error(damage: Callable[[Any], None], saved: Path) -> None:
+    layer = interop.load_model(saved / "shared.interop", report=[]).get_layer("scaled")
+    config = copy.deepcopy(layer.get_config())
+    damage(config["revived"])
+    with pytest.raises(InteropError, match="the config of a revived layer is broken"):
+        RevivedLayer.from_config(config)
 
 
 def test_no_code_is_in_the_artifact(saved: Path) -> None:

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from interop.artifact import guard
 from interop.artifact.schema import parse_model
+from interop.capture.keras import compat
 from interop.errors import RebuildError
 from interop.graph.assemble import FUNCTION_DOMAIN
 from interop.graph.invocations import UNUSED, leaves, places_of
@@ -96,6 +98,7 @@ class Program:
         config: as it was given, plain JSON.
         original: what configs say of the original.
         how: what Keras must know to call it.
+        signature: of its ``call``, by that.
         variables: records of the variables of its own: key among the parts, dtype, shape, trainable, role.
         places: key or path in the saved model to part.
         bound: variables by key in the saved model; filled by the layer when it is first called.
@@ -108,7 +111,9 @@ class Program:
         try:
             self.original: dict[str, Any] = dict(config["original"])
             self.how: dict[str, Any] = dict(config["how"])
-            self.variables: list[dict[str, Any]] = list(config["variables"])
+            self.signature = compat.signature_of(self.how)
+            self.variables = [_variable(record) for record in config["variables"]]
+            _ = self.how["masking"], keras.dtype_policies.get(self.how["dtype"])
             self.places: dict[str, str] = dict(config["places"])
             self.input_specs = config.get("input_specs")
             model = _read(base64.b64decode(config["functions"], validate=True))
@@ -154,6 +159,20 @@ class Program:
             masks,
             calls,
         )
+
+
+def _variable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with all that it takes to make a variable."""
+    shape = [int(size) for size in record["shape"]]
+    if any(size < 0 for size in shape):
+        raise ValueError(f"variable {record['key']!r} has the shape {shape}")
+    return {
+        "key": str(record["key"]),
+        "dtype": keras.backend.standardize_dtype(record["dtype"]),
+        "shape": shape,
+        "trainable": bool(record["trainable"]),
+        "role": str(record["role"]),
+    }
 
 
 def _check_call(call: ChildCall, node: Any, children: Mapping[str, Any]) -> None:

@@ -28,12 +28,11 @@ from interop.rebuild.program import ChildCall, Invocation, Program, bind_argumen
 class _Revived(StandIn):
     """What a revived layer and a revived model have in common; the Keras class comes second in their bases."""
 
-    def _revive(self, config: Mapping[str, Any], children: Mapping[str, Any]) -> None:
+    def _revive(self, program: Program, children: Mapping[str, Any]) -> None:
         """Make variables and take in the layers; the Keras class is initialised."""
-        self._program = Program(config, children)
+        self._program = program
         self.autocast = False
-        signature = compat.signature_of(self._program.how)
-        compat.set_call_signature(self, signature, masking=self._program.how["masking"])
+        compat.set_call_signature(self, self._program.signature, masking=self._program.how["masking"])
         made: dict[str, Any] = dict(children)
         for record in self._program.variables:
             made[record["key"]] = self._part(record)
@@ -182,8 +181,9 @@ class RevivedLayer(_Revived, keras.layers.Layer):  # type: ignore[misc]
         trainable: bool = True,
     ) -> None:
         """A layer from what ``get_config`` says."""
-        keras.layers.Layer.__init__(self, name=name, trainable=trainable, dtype=revived["how"]["dtype"])
-        self._revive(revived, children)
+        program = Program(revived, children)
+        keras.layers.Layer.__init__(self, name=name, trainable=trainable, dtype=program.how["dtype"])
+        self._revive(program, children)
 
 
 @keras.saving.register_keras_serializable(package="interop")
@@ -199,8 +199,9 @@ class RevivedModel(_Revived, keras.Model):  # type: ignore[misc]
         trainable: bool = True,
     ) -> None:
         """A model from what ``get_config`` says."""
-        keras.Model.__init__(self, name=name, trainable=trainable, dtype=revived["how"]["dtype"])
-        self._revive(revived, children)
+        program = Program(revived, children)
+        keras.Model.__init__(self, name=name, trainable=trainable, dtype=program.how["dtype"])
+        self._revive(program, children)
 
 
 def _as_saved(tensor: Any, dtype: str) -> Any:

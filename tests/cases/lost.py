@@ -166,6 +166,32 @@ class Cell(layers.Layer):
         return y, [y]
 
 
+class Holding(layers.Layer):
+    """A layer of Keras inside, which is quantized."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inner = layers.Dense(4)
+
+    def build(self, shape: Any) -> None:
+        self.inner.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return ops.relu(self.inner(x))
+
+
+class OwnDense(layers.Dense):
+    """A class of Keras by another name, which can be quantized."""
+
+
+class OwnMetric(keras.metrics.MeanSquaredError):
+    """A metric by another name."""
+
+
+class OwnAdam(keras.optimizers.Adam):
+    """An optimizer by another name."""
+
+
 def my_activation(x: Any) -> Any:
     return ops.square(ops.tanh(x))
 
@@ -230,6 +256,24 @@ def _cell() -> keras.Model:
     return keras.Model(x, layers.RNN(Cell(4), return_sequences=True, name="rnn")(x))
 
 
+def _timed() -> keras.Model:
+    x = keras.Input((None, 6), name="x")
+    return keras.Model(x, layers.TimeDistributed(Scaled(4, name="scaled"), name="timed")(x))
+
+
+def _quantized() -> keras.Model:
+    made = [OwnDense(5, name="own"), Holding(name="holding"), layers.Dense(3, name="out")]
+    model = keras.Sequential([keras.Input((6,)), *made])
+    model.quantize("int8")
+    return model
+
+
+def _compiled(optimizer: Any, *metrics: Any) -> keras.Model:
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3, name="dense")])
+    model.compile(optimizer, "mse", metrics=list(metrics))
+    return model
+
+
 def floats(*shapes: tuple[int, ...]) -> list[Any]:
     """One array for each shape."""
     rng = np.random.default_rng(0)
@@ -260,6 +304,10 @@ MODELS: dict[str, tuple[Callable[[], Any], list[Any]]] = {
     "functional": (Functional, floats((2, 6), (3, 6))),
     "half": (_half, floats((2, 6), (3, 6))),
     "cell": (_cell, floats((2, 3, 6), (3, 4, 6))),
+    "timed": (_timed, floats((2, 3, 6), (3, 4, 6))),
+    "quantized": (_quantized, floats((2, 6), (3, 6))),
+    "measured": (lambda: _compiled("adam", OwnMetric()), floats((2, 6), (3, 6))),
+    "optimized": (lambda: _compiled(OwnAdam()), floats((2, 6), (3, 6))),
 }
 
 # What the first call does not tell.

@@ -186,16 +186,21 @@ def _stacked(ctx: Context, items: list[Tensor], value: Any, axis: int) -> Tensor
 def _scanned(run: Any, state: list[Tensor], lines: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """A loop over the first axes, which a compiled function or a trace knows no number for.
 
-    TensorFlow wants something to be carried.
+    On TensorFlow, ``ops.scan`` stacks only what is like what it carries (Keras 3.15): the results are carried too.
     """
     count = len(state)
 
     def step(carried: Any, slices: Any) -> Any:
         made = [ops.convert_to_tensor(x) for x in run(*carried[:count], *slices)]
-        return (*made[:count], *carried[count:]), tuple(made[count:])
+        return (tuple(made), tuple(made)) if alike else (tuple(made[:count]), tuple(made[count:]))
 
-    last, stacked = ops.scan(step, (*state, *([] if state else [ops.zeros(())])), tuple(lines))
-    return list(last)[:count], list(stacked)
+    alike = keras.backend.backend() == "tensorflow"
+    begin = [ops.convert_to_tensor(x) for x in state]
+    if alike:
+        empty = (ops.zeros(ops.shape(line)[1:], line.dtype) for line in lines)
+        begin += [ops.zeros_like(x) for x in run(*state, *empty)[count:]]
+    last, stacked = ops.scan(step, tuple(begin), tuple(lines))
+    return list(last)[:count], list(stacked)[count if alike else 0 :]
 
 
 @op("Scan", since=9)

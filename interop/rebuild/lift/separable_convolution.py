@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from interop.rebuild.lift.bias import Added, added_after
+from interop.rebuild.lift.bias import Added, added_after, own_bias
 from interop.rebuild.lift.convolution import conv
 from interop.rebuild.lifting import Lifted, NoMatch, Site, channels_last, lift
 
@@ -38,9 +38,9 @@ def separable(site: Site, node: Any) -> Lifted | NoMatch:
     if points is None or points.array().shape[1:] != (filters, *(1,) * rank):
         return NoMatch("what follows does not take all of its channels")
     outputs = int(points.array().shape[0])
-    bias = site.weight(following.inputs[2]) if len(following.inputs) > 2 else None
-    if bias is None and len(following.inputs) > 2 and following.inputs[2] is not None:
-        return NoMatch("the bias is no float initializer")
+    bias = own_bias(site, following)
+    if isinstance(bias, NoMatch):
+        return bias
     after = Added((following,), bias, turned=False)
     if bias is None:
         after = added_after(site, following, outputs, rank + 2)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from interop.rebuild.lift.bias import Added, added_after
+from interop.rebuild.lift.bias import Added, added_after, own_bias
 from interop.rebuild.lifting import Lifted, NoMatch, Site, channels_last, lift
 from interop.rebuild.sizes import Dims
 
@@ -17,9 +17,11 @@ from interop.rebuild.sizes import Dims
 def conv_transpose(site: Site, node: Any) -> Lifted | NoMatch:
     """The whole result, cut at its sides as the pads say."""
     kernel = site.weight(node.inputs[1])
-    bias = site.weight(node.inputs[2]) if len(node.inputs) > 2 else None
-    if kernel is None or (bias is None and len(node.inputs) > 2 and node.inputs[2] is not None):
-        return NoMatch("the kernel or bias is no float initializer")
+    bias = own_bias(site, node)
+    if isinstance(bias, NoMatch):
+        return bias
+    if kernel is None:
+        return NoMatch("the kernel is no float initializer")
     after = Added((node,), bias, turned=False)
     if bias is None and site.attributes(node).get("group", 1) == 1:
         after = added_after(site, node, int(kernel.array().shape[1]), kernel.array().ndim)

@@ -115,7 +115,7 @@ def test_architecture(row: Architecture, tmp_path: Path, record_property: Any) -
     frozen = [
         f"{key}: {why}"
         for key, why in reports[0].frozen.items()
-        if key in parameters or not (why == "a scalar" or why.startswith("Resize needs it"))
+        if key in parameters or not why.startswith(NOT_TRAINED)
     ]
     assert not frozen, f"frozen: {frozen}"
     gradients = gradients_of(module, row, got)
@@ -143,6 +143,9 @@ def error_of(model: keras.Model, module: torch.nn.Module, x: np.ndarray) -> floa
 def target_of(like: np.ndarray) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((8, *like.shape[1:])).astype("float32")
 
+
+#: Why numbers that are no parameters of the network need not train.
+NOT_TRAINED = ("a scalar", "Resize needs it", "used by nothing that stays")
 
 #: Gradients smaller than the largest by this are rounding, such as those of the bias of an attention's keys.
 IDLE = 1e-6

@@ -291,6 +291,36 @@ def test_zeros_that_are_no_weight_are_no_bias() -> None:
     check(computed(model, {"x": x}), outputs_of(made, {"x": x}), atol=1e-4)
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_groups_around_an_instance_normalization_are_one_layer(affine: bool) -> None:
+    """As torch.onnx writes GroupNorm."""
+    nodes = [
+        node("Reshape", ["x", "grouped"], ["a"]),
+        node("InstanceNormalization", ["a", "ones", "zeros"], ["b"]),
+        node("Shape", ["x"], ["size"]),
+        node("Reshape", ["b", "size"], ["c"]),
+    ]
+    if affine:
+        nodes += [node("Mul", ["c", "scale"], ["d"]), node("Add", ["d", "bias"], ["y"])]
+    else:
+        nodes += [node("Identity", ["c"], ["y"])]
+    made = graph(
+        nodes,
+        {"x": ("n", 6, 5, "w")},
+        ["y"],
+        grouped=np.array([0, 2, -1]),
+        ones=np.ones(2, "float32"),
+        zeros=np.zeros(2, "float32"),
+        **({"scale": normal(6, 1, 1), "bias": normal(1, 6, 1, 1)} if affine else {}),
+    )
+    model, report = imported(made)
+    assert [lifted.kind for lifted in report.lifted] == ["GroupNormalization"]
+    assert [tuple(weight.shape) for weight in model.trainable_weights] == [(6,), (6,)] * affine
+    for size in (2, 3):
+        x = normal(size, 6, 5, size + 4) + 1
+        check(computed(model, {"x": x}), outputs_of(made, {"x": x}), atol=1e-4)
+
+
 def test_a_weight_is_expanded_to_the_batch() -> None:
     made = graph(
         [

@@ -42,6 +42,11 @@ def evaluate(
     return [settled(array) for array in (result if isinstance(result, list) else [result])]
 
 
+def computes(op_type: str) -> bool:
+    """Whether `evaluate` knows an operator."""
+    return op_type in _FUNCTIONS
+
+
 def _is_text(x: Array) -> bool:
     return x.dtype == object and bool(x.size) and isinstance(x.flat[0], str)
 

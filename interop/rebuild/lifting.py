@@ -25,7 +25,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
+from interop.rebuild import known
 from interop.rebuild.interpreter import array_of, attributes_of
 from interop.rebuild.known import RESHAPES
 from interop.rebuild.registry import canonical
@@ -114,7 +116,16 @@ class Lifted:
 
 
 Pattern = Callable[["Site", Any], "Lifted | NoMatch"]
-_KEEP_ZEROS = ("Expand", "Identity", "Unsqueeze", "Reshape", "Cast", "CastLike")
+#: Attributes that a Constant may have its contents in, and of which type they are; a tensor has its own.
+_CONSTANTS = {
+    "value": None,
+    "value_int": "int64",
+    "value_ints": "int64",
+    "value_float": "float32",
+    "value_floats": "float32",
+}
+#: Operators whose result is one number throughout, if what they are given is.
+_SPREAD = ("Expand", "Identity", "Unsqueeze", "Reshape", "Cast", "CastLike")
 _PATTERNS: dict[tuple[str, str], list[tuple[int, str, Pattern]]] = defaultdict(list)
 
 
@@ -151,13 +162,38 @@ class Site:
         """`layout` is "nhwc" or "keep", as in ``import_onnx``."""
         self.graph, self.layout = graph, layout
         self._outputs = {id(value) for value in graph.outputs}
+        self._computed: dict[Any, Array] = {}
+        for node in graph:
+            self._compute(node)
+
+    def _compute(self, node: Any) -> None:
+        """Integers that follow from constants alone, such as the axes of a Reshape."""
+        if canonical(node.domain) or not known.computes(node.op_type):
+            return
+        inputs = [None if value is None else self._integers(value) for value in node.inputs]
+        if any(array is None and value is not None for array, value in zip(inputs, node.inputs, strict=True)):
+            return
+        try:
+            made = known.evaluate(node.op_type, inputs, attributes_of(node))
+        except (ValueError, IndexError, TypeError):
+            return  # told when the node is computed
+        self._computed.update(zip(node.outputs, made or (), strict=False))
+
+    def _integers(self, value: Any) -> Array | None:
+        if value in self._computed:
+            return self._computed[value]
+        kind = value.dtype if value.const_value is None else value.const_value.dtype
+        if kind is None or not (kind.is_integer() or kind == ir.DataType.BOOL):
+            return None
+        return self.constant(value)
 
     def attributes(self, node: Any) -> dict[str, Any]:
         """As a handler gets them."""
         return attributes_of(node)
 
     def constant(self, value: Any) -> Array | None:
-        """The contents of an initializer or Constant, seen through Identity; None of anything else."""
+        """The contents of an initializer or Constant, seen through Identity, and integers that follow from those;
+        None of anything else."""
         if value is None:
             return None
         producer = value.producer()
@@ -167,9 +203,11 @@ class Site:
             )
         if producer.op_type == "Identity":
             return self.constant(producer.inputs[0])
-        if producer.op_type == "Constant" and "value" in producer.attributes:
-            return np.asarray(attributes_of(producer)["value"])
-        return None
+        if producer.op_type == "Constant":
+            for name, dtype in _CONSTANTS.items():
+                if name in producer.attributes:
+                    return np.asarray(attributes_of(producer)[name], dtype)
+        return self._computed.get(value)
 
     def weight(self, value: Any) -> Weight | None:
         """A float initializer as a weight, seen through Identity, Transpose and Reshape; None of anything else."""
@@ -218,15 +256,15 @@ class Site:
         user = next(iter(users.values()))
         return user if user.graph is self.graph else None
 
-    def is_zero(self, value: Any) -> bool:
-        """Whether a value is zeros of some shape: a constant, or one that is expanded."""
+    def is_all(self, value: Any, number: float) -> bool:
+        """Whether a value is one number throughout: a constant, or one that is expanded."""
         producer = value.producer()
-        if producer is not None and producer.op_type in _KEEP_ZEROS:
-            return self.is_zero(producer.inputs[0])
+        if producer is not None and producer.op_type in _SPREAD:
+            return self.is_all(producer.inputs[0], number)
         if producer is not None and producer.op_type == "ConstantOfShape":
-            return not np.any(attributes_of(producer).get("value", 0))
+            return bool(np.all(attributes_of(producer).get("value", 0) == number))
         constant = self.constant(value)
-        return constant is not None and not np.any(constant)
+        return constant is not None and bool(np.all(constant == number))
 
     def rank(self, value: Any) -> int | None:
         """How many axes a value has, where shape inference knew it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx_ir as ir
 from onnx_ir import convenience
 from onnx_ir.passes.common import ShapeInferencePass
 
@@ -16,10 +17,15 @@ def simplified(model: Any) -> Any:
     """Infer types and shapes, and take casts out that change nothing."""
     model = ShapeInferencePass(check_type=False, strict_mode=False)(model).model
     for node in list(model.graph.all_nodes()):
-        if node.op_type != "Cast" or node.domain not in ("", "ai.onnx"):
+        if node.op_type not in ("Cast", "CastLike") or node.domain not in ("", "ai.onnx"):
             continue
         given, made = node.inputs[0], node.outputs[0]
-        if given is None or given.dtype is None or given.dtype.value != node.attributes["to"].as_int():
+        like = (
+            node.inputs[1].dtype
+            if node.op_type == "CastLike"
+            else ir.DataType(node.attributes["to"].as_int())
+        )
+        if given is None or given.dtype is None or given.dtype != like:
             continue
         if made.is_graph_output():
             continue

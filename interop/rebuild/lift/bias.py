@@ -39,7 +39,7 @@ def own_bias(site: Site, node: Any) -> Weight | NoMatch | None:
     """The bias that a convolution is given; None where that is none, or zeros that are no weight."""
     value = node.inputs[2] if len(node.inputs) > 2 else None
     bias = site.weight(value)
-    if bias is None and value is not None and not site.is_zero(value):
+    if bias is None and value is not None and not site.is_all(value, 0):
         return NoMatch("the bias is no float initializer")
     return bias
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from interop.rebuild.lifting import Lifted, NoMatch, Site, Weight, channels_last, lift
 
@@ -150,24 +151,90 @@ def instance_normalization(site: Site, node: Any) -> Lifted | NoMatch:
     return in_groups(site, node, (node,), node.inputs[0], gamma, beta, gamma.array().size, epsilon)
 
 
+@lift("InstanceNormalization", size=5)
+def grouped_normalization(site: Site, node: Any) -> Lifted | NoMatch:
+    """Channels reshaped to groups, and back, then a scale and an offset: as torch.onnx writes a GroupNorm."""
+    before, after = node.inputs[0].producer(), site.only_user(node.outputs[0])
+    if not (site.is_all(node.inputs[1], 1) and site.is_all(node.inputs[2], 0)):
+        return NoMatch("its scale is not 1, or its bias not 0")
+    if before is None or before.op_type != "Reshape" or after is None or after.op_type != "Reshape":
+        return NoMatch("it stands between no two Reshapes")
+    x, target = before.inputs[0], site.constant(before.inputs[1])
+    if site.only_user(before.outputs[0]) is not node or x.shape is None or not isinstance(x.shape[1], int):
+        return NoMatch("its groups are used otherwise, or the channels are not known")
+    channels = int(x.shape[1])
+    if target is None or target.size != 3 or target[0] != 0 or target[1] < 1 or channels % target[1]:
+        return NoMatch("what comes before makes no groups of channels")
+    if not _restores(site, after, x):
+        return NoMatch("what comes after does not restore the shape")
+    covers: tuple[Any, ...] = (before, node, after)
+    gamma = beta = None
+    scaled = site.only_user(after.outputs[0])
+    if scaled is not None and scaled.op_type == "Mul":
+        gamma = _one_a_channel(site, scaled, after.outputs[0], x.shape)
+    if gamma is not None:
+        covers = (*covers, scaled)
+        moved = site.only_user(scaled.outputs[0])
+        if moved is not None and moved.op_type == "Add":
+            beta = _one_a_channel(site, moved, scaled.outputs[0], x.shape)
+            covers = (*covers, moved) if beta is not None else covers
+    epsilon = float(site.attributes(node).get("epsilon", 1e-5))
+    return in_groups(site, covers[-1], covers, x, gamma, beta, int(target[1]), epsilon)
+
+
+def _restores(site: Site, reshape: Any, x: Any) -> bool:
+    """Whether the result of a Reshape has the shape of a value."""
+    producer = reshape.inputs[1].producer()
+    if producer is not None and producer.op_type == "Shape" and producer.inputs[0] is x:
+        attributes = site.attributes(producer)
+        return not attributes.get("start") and attributes.get("end") is None
+    target = site.constant(reshape.inputs[1])
+    if target is None or target.size != len(x.shape) or int((target == -1).sum()) > 1:
+        return False
+    sizes = zip(target.tolist(), x.shape, strict=True)
+    return all(
+        wanted == size or wanted == -1 or (wanted == 0 and axis == 0)
+        for axis, (wanted, size) in enumerate(sizes)
+    )
+
+
+def _one_a_channel(site: Site, node: Any, value: Any, shape: Any) -> Weight | None:
+    """The weight that a node joins to a value of a shape: one number a channel, on axis 1."""
+    other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
+    weight = site.weight(other)
+    if weight is None:
+        return None
+    sizes = weight.array().shape
+    padded = (1,) * (len(shape) - len(sizes)) + sizes
+    if len(padded) != len(shape) or weight.array().size != shape[1] or padded[1] != shape[1]:
+        return None
+    return weight if len(sizes) == 1 else weight.changed("flat", np.ravel)
+
+
 def in_groups(
     site: Site,
     node: Any,
     covers: tuple[Any, ...],
     x: Any,
-    gamma: Weight,
-    beta: Weight,
+    gamma: Weight | None,
+    beta: Weight | None,
     groups: int,
     epsilon: float,
 ) -> Lifted:
     """GroupNormalization of channels."""
-    last = site.layout != "keep"
+    last, center, scale = site.layout != "keep", beta is not None, gamma is not None
 
     def make(name: str, dtype: str) -> Any:
         return keras.layers.GroupNormalization(
-            groups, axis=-1 if last else 1, epsilon=epsilon, name=name, dtype=dtype
+            groups,
+            axis=-1 if last else 1,
+            epsilon=epsilon,
+            center=center,
+            scale=scale,
+            name=name,
+            dtype=dtype,
         )
 
-    config = ("GroupNormalization", groups, epsilon, last)
-    weights = {"gamma": gamma, "beta": beta}
+    config = ("GroupNormalization", groups, epsilon, last, center, scale)
+    weights = {name: weight for name, weight in (("gamma", gamma), ("beta", beta)) if weight is not None}
     return Lifted(node, covers, (x,), make, config, weights, order=channels_last if last else None)

@@ -44,7 +44,7 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
         return NoMatch("its weights are no float initializers")
     after = bool(attributes.get("linear_before_reset"))
     units = int(state.array().shape[-1])
-    initial = [value for value in given[5:7] if value is not None and not site.is_zero(value)]
+    initial = [value for value in given[5:7] if value is not None and not site.is_all(value, 0)]
     states = 2 if kind == "LSTM" else 1
     if initial and len(initial) != states:
         return NoMatch("one of its two initial states is zero, the other is not")

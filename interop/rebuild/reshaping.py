@@ -9,6 +9,7 @@ Invariant: sizes are compared as expressions (``sizes.py``), so a group is never
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,18 +94,39 @@ def _group(
         rest = target[:place] + target[place + 1 :]
         y = layers.Reshape(rest)(moved)
         return y if place == 0 else ops.moveaxis(y, 0, place)
-    x = _merged(x, position, before)
+    x = _merged(sizes, x, position, before)
     return x if len(after) == 1 else ops.take(x, _positions(sizes, after), axis=position)
 
 
-def _merged(x: Any, position: int, before: list[int]) -> Any:
-    """Axes joined into one: slices of all but the last, one after the other."""
-    if any(isinstance(size, SymInt) for size in before[:-1]):
-        raise NoReshape
+def _merged(sizes: Sizes, x: Any, position: int, before: list[int]) -> Any:
+    """Axes joined into one: slices of all but the last, one after the other.
+
+    An open axis before others is put last for that, and the elements in order after it.
+    """
+    places = [i for i, size in enumerate(before[:-1]) if isinstance(size, SymInt)]
+    if places:
+        place, last = places[0], len(before) - 1
+        if len(places) > 1 or isinstance(before[last], SymInt):
+            raise NoReshape
+        others = [*before[:place], *before[place + 1 :]]
+        x = ops.moveaxis(x, position + place, position + last)
+        x = _merged(sizes, x, position, [*others, before[place]])
+        return ops.take(x, _ordered(sizes, before, place), axis=position)
     for size in before[:-1]:
         parts = ops.unstack(x, int(size), axis=position)
         x = ops.concatenate(parts, axis=position) if len(parts) > 1 else parts[0]
     return x
+
+
+def _ordered(sizes: Sizes, before: list[int], place: int) -> Any:
+    """Where the elements of joined axes lie if the one at a place, which is open, was joined as the last of them."""
+    line = sizes.arange(math.prod(before))
+    inner = math.prod(before[place + 1 :])
+    measured = ops.cast(sizes.measured(before[place]), "int32")
+    outer, along = ops.floor_divide(line, inner), ops.mod(line, inner)
+    index = ops.mod(outer, measured)
+    outer = ops.add(ops.multiply(ops.floor_divide(outer, measured), inner), along)
+    return ops.add(ops.multiply(outer, measured), index)
 
 
 def _positions(sizes: Sizes, after: list[int]) -> Any:

@@ -155,6 +155,15 @@ class Sizes:
         """A vector of zeros of an open length."""
         if size.poly in self._witnesses:
             return ops.zeros_like(_line_of(*self._witnesses[size.poly]), dtype=dtype)
+        whole = dict(size.poly)
+        fixed = whole.pop((), 0)
+        if fixed < 0:  # as many fewer
+            rest = _size(tuple(whole.items()))
+            return self.zeros((rest,), dtype)[(slice(-fixed, None),)]
+        divisor = _division(size.poly)
+        if divisor is not None:  # every so manieth of the whole
+            numerator, step = divisor
+            return self.zeros((_size(numerator),), dtype)[(slice(step - 1, None, step),)]
         if len(size.poly) == 1:  # a product: zeros of every factor, flattened
             monomial, coefficient = size.poly[0]
             factors = [
@@ -198,6 +207,14 @@ def _size(poly: Poly) -> int:
     if len(poly) == 1 and poly[0][0] == ():
         return poly[0][1]
     return SymInt(_HINT, poly)
+
+
+def _division(poly: Poly) -> tuple[Poly, int] | None:
+    """The numerator and the denominator, if a size is one expression divided by a number."""
+    if len(poly) != 1 or poly[0][1] != 1 or len(poly[0][0]) != 1 or poly[0][0][0][0] != "//":
+        return None
+    _, numerator, denominator = poly[0][0][0]
+    return (numerator, denominator[0][1]) if [term for term, _ in denominator] == [()] else None
 
 
 def _times(a: Any, b: Any) -> Any:

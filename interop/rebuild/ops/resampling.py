@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from keras import ops
@@ -12,15 +13,19 @@ from numpy.typing import NDArray
 from interop.capture.keras.symint import SymInt
 from interop.rebuild.context import Context
 from interop.rebuild.registry import Tensor, op
-from interop.rebuild.sampling import resizing_matrix, sampled
+from interop.rebuild.sampling import cubic, resizing_matrix, sampled
 
-_NEAREST: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-    "round_prefer_floor": lambda place: np.ceil(place - 0.5),
-    "round_prefer_ceil": lambda place: np.floor(place + 0.5),
-    "floor": np.floor,
-    "ceil": np.ceil,
+_NEAREST = {
+    "round_prefer_floor": (-0.5, "ceil"),
+    "round_prefer_ceil": (0.5, "floor"),
+    "floor": (0.0, "floor"),
+    "ceil": (0.0, "ceil"),
 }
+"""What is added to a place, and the function that makes it whole."""
 _MOST_REPEATS = 64
+_LARGEST_PART = 64
+"""A scale of an open dimension is a fraction with at most this below the line."""
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,18 @@ def _by_scales(
     for axis, scale in enumerate(scales):
         size = ctx.dims(x)[axis]
         if isinstance(size, SymInt):
-            x = _repeated(ctx, x, axis, scale, manner)
+            x = _open(ctx, x, axis, _scaled(ctx, size, scale), float(scale), manner)
         else:
             x = _resized(ctx, x, axis, int(np.floor(size * scale)), scale, manner, (borders or {}).get(axis))
     return x
+
+
+def _scaled(ctx: Context, size: int, scale: float) -> int:
+    """An open size times a scale, rounded down."""
+    part = Fraction(scale).limit_denominator(_LARGEST_PART)
+    if part <= 0 or abs(float(part) - scale) > 1e-6 * scale:
+        ctx.fail(f"scales the open dimension {size} by {scale}; import the model with that dimension fixed")
+    return size * part.numerator // part.denominator
 
 
 def _by_sizes(
@@ -136,26 +149,87 @@ def _by_sizes(
         old = have[axis]
         if isinstance(old, SymInt) or isinstance(size, SymInt):
             times = next((n for n in range(1, _MOST_REPEATS) if ctx.sizes.same(size, old * n)), None)
-            if times is None:
-                ctx.fail(f"makes {size} of the open dimension {old}, which is not a whole multiple of it")
-            x = _repeated(ctx, x, axis, float(times), manner)
+            ratio = float(times) if times else ops.divide(_measure(ctx, size), _measure(ctx, old))
+            x = _open(ctx, x, axis, size, ratio, manner)
         else:
             x = _resized(ctx, x, axis, size, size / old, manner, borders.get(axis))
     return x
 
 
-def _repeated(ctx: Context, x: Tensor, axis: int, scale: float, manner: _Manner) -> Tensor:
-    """An open axis: only a whole number of copies of each element is the same for every size."""
-    if scale == 1:
-        return x
-    if manner.mode != "nearest" or scale != int(scale) or manner.coordinates == "align_corners":
-        ctx.fail(
-            f"mode {manner.mode!r} by {scale} over the open dimension {ctx.dims(x)[axis]} at axis {axis}; import the "
-            "model with that dimension fixed"
-        )
+def _open(ctx: Context, x: Tensor, axis: int, new: int, scale: float | Tensor, manner: _Manner) -> Tensor:
+    """An axis whose old or new size is open: where the new elements lie is computed when the model runs."""
     dims = list(ctx.dims(x))
-    dims[axis] = dims[axis] * int(scale)
-    return ctx.declare(ops.repeat(x, int(scale), axis=axis), dims)
+    size, dims[axis] = dims[axis], new
+    known = isinstance(scale, float)
+    if known and scale == 1:
+        return x
+    if manner.exclude or (manner.antialias and not (known and scale > 1)):
+        ctx.fail(
+            f"{'exclude_outside' if manner.exclude else 'antialias'} over the open dimension {size} at axis {axis}; "
+            "import the model with that dimension fixed"
+        )
+    if known and manner.mode == "nearest" and _repeats(ctx, scale, manner):
+        return ctx.declare(ops.repeat(x, int(scale), axis=axis), dims)
+    places = _open_places(ctx, size, new, scale, manner.coordinates)
+    dtype = ctx.dtype(x)
+    line = [-1 if i == axis else 1 for i in range(len(dims))]
+    last = _measure(ctx, size) - 1.0
+
+    def at(places: Tensor) -> Tensor:
+        inside = ops.minimum(ops.maximum(places, 0.0), last)
+        return ctx.declare(ops.take(x, ops.cast(inside, "int32"), axis=axis), dims)
+
+    if manner.mode == "nearest":
+        shift, rounded = _NEAREST[manner.nearest]
+        return at(getattr(ops, rounded)(ops.add(places, shift)))
+    wide = dtype if "float" in dtype else "float32"
+    low = ops.floor(places)
+    distance = ops.subtract(places, low)
+    linear = manner.mode == "linear"
+    weights = (ops.subtract(1.0, distance), distance) if linear else cubic(distance, manner.cubic)
+    y = None
+    for step, weight in enumerate(weights):
+        value = ops.cast(at(ops.add(low, float(step if linear else step - 1))), wide)
+        part = ctx.declare(ops.multiply(value, ops.reshape(ops.cast(weight, wide), line)), dims)
+        y = part if y is None else ctx.add(y, part)
+    return ctx.declare(y if wide == dtype else ops.cast(ops.round(y), dtype), dims)
+
+
+def _repeats(ctx: Context, scale: float, manner: _Manner) -> bool:
+    """Whether each element is copied a whole number of times, which some numbers of them show."""
+    if scale != int(scale) or manner.coordinates == "align_corners":
+        return False
+    shift, rounded = _NEAREST[manner.nearest]
+    places = _places(ctx, _SHOWN, _SHOWN * int(scale), scale, manner.coordinates, None)
+    index = np.clip(getattr(np, rounded)(places + shift), 0, _SHOWN - 1)
+    return bool((index == np.repeat(np.arange(_SHOWN), int(scale))).all())
+
+
+def _open_places(ctx: Context, size: int, new: int, scale: float | Tensor, how: str) -> Tensor:
+    """``_places`` of sizes that are open."""
+    line = ops.cast(ctx.sizes.arange(new), "float32")
+    if how == "align_corners":
+        length = _measure(ctx, new) if not isinstance(scale, float) else _measure(ctx, size) * scale
+        return ops.multiply(line, ops.divide(_measure(ctx, size) - 1.0, ops.maximum(length - 1.0, 1.0)))
+    if how == "asymmetric":
+        return ops.divide(line, scale)
+    if how == "tf_crop_and_resize":
+        ctx.fail(f"{how} over an open dimension; import the model with that dimension fixed")
+    centred = ops.subtract(ops.divide(ops.add(line, 0.5), scale), 0.5)
+    if how == "pytorch_half_pixel":
+        return ops.where(ops.greater(_measure(ctx, new), 1.0), centred, ops.zeros_like(centred))
+    if how == "half_pixel_symmetric":
+        old = _measure(ctx, size)
+        return ops.add(centred, (1.0 - _measure(ctx, new) / (old * scale)) * (old / 2.0))
+    if how != "half_pixel":
+        ctx.fail(f"coordinate_transformation_mode {how!r} is unknown")
+    return centred
+
+
+def _measure(ctx: Context, size: int) -> Tensor:
+    """A size in float32: a tensor if it is open."""
+    measured = ctx.sizes.measured(size)
+    return float(measured) if isinstance(measured, int) else ops.cast(measured, "float32")
 
 
 def _places(
@@ -201,7 +275,8 @@ def _resized(
     places = _places(ctx, size, new, scale, manner.coordinates, border)
     dims[axis] = new
     if manner.mode == "nearest":
-        index = np.clip(_NEAREST[manner.nearest](places), 0, size - 1).astype("int32")
+        shift, rounded = _NEAREST[manner.nearest]
+        index = np.clip(getattr(np, rounded)(places + shift), 0, size - 1).astype("int32")
         y = ops.take(x, index, axis=axis)
     else:
         mode = "linear" if manner.mode == "linear" else "cubic"

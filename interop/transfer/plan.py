@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
@@ -141,22 +141,31 @@ class Plan:
             WeightsError: a source is missing or has another shape; nothing was changed.
         """
         given = {name: Named(np.asarray(a).dtype.name, np.shape(a)) for name, a in sources.items()}
-        made = self._made(given, lambda name: np.asarray(sources[name]), base or {})
+        held = base or {}
+        made = self.made(given, lambda name: np.asarray(sources[name]), held, held.__getitem__)
         return {name: np.array(value.read()) for name, value in made.items()}
 
-    def _made(
-        self, given: Mapping[str, Named], read: Callable[[str], Array], base: Mapping[str, Array]
+    def made(
+        self,
+        given: Mapping[str, Named],
+        read: Callable[[str], Array],
+        held: Container[str],
+        base: Callable[[str], Array],
     ) -> dict[str, TensorSource]:
         """The target's tensors, made when they are read; what does not fit is an error before.
 
         Args:
             given: the source's tensors.
             read: reads one.
-            base: what targets hold that are filled in part only.
+            held: names of the targets that hold something.
+            base: reads what a target holds, for those that are filled in part only.
+
+        Raises:
+            WeightsError: a source is missing or has another shape, or a target is filled in part and holds nothing.
         """
         for entry in self.entries:
             spec = self.targets[entry.target]
-            if self._is_partial(entry) and entry.target not in base:
+            if self._is_partial(entry) and entry.target not in held:
                 covered = sum(piece.count for piece in entry.pieces if not piece.adds)
                 raise WeightsError(
                     f"the plan fills {covered} of {spec.size} elements of {entry.target!r}; pass what it holds in base"
@@ -172,7 +181,7 @@ class Plan:
             for piece in entry.pieces:
                 piece.checked(0 if piece.source is None else self.sources[piece.source].size, spec.size)
         return {
-            e.target: _Made(e, self.targets[e.target], read, base[e.target] if self._is_partial(e) else None)
+            e.target: _Made(e, self.targets[e.target], read, base if self._is_partial(e) else None)
             for e in self.entries
         }
 
@@ -201,12 +210,7 @@ class Plan:
         giving = open_model(source if source is not None else self.models[0])
         target = target if target is not None else self.models[1]
         into = new_file(target, self.targets) or open_model(target)
-        base = {
-            e.target: into.read(e.target)
-            for e in self.entries
-            if self._is_partial(e) and e.target in into.tensors
-        }
-        return into.assign(self._made(giving.tensors, giving.read, base))
+        return into.assign(self.made(giving.tensors, giving.read, into.tensors, into.read))
 
     def _is_partial(self, entry: Entry) -> bool:
         return sum(p.count for p in entry.pieces if not p.adds) < self.targets[entry.target].size
@@ -335,7 +339,7 @@ class _Made:
     entry: Entry
     spec: Named
     reader: Callable[[str], Array]
-    base: Array | None
+    base: Callable[[str], Array] | None
 
     @property
     def dtype(self) -> str:
@@ -354,7 +358,7 @@ class _Made:
         if self.base is None:
             made = np.empty(self.spec.size, dtype)
         else:
-            made = np.array(self.base, dtype).reshape(-1)
+            made = np.array(self.base(self.entry.target), dtype).reshape(-1)
         arrays: dict[str, Array] = {}
         for piece in self.entry.pieces:
             if piece.source is None or piece.zeros:

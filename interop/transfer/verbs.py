@@ -14,8 +14,9 @@ from interop.transfer.files import with_values_of
 from interop.transfer.matching import Match, by_name, matched
 from interop.transfer.models import Model, open_model
 from interop.transfer.plan import Plan
-from interop.transfer.proof import TOLERANCE, Proof, feeds_of, paired_outputs, prove, relative
+from interop.transfer.proof import Proof, prove
 from interop.transfer.rules import Rules
+from interop.transfer.trial import TOLERANCE, examples, paired_outputs, relative
 
 _SEED = 7
 
@@ -211,7 +212,7 @@ def _error(found: Match, result: Any) -> float | None:
     if source.runs is None or target.runs is None:
         return None
     outputs = found.source.skeleton.outputs, found.target.skeleton.outputs
-    given = feeds_of(found, _SEED)
+    (given,) = examples(found, _SEED, 1)
     expected, made = source.runs(given[0]), target.runs(given[1])
     if len(expected) != len(outputs[0]) or len(made) != len(outputs[1]):
         return None

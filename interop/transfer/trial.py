@@ -1,0 +1,349 @@
+"""Both graphs run with the same drawn weights, the source first and then the target.
+
+Enters: a match. Leaves: how far each pair of sites is apart, and each pair of outputs.
+
+Invariants: a weight is drawn from its name's place alone, so it is the same however often it is read, and never two
+elements are; the weights of one side are in memory at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interop.transfer.alignment import Pair
+from interop.transfer.matching import Half, Match
+from interop.transfer.models import Input
+from interop.transfer.setting_aside import changed
+from interop.transfer.skeleton import Joint, Probe, Site
+
+Array = NDArray[Any]
+
+TOLERANCE = 1e-4  # of an error relative to the root mean square; float32 through a hundred layers
+_EXAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far the target is off, relative to what the source gives.
+
+    Attributes:
+        sites: pairs of sites whose results can be compared, in the order of the target.
+        outputs: of the outputs that can be compared.
+    """
+
+    sites: list[tuple[Pair, float]]
+    outputs: list[float]
+
+    @property
+    def worst(self) -> float:
+        """The largest that counts; infinite if nothing was compared."""
+        return max([error for _, error in self.lasting()] + self.outputs, default=math.inf)
+
+    def lasting(self) -> list[tuple[Pair, float]]:
+        """The sites without those that depart although later ones agree: parts of a sum, in another order."""
+        agreed = [k for k, (_, error) in enumerate(self.sites) if error <= TOLERANCE]
+        last = agreed[-1] if agreed else -1
+        if any(not error <= TOLERANCE for error in self.outputs) and last == len(self.sites) - 1:
+            return self.sites
+        return [entry for k, entry in enumerate(self.sites) if k > last or entry[1] <= TOLERANCE]
+
+
+class Expected:
+    """What the source's graph gives with drawn weights: of every site and output, for each example."""
+
+    def __init__(self, match: Match, seed: int) -> None:
+        half = match.source
+        self.seed = seed
+        probes = {site: site.probe for site in half.skeleton.sites if site.probe is not None}
+        keys: list[Any] = [*probes, *range(len(half.skeleton.outputs))]
+        runner = _Runner(half, [*probes.values(), *half.skeleton.outputs])
+        drawn = _Drawn(half, (seed, 0))
+        weights = {name: drawn.read(name) for name in runner.parameters}
+        self._made = [
+            dict(zip(keys, runner.run(weights, feeds[0]), strict=True)) for feeds in examples(match, seed)
+        ]
+
+    def of(self, key: Site | int) -> list[Array | None]:
+        """The canonical elements of a site, or of an output by its position, for each example."""
+        return [made[key] for made in self._made]
+
+
+class Trial:
+    """The target's graph with the weights that a plan makes of those drawn for the source.
+
+    Args:
+        match: the two models and the plan.
+        expected: of the source; it does not depend on the plan.
+        wanted: changes of the target's nodes, as ``setting_aside.changes`` makes them.
+    """
+
+    def __init__(
+        self,
+        match: Match,
+        expected: Expected,
+        wanted: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> None:
+        self._pairs = [
+            pair
+            for pair in match.alignment.pairs
+            if pair.source.probe is not None
+            and pair.target.probe is not None
+            and pair.source.probe.places.size == pair.target.probe.places.size
+        ]
+        outputs = paired_outputs(match)
+        self._expected = [expected.of(pair.source) for pair in self._pairs]
+        self._expected += [expected.of(i) for i, _ in outputs]
+        probes: list[Probe] = [pair.target.probe for pair in self._pairs if pair.target.probe is not None]
+        probes += [match.target.skeleton.outputs[j] for _, j in outputs]
+        self._runner = _Runner(match.target, probes, wanted)
+        self._feeds = [feeds[1] for feeds in examples(match, expected.seed)]
+        self.weights = _converted(match, expected.seed, self._runner.parameters)
+
+    def errors(self, replaced: Mapping[str, Array] = MappingProxyType({})) -> Errors:
+        """How far the target is off.
+
+        Args:
+            replaced: other values of some of its parameters.
+        """
+        worst = np.full(len(self._expected), -1.0)
+        for example, feeds in enumerate(self._feeds):
+            made = self._runner.run({**self.weights, **replaced}, feeds)
+            for k, (expected, two) in enumerate(zip(self._expected, made, strict=True)):
+                if (one := expected[example]) is not None and two is not None:
+                    worst[k] = np.maximum(worst[k], relative(one, two))
+        count = len(self._pairs)
+        sites = zip(self._pairs, worst[:count].tolist(), strict=True)
+        return Errors(
+            [(pair, error) for pair, error in sites if not error < 0],
+            [error for error in worst[count:].tolist() if not error < 0],
+        )
+
+
+def departure(match: Match, expected: Expected) -> int | None:
+    """The place of the target where the two graphs first depart; None if they do not."""
+    errors = Trial(match, expected).errors()
+    for pair, error in errors.lasting():
+        if not error <= TOLERANCE:
+            return pair.target.index
+    if any(not error <= TOLERANCE for error in errors.outputs):
+        return len(match.target.skeleton.places)
+    return None
+
+
+def paired_outputs(match: Match) -> list[tuple[int, int]]:
+    """Positions of outputs that are the same: of one size, and made by the same layers or in the same position."""
+    if match.plan.missing:
+        return []
+    source, target = match.source.skeleton, match.target.skeleton
+    partner: dict[Any, Any] = {pair.target: pair.source for pair in match.alignment.pairs}
+    ends = [[p for p in side.places if p.kind == "output"] for side in (source, target)]
+    if [len(source.outputs), len(target.outputs)] != [len(side) for side in ends]:
+        return [(k, k) for k in range(min(len(source.outputs), len(target.outputs)))]
+    made: list[tuple[int, int]] = []
+    for j, (end, probe) in enumerate(zip(ends[1], target.outputs, strict=True)):
+        before = {partner.get(place) for place in end.feeds}
+        free = [
+            i
+            for i, other in enumerate(source.outputs)
+            if other.places.size == probe.places.size and all(i != taken for taken, _ in made)
+        ]
+        alike = [i for i in free if set(ends[0][i].feeds) == before]
+        if alike or j in free:
+            made.append((alike[0] if alike else j, j))
+    return made
+
+
+class _Runner:
+    """A graph on ONNX Runtime that takes its parameters as inputs.
+
+    Attributes:
+        parameters: those that it takes.
+    """
+
+    def __init__(
+        self,
+        half: Half,
+        probes: Sequence[Probe],
+        amended: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> None:
+        import onnx_ir as ir
+        import onnxruntime
+
+        self._probes = probes
+        model = half.graph.clone()
+        graph = model.graph
+        if amended:
+            changed(graph, amended)
+            for value in (value for node in graph for value in node.outputs):
+                value.shape = None
+        self.parameters: list[str] = []
+        for name, value in list(graph.initializers.items()):
+            if name in half.numbering.shapes:
+                del graph.initializers[name]
+                value.shape = ir.Shape(value.const_value.shape)
+                value.dtype = value.const_value.dtype
+                value.const_value = None
+                graph.inputs.append(value)
+                self.parameters.append(name)
+        self._inputs = [value.name for value in half.graph.graph.inputs]
+        values = {value.name: value for node in graph for value in node.outputs}
+        present = {value.name for value in graph.outputs}
+        wanted = dict.fromkeys(probe.value for probe in self._probes)
+        graph.outputs.extend(values[name] for name in wanted if name not in present and name in values)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they keep what was used once
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = onnxruntime.InferenceSession(
+            ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._wanted = list(wanted)
+
+    def run(self, weights: Mapping[str, Array], inputs: Sequence[Array]) -> list[Array | None]:
+        """The probes' values in canonical order; None where one has another size than it had."""
+        feed = {name: weights[name] for name in self.parameters} | dict(
+            zip(self._inputs, inputs, strict=True)
+        )
+        made = dict(zip(self._wanted, self._session.run(self._wanted, feed), strict=True))
+        return [
+            probe.canonical(made[probe.value]) if made[probe.value].size == probe.places.size else None
+            for probe in self._probes
+        ]
+
+
+class _Drawn:
+    """Weights of one side that keep signals alive, drawn when they are read; what has no role keeps its values."""
+
+    def __init__(self, half: Half, seed: tuple[int, int]) -> None:
+        self._model, self._seed = half.model, seed
+        self._place = {name: k for k, name in enumerate(half.model.tensors)}
+        self._roles: dict[str, Site] = {}
+        for site in half.skeleton.sites:
+            for term in site.terms:
+                for name in half.numbering.owners(term):
+                    self._roles.setdefault(name, site)
+
+    def read(self, name: str) -> Array:
+        """The value of a parameter, the same each time."""
+        spec = self._model.tensors[name]
+        if name not in self._roles or "float" not in spec.dtype:
+            return self._model.read(name)
+        rng = np.random.default_rng((*self._seed, self._place[name]))
+        noise = rng.standard_normal(spec.shape, "float32")
+        return _scaled(noise, self._roles[name]).astype(spec.dtype, copy=False)
+
+
+def _converted(match: Match, seed: int, wanted: Sequence[str]) -> dict[str, Array]:
+    """The target's parameters by the plan; what it does not fill is drawn too."""
+    own = _Drawn(match.target, (seed, 1))
+    made = match.plan.made(
+        match.plan.sources,
+        _last_kept(_Drawn(match.source, (seed, 0)).read),
+        match.target.model.tensors,
+        own.read,
+    )
+    entries = sorted(match.plan.entries, key=lambda entry: entry.sources)  # what one source becomes, together
+    weights = {entry.target: made[entry.target].read() for entry in entries if entry.target in wanted}
+    return {name: weights[name] if name in weights else own.read(name) for name in wanted}
+
+
+def _last_kept(read: Callable[[str], Array]) -> Callable[[str], Array]:
+    """The same, without reading a tensor again that was the last."""
+    last: dict[str, Array] = {}
+
+    def kept(name: str) -> Array:
+        if name not in last:
+            last.clear()
+            last[name] = read(name)
+        return last[name]
+
+    return kept
+
+
+def _scaled(noise: Array, site: Site) -> Array:
+    if site.kind in ("mul", "div"):
+        return 1 + 0.2 * noise
+    if site.kind == "rsqrt":
+        return np.asarray(np.exp(0.2 * noise))
+    if len(site.shape) < 2:
+        return 0.3 * noise
+    if site.kind == "table":
+        return noise
+    inputs = site.shape[0] if site.kind == "linear" else math.prod(site.shape[1:])
+    noise *= np.float32(1.3 / math.sqrt(max(inputs, 1)))
+    return noise
+
+
+def examples(match: Match, seed: int, count: int = _EXAMPLES) -> list[tuple[list[Array], list[Array]]]:
+    """Inputs for both models that are the same, each in its own order of axes."""
+    rng = np.random.default_rng(seed)
+    return [_feeds(match, rng) for _ in range(count)]
+
+
+def _feeds(match: Match, rng: np.random.Generator) -> tuple[list[Array], list[Array]]:
+    """One example."""
+    limits = [_vocabulary(half) for half in (match.source, match.target)]
+    source: list[Array] = []
+    target: list[Array] = []
+    meeting = match.meeting
+    commons: dict[int, Array] = {}
+    for index, spec in enumerate(meeting.source):
+        commons[index] = _common(spec, meeting.orders[0][index], limits, index, rng)
+        source.append(_own(commons[index], spec, meeting.orders[0][index]))
+    for index, spec in enumerate(meeting.target):
+        partner, order = meeting.partners[index], meeting.orders[1][index]
+        if partner not in commons:
+            commons[partner] = _common(spec, order, limits, partner, rng)
+        target.append(_own(commons[partner], spec, order))
+    return source, target
+
+
+def _common(
+    spec: Input,
+    order: Sequence[int],
+    limits: Sequence[Mapping[int, int]],
+    index: int,
+    rng: np.random.Generator,
+) -> Array:
+    """Values of an input, in the order of axes that both models share."""
+    bounds = [limit[index] for limit in limits if index in limit]
+    return _values(spec, [spec.sizes[axis] for axis in order], min(bounds, default=0), rng)
+
+
+def _own(common: Array, spec: Input, order: Sequence[int]) -> Array:
+    own = np.transpose(common, np.argsort(order))
+    return np.ascontiguousarray(own.reshape(spec.sizes)).astype(spec.dtype)
+
+
+def _values(spec: Input, sizes: Sequence[int], limit: int, rng: np.random.Generator) -> Array:
+    if "float" in spec.dtype:
+        return rng.standard_normal(sizes, "float32")
+    return rng.integers(0, limit, sizes) if limit else np.ones(sizes, "int64")
+
+
+def _vocabulary(half: Half) -> dict[int, int]:
+    """For each input that is looked up in tables, how many rows the smallest has."""
+    found: dict[int, int] = {}
+    for site in half.skeleton.sites:
+        if site.kind == "table":
+            for place in site.feeds:
+                if isinstance(place, Joint) and place.kind.startswith("input "):
+                    index = int(place.kind.split()[1])
+                    found[index] = min(found.get(index, site.shape[0]), site.shape[0])
+    return found
+
+
+def relative(expected: Array, made: Array) -> float:
+    """The largest error, relative to the root mean square of what is expected."""
+    if not np.issubdtype(expected.dtype, np.floating):
+        return float(not np.array_equal(expected, made))
+    scale = math.sqrt(float(np.mean(np.square(expected, dtype="float64"))))
+    error = float(np.max(np.abs(expected.astype("float64") - made), initial=0.0))
+    return error / scale if scale else float(error > 0)

@@ -111,16 +111,22 @@ def _captured(
         outputs[:] = [tree, names]
         return tuple(leaves)
 
+    def exported(call: Callable[..., Any]) -> Any:
+        return jax2onnx.to_onnx(
+            call,
+            inputs=[*specs, *shapes],
+            opset=opset,
+            return_mode="ir",
+            input_names=[*function.names, *(f"{spec.name}#given" for spec in inputs)],
+            enable_double_precision=any(spec.dtype in ("float64", "int64") for spec in inputs),
+        )
+
     try:
         with quiet():
-            made = jax2onnx.to_onnx(
-                flat,
-                inputs=[*specs, *shapes],
-                opset=opset,
-                return_mode="ir",
-                input_names=[*function.names, *(f"{spec.name}#given" for spec in inputs)],
-                enable_double_precision=any(spec.dtype in ("float64", "int64") for spec in inputs),
-            )
+            try:
+                made = exported(flat)
+            except (TypeError, jax.errors.JAXTypeError):
+                made = exported(_traced(flat, [*specs, *shapes]))
     except Exception as error:
         kind = UnsupportedOp if isinstance(error, NotImplementedError | KeyError) else CaptureError
         text = f"{type(error).__name__}: {error}"
@@ -142,6 +148,28 @@ def _captured(
             for name, array in contents.items()
         ],
     )
+
+
+def _traced(call: Callable[..., Any], specs: Sequence[Any]) -> Callable[..., Any]:
+    """The function as JAX traces it, without what its results do not depend on, such as keys of random numbers.
+
+    jax2onnx 0.17 traces with functions of its own in place of some of JAX's and Flax's; a recurrent layer of Flax does
+    not run on these, and a key among the constants is more than it can write.
+    """
+    import jax
+    from jax.interpreters.partial_eval import dce_jaxpr
+
+    closed = jax.make_jaxpr(call)(*specs)
+    jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
+    used = {
+        variable for equation in jaxpr.eqns for variable in equation.invars if not hasattr(variable, "val")
+    }
+    used |= {variable for variable in jaxpr.outvars if not hasattr(variable, "val")}
+    consts = [
+        value if variable in used else np.zeros(())
+        for variable, value in zip(jaxpr.constvars, closed.consts, strict=True)
+    ]
+    return lambda *arrays: tuple(jax.core.eval_jaxpr(jaxpr, consts, *arrays))
 
 
 def run(

@@ -8,21 +8,24 @@ weights, and what departs is chosen anew.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from interop.errors import CaptureError, WeightsError
 from interop.transfer.alignment import Alignment, Pair, align
-from interop.transfer.elements import Numbering
+from interop.transfer.elements import Numbering, numbered
 from interop.transfer.inputs import Meeting, meetings
+from interop.transfer.loops import recurrent_loops
 from interop.transfer.models import Model, open_model
 from interop.transfer.names import paired
 from interop.transfer.pieces import Piece, pieces_of
 from interop.transfer.plan import Entry, Named, Plan, Problem, nearest
 from interop.transfer.reading import read_skeleton
 from interop.transfer.rules import Rules, ruled
-from interop.transfer.skeleton import Skeleton
+from interop.transfer.skeleton import Site, Skeleton
 
 _TRIALS = 48
 _SEED = 0
@@ -171,7 +174,7 @@ def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
             graphs = []
             for model, inputs in ((source, meeting.source), (target, meeting.target)):
                 assert model.graph is not None
-                graphs.append(_inferred(model.graph(inputs)))
+                graphs.append(_inferred(recurrent_loops(_inferred(model.graph(inputs)))))
             return meeting, graphs
         except CaptureError as error:
             failure = failure or error
@@ -290,12 +293,18 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
     missing = [name for name in target.model.tensors if name not in done and name not in _idle(target)]
     unexpected = [name for name in source.model.tensors if name not in gone and name not in _idle(source)]
     order = {name: k for k, name in enumerate(target.model.tensors)}
+    parts = [
+        _parts_left(half, rest, fixed, [p for e in entries for p in (e.pieces if side else _turned(e))])
+        for side, (half, rest) in enumerate(
+            ((source, alignment.source_rest), (target, alignment.target_rest))
+        )
+    ]
     return Plan(
         tuple(sorted(entries, key=lambda entry: order[entry.target])),
         source.model.tensors,
         target.model.tensors,
-        tuple(_problem(n, target.model, source.model, unexpected) for n in missing),
-        tuple(_problem(n, source.model, target.model, missing) for n in unexpected),
+        tuple(_problem(n, target.model, source.model, unexpected) for n in missing) + tuple(parts[1]),
+        tuple(_problem(n, source.model, target.model, missing) for n in unexpected) + tuple(parts[0]),
         tuple(
             Problem(n, "several sources", tuple(sorted(names)))
             for n, names in ambiguous.items()
@@ -304,6 +313,37 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
         tuple(unused),
         models=(source.model, target.model),
     )
+
+
+def _turned(entry: Entry) -> list[Piece]:
+    return [piece.reversed() for piece in entry.pieces if piece.source is not None]
+
+
+def _parts_left(
+    half: Half, rest: Sequence[Site], fixed: Collection[str], pieces: Sequence[Piece]
+) -> list[Problem]:
+    """Tensors of which the plan takes a part, and the computation uses more: what that is."""
+    taken: dict[str, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        taken[piece.target].append(piece)
+    found: dict[str, Problem] = {}
+    for site in rest:
+        for term in site.terms:
+            for name in half.numbering.owners(term):
+                if name not in taken or name in fixed or name in found:
+                    continue
+                spec = half.model.tensors[name]
+                covered = np.zeros(spec.size, bool)
+                for piece in taken[name]:
+                    piece.mark(covered)
+                inside = numbered(term).reshape(-1) - half.numbering.start(name)
+                inside = inside[(inside >= 0) & (inside < spec.size)]
+                count = int(np.count_nonzero(~covered[inside]))
+                if count:
+                    found[name] = Problem(
+                        name, f"{count} of its {spec.size} elements: {site.kind} {list(site.shape)}"
+                    )
+    return list(found.values())
 
 
 def _said(pair: Pair) -> tuple[str, str]:

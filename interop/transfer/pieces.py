@@ -115,6 +115,10 @@ class Piece:
         else:
             to[...] = given
 
+    def mark(self, target: NDArray[np.bool_]) -> None:
+        """Set what it writes of a flat target."""
+        _strided(target, self.target_start, self.sizes, self.target_steps)[...] = True
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         made: dict[str, Any] = {"source": self.source, "target": self.target, "sizes": list(self.sizes)}

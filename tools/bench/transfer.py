@@ -2,7 +2,7 @@
 
 A PyTorch encoder, whose queries, keys and values are one layer, goes into a Keras model of ``MultiHeadAttention``. Time
 and peak memory count from the two models to the plan, both captures included; the proof and the transfer itself have
-rows of their own. A fresh process for each row; imports are excluded.
+rows of their own, and one bounds the memory of all three. A fresh process for each row; imports are excluded.
 
 File to file: 1 GB of tensors in a ``.safetensors`` file go into another that has their names, against a plain copy of
 the same bytes; both end with ``fsync``.

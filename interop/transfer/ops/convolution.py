@@ -75,7 +75,7 @@ def pooled(reader: Reader, step: Step, x: Tensor, *others: Tensor | None) -> lis
     reader.uses.record(x)
     flow = Flow(step.shapes[0], channels_last(step.shapes[0]), x.feeds)
     if "epsilon" in step.attributes:
-        flow = flow.labelled(f"epsilon={step.attributes['epsilon']:.3g}")
+        flow = flow.labelled(f"epsilon={step.attributes['epsilon']:.6g}")
     for weight, role in zip(others, ("mul", "add"), strict=False):
         if isinstance(weight, Weight):
             flow = reader.affine(flow, spread(weight, len(flow.shape)), flow.shape, role)

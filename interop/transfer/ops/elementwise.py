@@ -162,7 +162,7 @@ def _with_constants(step: Step, flow: Flow, inputs: tuple[Tensor, ...], shape: t
     if step.op_type == "Add" and constants[0].size == 1 and constants[0].dtype.kind == "f":
         value = float(constants[0].reshape(()))
         if 0 < value < _LARGEST_EPSILON:
-            return made.labelled(f"epsilon={value:.3g}")
+            return made.labelled(f"epsilon={value:.6g}")
     return replace(made, run=None)
 
 

@@ -23,7 +23,7 @@ def batch_normalization(reader: Reader, step: Step, x: Tensor, *statistics: Tens
             flow = reader.affine(flow, spread(weight, len(x.shape)), x.shape, role)
     epsilon = step.attributes.get("epsilon", 1e-5)
     for place in flow.feeds:
-        place.facts |= {"epsilon": f"{epsilon:.3g}", "node": step.outputs[0]}
+        place.facts |= {"epsilon": f"{epsilon:.6g}", "node": step.outputs[0]}
     reader.show(step, flow)
     empty = [Flow((), None, flow.feeds) for _ in step.outputs[1:]]
     return [flow, *empty]
@@ -38,7 +38,7 @@ def layer_normalization(
         return reader.opaque(step, [x, scale, offset])
     reader.uses.record(x)
     flow = replace(
-        x.labelled(f"epsilon={step.attributes.get('epsilon', 1e-5):.3g}"), frame=None, pairing=None
+        x.labelled(f"epsilon={step.attributes.get('epsilon', 1e-5):.6g}"), frame=None, pairing=None
     )
     for weight, role in ((scale, "mul"), (offset, "add")):
         if isinstance(weight, Weight):

@@ -42,9 +42,11 @@ def recurrent(
     facts = _facts(step)
     channels = np.argsort(x.places()[0, 0], kind="stable")
     directions = w.shape[0]
+    turned = bool(x.places()[0, 0, 0] > x.places()[-1, 0, 0])  # the graph has reversed the sequence before
     made: list[list[Place]] = []
     for direction in range(directions):
         backward = (directions == 2 and direction == 1) or step.attributes.get("direction") == "reverse"
+        backward = backward != turned
         name = f"{step.op_type}{' backward' if backward else ''}"
         sites: list[Place] = []
         for gate, rows in _rows(step, w.shape[1]):
@@ -58,14 +60,15 @@ def recurrent(
     after: Feeds = {
         reader.joint(step.op_type, dict.fromkeys(sites, frozenset())): frozenset() for sites in made
     }
-    return _results(step, x, r, after, directions)
+    return _results(step, x, r, after, directions, turned=turned)
 
 
-def _results(step: Step, x: Flow, r: Weight, feeds: Feeds, directions: int) -> list[Tensor]:
+def _results(step: Step, x: Flow, r: Weight, feeds: Feeds, directions: int, *, turned: bool) -> list[Tensor]:
     """Layouts of the sequence (time, direction, batch, unit) and of the last states: units last, then directions."""
     time, batch, units = x.shape[0], x.shape[1], r.shape[2]
     whole = np.arange(time * batch * directions * units, dtype=np.int64)
     sequence = whole.reshape(time, batch, directions, units).transpose(0, 2, 1, 3)
+    sequence = sequence[::-1] if turned else sequence
     last = whole[: batch * directions * units].reshape(batch, directions, units).transpose(1, 0, 2)
     layouts = [sequence, last, last]
     return [Flow(layout.shape, layout, feeds) for layout, _ in zip(layouts, step.outputs, strict=False)]

@@ -124,9 +124,18 @@ class Plan:
             if problems
         ]
         raise WeightsError(
-            f"the weights do not map one to one. {'. '.join(parts)}. {len(self.entries)} of {len(self.targets)} "
-            "parameters of the target were found. Pass partial=True to transfer those, or rules for the others"
+            f"the weights do not map one to one. {'. '.join(parts)}. {self._whole} of {len(self.targets)} "
+            f"parameters of the target were found.{self._said_apart()} Pass partial=True to transfer those, or rules "
+            "for the others"
         )
+
+    @property
+    def _whole(self) -> int:
+        """How many targets are filled as far as the computation uses them."""
+        return len({entry.target for entry in self.entries} - {problem.name for problem in self.missing})
+
+    def _said_apart(self) -> str:
+        return f" The models differ: {some(self.differences)}." if self.differences else ""
 
     def convert(
         self, sources: Mapping[str, Array], base: Mapping[str, Array] | None = None

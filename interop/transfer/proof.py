@@ -1,28 +1,27 @@
 """Proof that a plan is right: both graphs run with the same weights and must give the same, site by site.
 
 Enters: a match. Leaves: a ``Proof``. The weights are drawn, so that every element is another and signals neither fade
-nor grow: a trained model proves little where its biases are zero. What the plan does not fill is drawn too.
+nor grow: a trained model proves little where its biases are zero. What the plan does not fill stays as the target has
+it.
 
 The proof must be able to fail: with one tensor of the target in another order the outputs must depart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from interop.transfer.matching import Half, Match
-from interop.transfer.setting_aside import ATTRIBUTES, changes
-from interop.transfer.skeleton import Site
+from interop.transfer.differences import Difference, differences, named
+from interop.transfer.matching import Match
+from interop.transfer.setting_aside import aside
 from interop.transfer.trial import TOLERANCE, Expected, Trial
 
-_NEAR = (
-    0.05  # where an activation or an epsilon inside a layer has another form; a wrong mapping is off by more
-)
-_SHUFFLED = 12
+_SHUFFLED = 12  # at least
+_ELEMENTS = 2**24  # that all of the shuffled models have together
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class Proof:
         inner: the same over all sites whose results can be compared.
         compared: how many sites that are.
         differences: what the models do differently, by layer, where they depart.
-        idle: targets that could be in another order without any effect: for these it proves nothing.
+        idle: targets that could be in another order without any effect, of those that were tried: for these it proves
+            nothing.
         aside: the largest error once what the models do differently is set aside; None if they agree, or nothing is.
         explained: whether that is small: the mapping is right, and the models differ in what is named.
     """
@@ -66,32 +66,41 @@ def prove(match: Match, *, seed: int = 0) -> Proof:
     if departed is None and (output is None or output <= TOLERANCE):
         return Proof(output, inner, len(errors.sites), (), tuple(_idle(match, trial)))
     del trial
-    differences = tuple(_differences(match, departed))
-    aside, explained = _set_aside(match, expected, differences)
-    return Proof(output, inner, len(errors.sites), differences, (), aside, explained)
+    found = differences(match)
+    said = [one.text for one in found]
+    if departed is not None:
+        said.insert(0, f"the models depart at {named(match.target, departed.target)}")
+    elif not found:
+        said.append("the models depart after the last layer with weights")
+    with_aside = _set_aside(match, seed, found)
+    worst = math.inf if with_aside is None else with_aside.errors().worst
+    explained = worst <= TOLERANCE
+    idle = _idle(match, with_aside) if with_aside is not None and explained else []
+    shown = worst if math.isfinite(worst) else None
+    return Proof(output, inner, len(errors.sites), tuple(said), tuple(idle), shown, explained)
 
 
-def _set_aside(match: Match, expected: Expected, differences: Sequence[str]) -> tuple[float | None, bool]:
-    """The error with attributes of the source's nodes in the target's graph, and whether it is small enough."""
+def _set_aside(match: Match, seed: int, found: Sequence[Difference]) -> Trial | None:
+    """The target's graph doing as the source's where they differ; None if it cannot, as sizes do not fit."""
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
-    named = [line for line in differences if not line.startswith("the models depart")]
-    if not named:
-        return None, False
-    inside = [line for line in named if line.split(" of ")[0] not in ATTRIBUTES]
+    if not found:
+        return None
+    wanted = aside(found)
     try:
-        worst = Trial(match, expected, changes(match.alignment.pairs)).errors().worst
+        trial = Trial(match, Expected(match, seed, wanted.cuts), wanted)
+        trial.errors()
     except (Fail, InvalidArgument, RuntimeException):
-        return None, False  # the sizes of the two do not fit
-    return worst, bool(worst <= (_NEAR if inside else TOLERANCE))
+        return None
+    return trial
 
 
 def _idle(match: Match, trial: Trial) -> list[str]:
-    """Some of the targets, shuffled one by one: those that make no difference."""
+    """The targets that make no difference when they are shuffled, one by one; of a large model a sample."""
     names = [entry.target for entry in match.plan.entries]
-    chosen = names[:: max(1, len(names) // _SHUFFLED)]
+    count = max(_SHUFFLED, _ELEMENTS // max(sum(value.size for value in trial.weights.values()), 1))
     found = []
-    for name in chosen:
+    for name in names[:: max(1, len(names) // count)]:
         value = trial.weights.get(name)
         if value is None or value.size < 2 or np.all(value == value.flat[0]):
             continue
@@ -100,49 +109,3 @@ def _idle(match: Match, trial: Trial) -> list[str]:
         if all(error <= TOLERANCE for error in seen):
             found.append(name)
     return found
-
-
-def _differences(match: Match, departed: Any) -> list[str]:
-    """Attributes and activations in which paired sites differ, those where the graphs depart first."""
-    partner = {pair.target: pair.source for pair in match.alignment.pairs}
-    found: list[tuple[int, str]] = []
-    for pair in match.alignment.pairs:
-        where = f"{_named(match.target, pair.target)} (source: {_named(match.source, pair.source)})"
-        for key in sorted((set(pair.source.facts) | set(pair.target.facts)) - {"node"}):
-            theirs, ours = pair.source.facts.get(key), pair.target.facts.get(key)
-            straight = key == "strides" and {*(theirs or (1,)), *(ours or (1,))} == {1}
-            if theirs != ours and not straight:
-                found.append((pair.target.index, f"{key} of {where}: source {theirs}, target {ours}"))
-        for before, labels in pair.target.feeds.items():
-            theirs_before = partner.get(before) if isinstance(before, Site) else None
-            known = pair.source.feeds.get(theirs_before) if theirs_before is not None else None
-            if known is not None and known != labels:
-                said = [", ".join(sorted(some)) or "nothing" for some in (known - labels, labels - known)]
-                found.append((pair.target.index, f"before {where}: source {said[0]}, target {said[1]}"))
-    found.extend(_outputs_apart(match, partner))
-    lines = list(dict.fromkeys(text for _, text in sorted(found)))
-    if departed is not None:
-        lines.insert(0, f"the models depart at {_named(match.target, departed.target)}")
-    elif not lines:
-        lines.append("the models depart after the last layer with weights")
-    return lines
-
-
-def _outputs_apart(match: Match, partner: Mapping[Any, Any]) -> list[tuple[int, str]]:
-    sides = [
-        [place for place in half.skeleton.places if place.kind == "output"]
-        for half in (match.source, match.target)
-    ]
-    found = []
-    for index, (one, two) in enumerate(zip(*sides, strict=False)):
-        for before, labels in two.feeds.items():
-            known = one.feeds.get(partner.get(before))
-            if known is not None and known != labels:
-                said = [", ".join(sorted(some)) or "nothing" for some in (known - labels, labels - known)]
-                found.append((two.index, f"before output {index}: source {said[0]}, target {said[1]}"))
-    return found
-
-
-def _named(half: Half, site: Site) -> str:
-    """A site by the parameters it uses."""
-    return " + ".join(dict.fromkeys(name for term in site.terms for name in half.numbering.owners(term)))

@@ -128,6 +128,7 @@ class Reader:
         self._places: list[Place] = []
         self._outputs: list[Probe] = []
         self._at = ""
+        self._entering: Probe | None = None
 
     def skeleton(self) -> Skeleton:
         return Skeleton(tuple(self._places), tuple(self._outputs))
@@ -169,7 +170,7 @@ class Reader:
 
     def _node(self, node: Any, inputs: list[Tensor | None], known: Mapping[Any, Tensor]) -> list[Tensor]:
         step = _step(node)
-        self._at = step.outputs[0]
+        self._at, self._entering = step.outputs[0], _entering(node, inputs)
         inner = _captured(node, known)
         if inner:
             return self.opaque(step, [*inputs, *inner])
@@ -255,6 +256,7 @@ class Reader:
                 groups=tuple(groups),
                 block=block,
                 node=self._at,
+                entering=self._entering,
             )
         )
         return site
@@ -362,6 +364,14 @@ class Reader:
                 feeds = within(before, frame, part)
                 sites.append(self.site(role, terms, [terms[0].ndim], feeds, block=(frame.key, index)))
         return sites
+
+
+def _entering(node: Any, inputs: Sequence[Tensor | None]) -> Probe | None:
+    """What shows the only flow that a node takes, in its canonical order."""
+    flows = [(v.name, t) for v, t in zip(node.inputs, inputs, strict=True) if isinstance(t, Flow)]
+    if len(flows) != 1 or flows[0][1].layout is None:
+        return None
+    return Probe(flows[0][0], flows[0][1].layout)
 
 
 def _with_label(feeds: Feeds, label: str) -> Feeds:

@@ -1,53 +1,177 @@
-"""What two models do differently set aside: nodes of the one graph get the attributes that the other's have.
+"""What two models do differently set aside: the target's graph does as the source's, at the places that are named.
 
-Enters: the facts of sites that are paired. Leaves: changes of nodes, by first output; ``changed`` makes them. Then
-the graphs must agree although the models do not: so the mapping is proven, and what the models do differently explains
-all of how they depart.
+Enters: differences. Leaves: an ``Aside``, and graphs changed by it. Then the graphs must agree although the models do
+not: so the mapping is proven, and what the models do differently explains all of how they depart.
+
+- An attribute of a node, such as its padding or an epsilon, becomes that of the source's.
+- Where something else lies before a layer, such as another activation, the layer takes what the source's layer takes.
+- Where it lies before an output, that output is not compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from interop.transfer.alignment import Pair
+from interop.transfer.differences import Difference
 
-#: Facts that are attributes of a node.
-ATTRIBUTES = ("padding", "strides", "dilation", "epsilon")
-
-
-def changes(pairs: Iterable[Pair]) -> dict[str, dict[str, Any]]:
-    """For each node of the target that differs from its partner, what it does and what the partner does."""
-    made: dict[str, dict[str, Any]] = {}
-    for pair in pairs:
-        ours, theirs = pair.target.facts, pair.source.facts
-        apart = {key for key in ATTRIBUTES if key in ours and key in theirs and ours[key] != theirs[key]}
-        if apart:
-            node = ours["node"] if "epsilon" in apart else pair.target.node
-            made[node] = {"ours": ours, "theirs": theirs, "apart": apart}
-    return made
+_ATTRIBUTES = (
+    *("padding", "strides", "dilation", "epsilon"),
+    *("activations", "activation_alpha", "activation_beta"),
+)
 
 
-def changed(graph: Any, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-    """Change the nodes of a graph in place."""
+@dataclass(frozen=True)
+class Aside:
+    """What becomes of the target's graph.
+
+    Attributes:
+        attributes: pairs whose nodes differ in attributes, and in which.
+        epsilons: pairs between which and what lies before there is another epsilon: (source's, target's).
+        cuts: pairs whose target takes what the source takes.
+        outputs: positions of outputs that are not compared.
+    """
+
+    attributes: tuple[tuple[Pair, str], ...] = ()
+    epsilons: tuple[tuple[Pair, tuple[float, float]], ...] = ()
+    cuts: tuple[Pair, ...] = ()
+    outputs: frozenset[int] = frozenset()
+
+
+def aside(found: Iterable[Difference]) -> Aside:
+    """What to change so that these differences are none; those that cannot be set aside stay."""
+    attributes, epsilons, cuts, outputs = [], [], {}, set()
+    for one in found:
+        if one.output is not None:
+            outputs.add(one.output)
+        elif one.pair is None:
+            continue
+        elif one.fact in _ATTRIBUTES:
+            attributes.append((one.pair, one.fact))
+        elif one.epsilons is not None:
+            epsilons.append((one.pair, one.epsilons))
+        elif not one.fact and _is_cut(one.pair):
+            cuts[one.pair.target.node] = one.pair
+    return Aside(tuple(attributes), tuple(epsilons), tuple(cuts.values()), frozenset(outputs))
+
+
+def _is_cut(pair: Pair) -> bool:
+    """Whether both sites tell what they take, and it is as much."""
+    one, two = pair.source.entering, pair.target.entering
+    return one is not None and two is not None and np.sum(one.places >= 0) == np.sum(two.places >= 0)
+
+
+def changed(graph: Any, wanted: Aside, layers: Container[str]) -> list[Any]:
+    """Change a graph in place.
+
+    Args:
+        graph: the target's.
+        wanted: what to change.
+        layers: the first outputs of all nodes that have parameters.
+
+    Returns:
+        What the cuts take, each a new input of the graph.
+    """
+    nodes = {node.outputs[0].name: node for node in graph}
+    values = [_cut(graph, nodes[pair.target.node], pair) for pair in wanted.cuts]
+    padded = set()
+    for pair, fact in wanted.attributes:
+        theirs = pair.source.facts.get(fact)
+        node = nodes[pair.target.facts["node"] if fact == "epsilon" else pair.target.node]
+        if fact == "padding" and node not in padded:
+            padded.add(node)
+            _padded(graph, node, pair.target.facts[fact], theirs)
+        elif fact != "padding":
+            _set(node, fact, theirs)
+    for pair, (theirs, ours) in wanted.epsilons:
+        for node in _before(nodes[pair.target.node], layers):
+            _with_epsilon(graph, node, ours, theirs)
+    return values
+
+
+def _cut(graph: Any, node: Any, pair: Pair) -> Any:
+    """Let a node take a new input of the graph in place of what it takes."""
     import onnx_ir as ir
 
-    for node in list(graph):
-        found = wanted.get(node.outputs[0].name)
-        if found is None:
+    entering = pair.target.entering
+    assert entering is not None
+    place = next(
+        k for k, value in enumerate(node.inputs) if value is not None and value.name == entering.value
+    )
+    old = node.inputs[place]
+    new = ir.Value(
+        name=f"{node.outputs[0].name}/entering", type=old.type, shape=ir.Shape(entering.places.shape)
+    )
+    new.dtype = old.dtype if old.dtype is not None else ir.DataType.FLOAT
+    node.replace_input_with(place, new)
+    graph.inputs.append(new)
+    return new
+
+
+def _set(node: Any, fact: str, theirs: Any) -> None:
+    import onnx_ir as ir
+
+    if fact == "epsilon":
+        node.attributes["epsilon"] = ir.AttrFloat32("epsilon", float(theirs))
+    elif fact.startswith("activation"):
+        directions = 2 if node.attributes.get_string("direction", "forward") == "bidirectional" else 1
+        if theirs is None:
+            node.attributes.pop(fact, None)
+        else:
+            node.attributes[fact] = ir.convenience.convert_attribute(fact, list(theirs) * directions)
+    else:
+        name = {"dilation": "dilations"}.get(fact, fact)
+        node.attributes[name] = ir.AttrInt64s(name, list(theirs))
+
+
+def _before(node: Any, stops: Container[str]) -> Iterator[Any]:
+    """A node and those before it, up to the next layers with parameters."""
+    found, waiting = set(), [node]
+    while waiting:
+        one = waiting.pop()
+        if one in found:
             continue
-        if "epsilon" in found["apart"]:
-            node.attributes["epsilon"] = ir.AttrFloat32("epsilon", float(found["theirs"]["epsilon"]))
-        for fact, name in (("strides", "strides"), ("dilation", "dilations")):
-            if fact in found["apart"]:
-                node.attributes[name] = ir.AttrInt64s(name, list(found["theirs"][fact]))
-        if "padding" in found["ours"]:
-            _padded(graph, node, found["ours"]["padding"], found["theirs"]["padding"])
+        found.add(one)
+        yield one
+        waiting += [
+            before
+            for value in one.inputs
+            if value is not None and (before := value.producer()) is not None
+            if before.outputs[0].name not in stops
+        ]
+
+
+def _with_epsilon(graph: Any, node: Any, ours: float, theirs: float) -> None:
+    """Another epsilon, if the node has ours: as an attribute, or as a constant that it adds."""
+    import onnx_ir as ir
+
+    own = node.attributes.get_float("epsilon", None)
+    if own is not None and np.isclose(own, ours, rtol=1e-4, atol=0):
+        node.attributes["epsilon"] = ir.AttrFloat32("epsilon", theirs)
+    if node.op_type != "Add":
+        return
+    for place, value in enumerate(node.inputs):
+        tensor = value.const_value
+        producer = value.producer()
+        if tensor is None and producer is not None and "value" in producer.attributes:
+            tensor = producer.attributes["value"].value
+        if tensor is None or tensor.size != 1:
+            continue
+        array = tensor.numpy()
+        if np.isclose(float(array.reshape(())), ours, rtol=1e-4, atol=0):
+            name = f"{node.outputs[0].name}/epsilon"
+            made = ir.node("Constant", [], {"value": ir.tensor(np.full_like(array, theirs))}, name=name)
+            made.outputs[0].name = name
+            graph.insert_before(node, made)
+            node.replace_input_with(place, made.outputs[0])
 
 
 def _padded(graph: Any, node: Any, ours: Any, theirs: Any) -> None:
     """Padding as a node before, which may cut off what others added before it."""
-    import numpy as np
     import onnx_ir as ir
 
     rank = len(ours)

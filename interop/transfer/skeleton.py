@@ -59,6 +59,7 @@ class Site(Place):
         block: the frame it belongs to and which part of its features, where parts are used apart.
         probe: the value that shows its result, with where each canonical element lies in it; None if none does.
         node: the first output of the node it is of.
+        entering: the only flow that the node takes; None if it takes several, or its order is not known.
     """
 
     terms: tuple[Numbers, ...] = ()
@@ -67,6 +68,7 @@ class Site(Place):
     probe: Probe | None = None
     signs: tuple[int, ...] = ()
     node: str = ""
+    entering: Probe | None = None
 
     @property
     def all_signs(self) -> tuple[int, ...]:
@@ -93,7 +95,22 @@ class Probe:
 
     def canonical(self, array: NDArray[Any]) -> NDArray[Any]:
         """The elements of the value in canonical order, flat."""
-        return array.reshape(-1)[np.argsort(self.places.reshape(-1), kind="stable")]
+        return array.reshape(-1)[self._order()]
+
+    def inner(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The same, without what padding added."""
+        return array.reshape(-1)[self._order(padding=False)]
+
+    def placed(self, elements: NDArray[Any]) -> NDArray[Any]:
+        """The value whose elements, without padding, these are; padding is zero."""
+        made = np.zeros(self.places.size, elements.dtype)
+        made[self._order(padding=False)] = elements
+        return made.reshape(self.places.shape)
+
+    def _order(self, *, padding: bool = True) -> NDArray[np.int64]:
+        places = self.places.reshape(-1)
+        order = np.argsort(places, kind="stable")
+        return order if padding else order[np.count_nonzero(places < 0) :]
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from interop.transfer.alignment import Pair
 from interop.transfer.matching import Half, Match
 from interop.transfer.models import Input
-from interop.transfer.setting_aside import changed
+from interop.transfer.setting_aside import Aside, changed
 from interop.transfer.skeleton import Joint, Probe, Site
 
 Array = NDArray[Any]
 
 TOLERANCE = 1e-4  # of an error relative to the root mean square; float32 through a hundred layers
 _EXAMPLES = 2
+_AS_IT_IS = Aside()
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,37 @@ class Errors:
 
 
 class Expected:
-    """What the source's graph gives with drawn weights: of every site and output, for each example."""
+    """What the source's graph gives with drawn weights: of every site and output, for each example.
 
-    def __init__(self, match: Match, seed: int) -> None:
+    Attributes:
+        seed: of the weights and inputs.
+        entering: for each example, what enters the sites of the pairs in ``cuts``.
+    """
+
+    def __init__(self, match: Match, seed: int, cuts: Sequence[Pair] = ()) -> None:
         half = match.source
         self.seed = seed
-        probes = {site: site.probe for site in half.skeleton.sites if site.probe is not None}
-        keys: list[Any] = [*probes, *range(len(half.skeleton.outputs))]
-        runner = _Runner(half, [*probes.values(), *half.skeleton.outputs])
-        drawn = _Drawn(half, (seed, 0))
+        probes: dict[Any, Probe] = {
+            site: site.probe for site in half.skeleton.sites if site.probe is not None
+        }
+        probes |= dict(enumerate(half.skeleton.outputs))
+        entering = [pair.source.entering for pair in cuts if pair.source.entering is not None]
+        runner = _Runner(half, [*probes.values(), *entering])
+        drawn = _Drawn(half, seed)
         weights = {name: drawn.read(name) for name in runner.parameters}
-        self._made = [
-            dict(zip(keys, runner.run(weights, feeds[0]), strict=True)) for feeds in examples(match, seed)
-        ]
+        self._made: list[dict[Any, Array | None]] = []
+        self.entering: list[list[Array]] = []
+        for feeds in examples(match, seed):
+            values = runner.run(weights, feeds[0])
+            self._made.append(
+                {
+                    key: probe.canonical(value) if value.size == probe.places.size else None
+                    for (key, probe), value in zip(probes.items(), values, strict=False)
+                }
+            )
+            self.entering.append(
+                [probe.inner(value) for probe, value in zip(entering, values[len(probes) :], strict=True)]
+            )
 
     def of(self, key: Site | int) -> list[Array | None]:
         """The canonical elements of a site, or of an output by its position, for each example."""
@@ -81,14 +100,14 @@ class Trial:
     Args:
         match: the two models and the plan.
         expected: of the source; it does not depend on the plan.
-        wanted: changes of the target's nodes, as ``setting_aside.changes`` makes them.
+        wanted: what the target's graph is to do as the source's; `expected` must tell what enters its cuts.
     """
 
     def __init__(
         self,
         match: Match,
         expected: Expected,
-        wanted: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        wanted: Aside = _AS_IT_IS,
     ) -> None:
         self._pairs = [
             pair
@@ -97,13 +116,17 @@ class Trial:
             and pair.target.probe is not None
             and pair.source.probe.places.size == pair.target.probe.places.size
         ]
-        outputs = paired_outputs(match)
+        outputs = [(i, j) for i, j in paired_outputs(match) if j not in wanted.outputs]
         self._expected = [expected.of(pair.source) for pair in self._pairs]
         self._expected += [expected.of(i) for i, _ in outputs]
-        probes: list[Probe] = [pair.target.probe for pair in self._pairs if pair.target.probe is not None]
-        probes += [match.target.skeleton.outputs[j] for _, j in outputs]
-        self._runner = _Runner(match.target, probes, wanted)
-        self._feeds = [feeds[1] for feeds in examples(match, expected.seed)]
+        self._probes = [pair.target.probe for pair in self._pairs if pair.target.probe is not None]
+        self._probes += [match.target.skeleton.outputs[j] for _, j in outputs]
+        self._runner = _Runner(match.target, self._probes, wanted)
+        entering = [pair.target.entering for pair in wanted.cuts if pair.target.entering is not None]
+        self._feeds = [
+            [*feeds[1], *(probe.placed(value) for probe, value in zip(entering, values, strict=True))]
+            for feeds, values in zip(examples(match, expected.seed), expected.entering, strict=True)
+        ]
         self.weights = _converted(match, expected.seed, self._runner.parameters)
 
     def errors(self, replaced: Mapping[str, Array] = MappingProxyType({})) -> Errors:
@@ -115,9 +138,12 @@ class Trial:
         worst = np.full(len(self._expected), -1.0)
         for example, feeds in enumerate(self._feeds):
             made = self._runner.run({**self.weights, **replaced}, feeds)
-            for k, (expected, two) in enumerate(zip(self._expected, made, strict=True)):
-                if (one := expected[example]) is not None and two is not None:
-                    worst[k] = np.maximum(worst[k], relative(one, two))
+            for k, (expected, probe, value) in enumerate(
+                zip(self._expected, self._probes, made, strict=True)
+            ):
+                one = expected[example]
+                if one is not None and value.size == probe.places.size:
+                    worst[k] = np.maximum(worst[k], relative(one, probe.canonical(value)))
         count = len(self._pairs)
         sites = zip(self._pairs, worst[:count].tolist(), strict=True)
         return Errors(
@@ -171,7 +197,7 @@ class _Runner:
         self,
         half: Half,
         probes: Sequence[Probe],
-        amended: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        wanted: Aside = _AS_IT_IS,
     ) -> None:
         import onnx_ir as ir
         import onnxruntime
@@ -179,8 +205,10 @@ class _Runner:
         self._probes = probes
         model = half.graph.clone()
         graph = model.graph
-        if amended:
-            changed(graph, amended)
+        self._inputs = [value.name for value in graph.inputs]
+        if wanted != _AS_IT_IS:
+            layers = {site.node for site in half.skeleton.sites}
+            self._inputs += [value.name for value in changed(graph, wanted, layers)]
             for value in (value for node in graph for value in node.outputs):
                 value.shape = None
         self.parameters: list[str] = []
@@ -192,11 +220,10 @@ class _Runner:
                 value.const_value = None
                 graph.inputs.append(value)
                 self.parameters.append(name)
-        self._inputs = [value.name for value in half.graph.graph.inputs]
         values = {value.name: value for node in graph for value in node.outputs}
         present = {value.name for value in graph.outputs}
-        wanted = dict.fromkeys(probe.value for probe in self._probes)
-        graph.outputs.extend(values[name] for name in wanted if name not in present and name in values)
+        self._shown = list(dict.fromkeys(probe.value for probe in probes))
+        graph.outputs.extend(values[name] for name in self._shown if name not in present and name in values)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they keep what was used once
@@ -204,24 +231,21 @@ class _Runner:
         self._session = onnxruntime.InferenceSession(
             ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        self._wanted = list(wanted)
 
-    def run(self, weights: Mapping[str, Array], inputs: Sequence[Array]) -> list[Array | None]:
-        """The probes' values in canonical order; None where one has another size than it had."""
+    def run(self, weights: Mapping[str, Array], inputs: Sequence[Array]) -> list[Array]:
+        """The values that the probes show; some may have another size than they had."""
         feed = {name: weights[name] for name in self.parameters} | dict(
             zip(self._inputs, inputs, strict=True)
         )
-        made = dict(zip(self._wanted, self._session.run(self._wanted, feed), strict=True))
-        return [
-            probe.canonical(made[probe.value]) if made[probe.value].size == probe.places.size else None
-            for probe in self._probes
-        ]
+        shown = [name for name in self._shown if name not in feed]
+        made = feed | dict(zip(shown, self._session.run(shown, feed), strict=True))
+        return [made[probe.value] for probe in self._probes]
 
 
 class _Drawn:
-    """Weights of one side that keep signals alive, drawn when they are read; what has no role keeps its values."""
+    """Weights of the source that keep signals alive, drawn when they are read; what has no role keeps its values."""
 
-    def __init__(self, half: Half, seed: tuple[int, int]) -> None:
+    def __init__(self, half: Half, seed: int) -> None:
         self._model, self._seed = half.model, seed
         self._place = {name: k for k, name in enumerate(half.model.tensors)}
         self._roles: dict[str, Site] = {}
@@ -235,23 +259,18 @@ class _Drawn:
         spec = self._model.tensors[name]
         if name not in self._roles or "float" not in spec.dtype:
             return self._model.read(name)
-        rng = np.random.default_rng((*self._seed, self._place[name]))
+        rng = np.random.default_rng((self._seed, self._place[name]))
         noise = rng.standard_normal(spec.shape, "float32")
         return _scaled(noise, self._roles[name]).astype(spec.dtype, copy=False)
 
 
 def _converted(match: Match, seed: int, wanted: Sequence[str]) -> dict[str, Array]:
-    """The target's parameters by the plan; what it does not fill is drawn too."""
-    own = _Drawn(match.target, (seed, 1))
-    made = match.plan.made(
-        match.plan.sources,
-        _last_kept(_Drawn(match.source, (seed, 0)).read),
-        match.target.model.tensors,
-        own.read,
-    )
+    """The target's parameters by the plan; what it does not fill is what the target has."""
+    held, drawn = match.target.model, _Drawn(match.source, seed)
+    made = match.plan.made(match.plan.sources, _last_kept(drawn.read), held.tensors, held.read)
     entries = sorted(match.plan.entries, key=lambda entry: entry.sources)  # what one source becomes, together
     weights = {entry.target: made[entry.target].read() for entry in entries if entry.target in wanted}
-    return {name: weights[name] if name in weights else own.read(name) for name in wanted}
+    return {name: weights[name] if name in weights else held.read(name) for name in wanted}
 
 
 def _last_kept(read: Callable[[str], Array]) -> Callable[[str], Array]:

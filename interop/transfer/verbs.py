@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from interop.errors import ParityError, WeightsError
+from interop.transfer.differences import differences
 from interop.transfer.files import with_values_of
 from interop.transfer.matching import Match, by_name, matched
 from interop.transfer.models import Model, open_model
@@ -177,7 +178,9 @@ def transfer_weights(
         made = named.apply(partial=partial)
         return TransferReport(named, made, None, None, time.perf_counter() - started)
     found = matched(left, right, rules=rules)
-    plan = found.plan if partial else found.plan.check()
+    plan = found.plan
+    if not partial and not plan.complete:
+        replace(plan, differences=tuple(one.text for one in differences(found) if one.fact)).check()
     if not plan.entries:
         raise WeightsError("the two models have nothing in common")
     proof = prove(found) if verify else None

@@ -33,6 +33,15 @@ _SAID = {
     "Tanh": "Tanh",
     "ThresholdedRelu": "ThresholdedRelu",
 }
+# Attributes that tell forms of one activation apart, and their values where a node has none.
+_FORMS: dict[str, dict[str, float]] = {
+    "Celu": {"alpha": 1.0},
+    "Elu": {"alpha": 1.0},
+    "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
+    "HardSwish": {"alpha": 1 / 6, "beta": 0.5},
+    "LeakyRelu": {"alpha": 0.01},
+    "ThresholdedRelu": {"alpha": 1.0},
+}
 _SILENT = (
     "Abs",
     "Ceil",
@@ -63,7 +72,10 @@ def unary(reader: Reader, step: Step, x: Tensor, *others: Tensor | None) -> list
     if isinstance(x, Constant):
         return pairwise(reader, step, x, *[tensor for tensor in others if tensor is not None])
     label = _SAID.get(step.op_type)
-    return [x.labelled(label) if label is not None else replace(x, run=None)]
+    if label is None:
+        return [replace(x, run=None)]
+    form = [f"{k}={step.attributes.get(k, v):.4g}" for k, v in _FORMS.get(step.op_type, {}).items()]
+    return [x.labelled(" ".join([label, *form]))]
 
 
 @reads("Gelu")

@@ -125,9 +125,14 @@ def _site(
 
 
 def _facts(step: Step) -> dict[str, Any]:
-    given = step.attributes.get("activations")
+    """What the result depends on besides the parameters; of one direction, as both are alike."""
     default = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}[step.op_type]
-    facts: dict[str, Any] = {"activations": tuple(dict.fromkeys(given or default))}
+    directions = 2 if step.attributes.get("direction") == "bidirectional" else 1
+    facts: dict[str, Any] = {}
+    for name in ("activations", "activation_alpha", "activation_beta"):
+        given = step.attributes.get(name, default if name == "activations" else None)
+        if given:
+            facts[name] = tuple(given[: max(len(given) // directions, 1)] if given is not default else given)
     if step.op_type == "GRU":
         facts["reset_after"] = bool(step.attributes.get("linear_before_reset", 0))
     return facts

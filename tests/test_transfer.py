@@ -159,7 +159,7 @@ def test_what_models_do_differently_is_named() -> None:
     assert report.proof.aside is not None
     assert report.proof.aside < 1e-5
     assert any(line.startswith("padding of 0.weight (source: conv2d") for line in said)
-    assert any(line.startswith("epsilon of 1.bias") for line in said)
+    assert any(line.startswith("epsilon of 1.running_var") for line in said)
     model = keras.Sequential([keras.Input((6,)), L.Dense(8, "gelu"), L.Dense(3)])
     module = nn.Sequential(nn.Linear(6, 8), nn.GELU("tanh"), nn.Linear(8, 3))
     (_, line) = interop.transfer_weights(model, module).plan.differences

@@ -2,11 +2,13 @@
 
 ================  =====================================================================================
 ``models``        a model or file as named tensors and, maybe, a graph; ``inputs`` gives both the same sizes
+``loops/``        loops that are recurrent layers become those; ``arithmetic`` has one form of what has several
 ``reading``       a graph as a skeleton: each use of parameters, and which feeds which; ``ops/`` a file a family
 ``alignment``     two skeletons side by side
 ``matching``      the plan from that; ``rules`` of a user go before
 ``plan``          what becomes of each tensor, in ``pieces``: a table, JSON, applied, turned around
-``proof``         both graphs run with the same drawn weights
+``proof``         both graphs run with the same drawn weights, which is a ``trial``; ``differences`` are named, and
+                  ``setting_aside`` shows that they explain how the models depart
 ================  =====================================================================================
 """
 

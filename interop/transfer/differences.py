@@ -53,6 +53,7 @@ def differences(match: Match) -> list[Difference]:
     found = [
         *(one for pair in match.alignment.pairs for one in _of_facts(match, pair)),
         *_of_what_lies_between(match, partner),
+        *_folded(match),
     ]
     told: dict[tuple[str, str], Difference] = {}
     for one in sorted(found, key=lambda one: (one.index, one.text)):
@@ -109,6 +110,21 @@ def _of_what_lies_between(match: Match, partner: Mapping[Place, Place]) -> Itera
             where = _both(match, pair) if pair is not None else _joint(match, place, output)
             text = f"before {where}: source {said[0]}, target {said[1]}"
             yield Difference(text, place.index, "", pair, apart, output)
+
+
+def _folded(match: Match) -> Iterator[Difference]:
+    """Statistics of normalisations that one side has and the other has nowhere."""
+    sides = (match.source, match.alignment.source_rest), (match.target, match.alignment.target_rest)
+    for (half, rest), (other, _) in (sides, sides[::-1]):
+        found = [site for site in rest if site.kind == "rsqrt"]
+        if found and not any(site.kind == "rsqrt" for site in other.skeleton.sites):
+            names = ", ".join(dict.fromkeys(named(half, site) for site in found[:3]))
+            text = (
+                f"{other.model.label} has no parameters of a normalisation, as {half.model.label} has ({names}): an "
+                "exporter that optimises folds them into the layers before. Export it without that, or transfer "
+                "from the model that it was made of"
+            )
+            yield Difference(text, 0, "folded")
 
 
 def _both(match: Match, pair: Pair) -> str:

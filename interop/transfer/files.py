@@ -4,6 +4,7 @@ Enters: a path. Leaves: a ``Model``:
 
 - a graph, where the file has one: an artifact, an ``.onnx`` file;
 - a Keras model, where the file describes one: ``.keras``, a whole ``.h5``, a SavedModel;
+- of a SavedModel of traced functions the graph that TensorFlow tells, where that is installed;
 - else names and shapes only, of any file that `load_tensors` opens.
 
 Invariant: a file that is written is the old one until the new one is complete.
@@ -51,6 +52,8 @@ def open_file(path: Path) -> Model:
         return _artifact(path)
     if _describes_model(path):
         return _saved_model(path)
+    if (path / "saved_model.pb").is_file() and find_spec("tensorflow") is not None:
+        return _traced(path)
     return _tensors(path)
 
 
@@ -156,8 +159,7 @@ def _describes_model(path: Path) -> bool:
     if kind == "saved_model":
         from interop.rebuild.legacy.saved_model import holds_layers
 
-        # Of what has traced functions only, TensorFlow can tell the graph; else there are names and shapes.
-        return holds_layers(path) or find_spec("tensorflow") is not None
+        return holds_layers(path)
     return kind == "keras"
 
 
@@ -178,6 +180,29 @@ def _saved_model(path: Path) -> Model:
         return with_values_of(made, _tensors(path)).assign(values)
 
     return replace(made, label=f"the model in {path}", writer=write)
+
+
+def _traced(path: Path) -> Model:
+    """A SavedModel of traced functions: TensorFlow tells the graph, the checkpoint inside has the values."""
+    from interop.artifact.signature import Structure
+    from interop.capture import tensorflow
+    from interop.rebuild.legacy.traced import open_traced
+
+    traced, stored = open_traced(path), _tensors(path)
+    keys = {name: traced.keys[name] for name in traced.weights if name in traced.keys}
+    structure: Structure = traced.capture.signature.input_structure
+    made = _made(
+        path,
+        traced.capture.flat(),
+        list(keys),
+        lambda values: stored.assign({keys[name]: value for name, value in values.items()}),
+    )
+    return replace(
+        made,
+        label=f"the SavedModel {path}",
+        reader=lambda name: stored.read(keys[name]),
+        runs=lambda arrays: tensorflow.run(traced.function, structure, arrays),
+    )
 
 
 def _graph(path: Path) -> Model:

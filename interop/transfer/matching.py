@@ -16,6 +16,7 @@ import numpy as np
 
 from interop.errors import CaptureError, WeightsError
 from interop.transfer.alignment import Alignment, Pair, align
+from interop.transfer.arithmetic import arranged
 from interop.transfer.elements import Numbering, numbered
 from interop.transfer.inputs import Meeting, meetings
 from interop.transfer.loops import recurrent_loops
@@ -174,7 +175,7 @@ def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
             graphs = []
             for model, inputs in ((source, meeting.source), (target, meeting.target)):
                 assert model.graph is not None
-                graphs.append(_inferred(recurrent_loops(_inferred(model.graph(inputs)))))
+                graphs.append(_inferred(arranged(recurrent_loops(_inferred(model.graph(inputs))))))
             return meeting, graphs
         except CaptureError as error:
             failure = failure or error

@@ -195,7 +195,7 @@ class Reader:
             columns = [move(term.numbers) for term in tensor.terms]
             return [
                 Weight(
-                    tuple(Term(a, term.role) for a, term in zip(arrays, tensor.terms, strict=True)),
+                    tuple(term.moved(a) for a, term in zip(arrays, tensor.terms, strict=True)),
                     arrays[0].shape,
                 )
                 for arrays in zip(*columns, strict=True)
@@ -319,7 +319,12 @@ class Reader:
             roles.setdefault(term.role or role, []).append(np.broadcast_to(term.numbers, shape))
         made: list[Site] = []
         for name, arrays in roles.items():
-            made += self._elementwise_sites(name, arrays, grown, run.before)
+            sites = self._elementwise_sites(name, arrays, grown, run.before)
+            for term in weight.terms:
+                if (term.role or role) == name:
+                    for site in sites:
+                        site.facts |= term.facts
+            made += sites
         if plain:
             for site in made:
                 site.signs = (-1 if role == "sub" else 1,) * len(site.terms)

@@ -50,13 +50,17 @@ def aside(found: Iterable[Difference]) -> Aside:
             outputs.add(one.output)
         elif one.pair is None:
             continue
-        elif one.fact in _ATTRIBUTES:
+        elif one.fact in _ATTRIBUTES and (one.fact != "epsilon" or _have_epsilons(one.pair)):
             attributes.append((one.pair, one.fact))
         elif one.epsilons is not None:
             epsilons.append((one.pair, one.epsilons))
         elif not one.fact and _is_cut(one.pair):
             cuts[one.pair.target.node] = one.pair
     return Aside(tuple(attributes), tuple(epsilons), tuple(cuts.values()), frozenset(outputs))
+
+
+def _have_epsilons(pair: Pair) -> bool:
+    return all("epsilon" in site.facts for site in (pair.source, pair.target))
 
 
 def _is_cut(pair: Pair) -> bool:
@@ -80,11 +84,14 @@ def changed(graph: Any, wanted: Aside, layers: Container[str]) -> list[Any]:
     values = [_cut(graph, nodes[pair.target.node], pair) for pair in wanted.cuts]
     padded = set()
     for pair, fact in wanted.attributes:
-        theirs = pair.source.facts.get(fact)
-        node = nodes[pair.target.facts["node"] if fact == "epsilon" else pair.target.node]
+        ours, theirs = pair.target.facts.get(fact), pair.source.facts.get(fact)
+        if fact == "epsilon":
+            _with_epsilon(graph, nodes[pair.target.facts["node"]], float(str(ours)), float(str(theirs)))
+            continue
+        node = nodes[pair.target.node]
         if fact == "padding" and node not in padded:
             padded.add(node)
-            _padded(graph, node, pair.target.facts[fact], theirs)
+            _padded(graph, node, ours, theirs)
         elif fact != "padding":
             _set(node, fact, theirs)
     for pair, (theirs, ours) in wanted.epsilons:
@@ -115,9 +122,7 @@ def _cut(graph: Any, node: Any, pair: Pair) -> Any:
 def _set(node: Any, fact: str, theirs: Any) -> None:
     import onnx_ir as ir
 
-    if fact == "epsilon":
-        node.attributes["epsilon"] = ir.AttrFloat32("epsilon", float(theirs))
-    elif fact.startswith("activation"):
+    if fact.startswith("activation"):
         directions = 2 if node.attributes.get_string("direction", "forward") == "bidirectional" else 1
         if theirs is None:
             node.attributes.pop(fact, None)

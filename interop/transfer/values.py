@@ -9,7 +9,7 @@ Invariants: a layout is never changed in place; -1 in it is an element that padd
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,10 +36,21 @@ class Constant:
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """Parameters in one role: ``""`` as they are, else what is done with them."""
+    """Parameters in one role: ``""`` as they are, else what is done with them.
+
+    Attributes:
+        numbers: of the elements.
+        role: what is done with them.
+        facts: what else the result depends on, such as an epsilon that is added.
+    """
 
     numbers: Numbers
     role: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def moved(self, numbers: Numbers) -> Term:
+        """The same with its elements moved."""
+        return replace(self, numbers=numbers)
 
 
 @dataclass(frozen=True, eq=False)

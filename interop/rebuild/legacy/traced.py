@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interop.capture import tensorflow
+from interop.capture.foreign import ForeignCapture
 from interop.errors import CaptureError, GraphError, RebuildError
 from interop.formats.mapping import TensorMapping
 from interop.formats.tensorbundle import reader
@@ -59,27 +60,63 @@ def load_traced(path: Path) -> Rebuilt:
         RebuildError: TensorFlow cannot open it, or no layers can be made of its function.
     """
     try:
-        loaded = tensorflow.load_saved_model(path)
-        with reader.open_file(path / "variables" / "variables") as tensors:
-            function = tensorflow.concrete_function(loaded)
-            variables = _variables(loaded, function, tensors, str(path))
-            captured = tensorflow.capture(function, names={v.handle: v.name for v in variables})
-            graph = inlined(captured.flat())
-            keys = {variable.name: variable.key for variable in variables}
-            used = [record.key for record in captured.variables if record.role == "weight"]
-            for name in (name for name in graph.graph.initializers if name in keys):
-                _fill(graph.graph.initializers[name], tensors[keys[name]])
+        traced = open_traced(path)
+        graph, used = inlined(traced.capture.flat()), traced.weights
+        with reader.open_file(_checkpoint(path)) as tensors:
+            for name in (name for name in graph.graph.initializers if name in traced.keys):
+                _fill(graph.graph.initializers[name], tensors[traced.keys[name]])
             fold_constants(graph)
             _lift_constants(graph)
             model, report = imported(with_biases(graph), name=_name(path))
-            _freeze(model, report, {v.key for v in captured.variables if not v.trainable})
-            left = _unused(tensors, {keys[name] for name in used if name in keys})
+            _freeze(model, report, {v.key for v in traced.capture.variables if not v.trainable})
+            left = _unused(tensors, {traced.keys[name] for name in used if name in traced.keys})
     except (CaptureError, GraphError) as error:
         raise RebuildError(
             f"it has no layers, only traced functions, and none can be made of them: {error}"
         ) from error
     frozen = [Change(name, "a constant of the graph", why, lost=False) for name, why in report.frozen.items()]
     return Rebuilt(model, LoadStatus(loaded=tuple(sorted(used)), changes=(_TRACED, *left, *frozen)))
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The function of a SavedModel's signature.
+
+    Attributes:
+        function: TensorFlow's concrete function.
+        capture: its graph; weights have the names that TensorFlow gives its variables.
+        keys: name of each variable that it reads to that of its tensor in the checkpoint.
+    """
+
+    function: Any
+    capture: ForeignCapture
+    keys: dict[str, str]
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the variables that the graph has."""
+        return [record.key for record in self.capture.variables if record.role == "weight"]
+
+
+def open_traced(path: Path) -> Traced:
+    """The function of a SavedModel's signature: ``serving_default``, or its only one.
+
+    Raises:
+        BackendError: TensorFlow or tf2onnx is not installed; names the extra.
+        CaptureError: TensorFlow cannot open it, or no graph can be made of its function.
+        FormatError: its checkpoint is damaged.
+        RebuildError: its checkpoint has no object graph.
+    """
+    loaded = tensorflow.load_saved_model(path)
+    with reader.open_file(_checkpoint(path)) as tensors:
+        function = tensorflow.concrete_function(loaded)
+        variables = _variables(loaded, function, tensors, str(path))
+    captured = tensorflow.capture(function, names={v.handle: v.name for v in variables})
+    return Traced(function, captured, {variable.name: variable.key for variable in variables})
+
+
+def _checkpoint(path: Path) -> Path:
+    return path / "variables" / "variables"
 
 
 _TRACED = Change(

@@ -84,10 +84,8 @@ def pooled(reader: Reader, step: Step, x: Tensor, *others: Tensor | None) -> lis
 
 def spread(weight: Weight, rank: int) -> Weight:
     """Parameters of each channel, as they are broadcast over an image."""
-    from interop.transfer.values import Term
-
     index = (slice(None), *[None] * (rank - 2))
-    terms = tuple(Term(term.numbers[index], term.role) for term in weight.terms)
+    terms = tuple(term.moved(term.numbers[index]) for term in weight.terms)
     return Weight(terms, (weight.shape[0], *[1] * (rank - 2)))
 
 

@@ -68,7 +68,7 @@ def unary(reader: Reader, step: Step, x: Tensor, *others: Tensor | None) -> list
         return pairwise(reader, step, x, *more)
     if isinstance(x, Weight):
         role = "rsqrt" if step.op_type in ("Sqrt", "Reciprocal") else step.op_type
-        return [Weight(tuple(Term(term.numbers, role) for term in x.terms), x.shape)]
+        return [Weight(tuple(replace(term, role=role) for term in x.terms), x.shape)]
     if isinstance(x, Constant):
         return pairwise(reader, step, x, *[tensor for tensor in others if tensor is not None])
     label = _SAID.get(step.op_type)
@@ -155,6 +155,8 @@ def _role(step: Step, inputs: tuple[Tensor, ...], weight: Weight) -> str:
 def _combined(step: Step, inputs: tuple[Tensor, ...], shape: tuple[int, ...]) -> Weight:
     """Parameters combined with each other and with constants."""
     weights = [tensor for tensor in inputs if isinstance(tensor, Weight)]
+    epsilon = _epsilon(step, inputs)
+    facts = {} if epsilon is None else {"epsilon": f"{epsilon:.6g}", "node": step.outputs[0]}
     terms: list[Term] = []
     for weight in weights:
         for term in weight.terms:
@@ -163,19 +165,25 @@ def _combined(step: Step, inputs: tuple[Tensor, ...], shape: tuple[int, ...]) ->
                 role = "rsqrt"
             elif len(weights) > 1 and not role and step.op_type != "Add":
                 role = _role(step, inputs, weight)
-            terms.append(Term(np.broadcast_to(term.numbers, shape), role))
+            terms.append(Term(np.broadcast_to(term.numbers, shape), role, {**term.facts, **facts}))
     return Weight(tuple(terms), shape)
 
 
 def _with_constants(step: Step, flow: Flow, inputs: tuple[Tensor, ...], shape: tuple[int, ...]) -> Flow:
     """A flow and constants: nothing to match, but an epsilon is a fact."""
-    constants = [tensor.array for tensor in inputs if isinstance(tensor, Constant)]
     made = flow if flow.shape == shape else replace(flow, shape=shape, layout=None)
-    if step.op_type == "Add" and constants[0].size == 1 and constants[0].dtype.kind == "f":
-        value = float(constants[0].reshape(()))
-        if 0 < value < _LARGEST_EPSILON:
-            return made.labelled(f"epsilon={value:.6g}")
+    if (epsilon := _epsilon(step, inputs)) is not None:
+        return made.labelled(f"epsilon={epsilon:.6g}")
     return replace(made, run=None)
+
+
+def _epsilon(step: Step, inputs: tuple[Tensor, ...]) -> float | None:
+    """The small number that is added."""
+    arrays = [tensor.array for tensor in inputs if isinstance(tensor, Constant)]
+    if step.op_type != "Add" or not arrays or arrays[0].size != 1 or arrays[0].dtype.kind != "f":
+        return None
+    value = float(arrays[0].reshape(()))
+    return value if 0 < value < _LARGEST_EPSILON else None
 
 
 def _met(reader: Reader, flows: list[Flow], shape: tuple[int, ...]) -> Flow:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from interop.transfer.elements import Numbers, reshaped, taken
 from interop.transfer.reading import Reader, Step, reads
 from interop.transfer.skeleton import Place
-from interop.transfer.values import Constant, Flow, Frame, Pairing, Tensor, Term, Weight
+from interop.transfer.values import Constant, Flow, Frame, Pairing, Tensor, Weight
 
 
 @reads("MatMul")
@@ -188,7 +188,7 @@ def _turned(tensor: Tensor, turn: int) -> Tensor:
     if isinstance(tensor, Flow):
         return _swapped(tensor)
     if isinstance(tensor, Weight):
-        terms = tuple(Term(np.swapaxes(t.numbers, -1, -2), t.role) for t in tensor.terms)
+        terms = tuple(t.moved(np.swapaxes(t.numbers, -1, -2)) for t in tensor.terms)
         return Weight(terms, tensor.shape[::-1])
     return Constant(tensor.array.T)
 
@@ -203,5 +203,5 @@ def _arranged(
         places = tensor.places().transpose(order).reshape(shape)
         return replace(tensor, shape=places.shape, layout=places)
     assert isinstance(tensor, Weight)
-    terms = tuple(Term(reshaped(np.transpose(t.numbers, order), shape), t.role) for t in tensor.terms)
+    terms = tuple(t.moved(reshaped(np.transpose(t.numbers, order), shape)) for t in tensor.terms)
     return Weight(terms, tuple(shape))

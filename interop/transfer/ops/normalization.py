@@ -17,13 +17,13 @@ def batch_normalization(reader: Reader, step: Step, x: Tensor, *statistics: Tens
     scale, offset, mean, variance = statistics
     if not isinstance(x, Flow):
         return reader.opaque(step, [x, *statistics])
+    facts = {"epsilon": f"{step.attributes.get('epsilon', 1e-5):.6g}", "node": step.outputs[0]}
+    if isinstance(variance, Weight):
+        variance = replace(variance, terms=tuple(replace(term, facts=facts) for term in variance.terms))
     flow = x
     for weight, role in ((mean, "sub"), (variance, "rsqrt"), (scale, "mul"), (offset, "add")):
         if isinstance(weight, Weight):
             flow = reader.affine(flow, spread(weight, len(x.shape)), x.shape, role)
-    epsilon = step.attributes.get("epsilon", 1e-5)
-    for place in flow.feeds:
-        place.facts |= {"epsilon": f"{epsilon:.6g}", "node": step.outputs[0]}
     reader.show(step, flow)
     empty = [Flow((), None, flow.feeds) for _ in step.outputs[1:]]
     return [flow, *empty]

@@ -189,9 +189,10 @@ def load_tensors(path: str | os.PathLike[str], *, format: str | None = None) -> 
         path: an artifact (folder or ``.interop``: its weights, by object path); a ``.safetensors``, ``.npz``,
             ``.keras`` or ``.h5`` file; ``.pt``, ``.pth`` or ``.bin`` of PyTorch, in which nothing is unpickled; an
             ``.index.json`` of shards, or a folder with one; a TensorFlow checkpoint: its prefix, the folder that has it
-            as its newest, or a SavedModel; the folder of an Orbax checkpoint (needs tensorstore).
+            as its newest, or a SavedModel; the folder of an Orbax checkpoint (needs tensorstore); a ``.onnx`` file: its
+            initializers.
         format: the file's format (``"safetensors"``, ``"npz"``, ``"keras"``, ``"h5"``, ``"torch"``, ``"shards"``,
-            ``"tf"``, ``"orbax"``, ``"interop"``) where its ending does not tell.
+            ``"tf"``, ``"orbax"``, ``"onnx"``, ``"interop"``) where its ending does not tell.
 
     Returns:
         A mapping with ``.dtypes`` and ``.shapes`` known at once; a tensor is read (or mapped) when it is

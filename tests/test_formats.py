@@ -13,7 +13,9 @@ from pathlib import Path
 import h5py
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 from safetensors import deserialize
 from safetensors.numpy import save_file
 
@@ -62,6 +64,7 @@ WRITERS = {
     "h5": (".weights.h5", write_h5),
     "keras": (".keras", lambda path, tensors: write_keras(path, tensors, zipfile.ZIP_STORED)),
     "shards": (".safetensors.index.json", lambda path, tensors: write_shards(path, tensors)),
+    "onnx": (".onnx", lambda path, tensors: write_onnx(path, tensors)),
 }
 
 
@@ -77,6 +80,14 @@ def write_shards(path: Path, tensors: dict[str, np.ndarray]) -> None:
     for file in set(where.values()):
         write_safetensors(path.with_name(file), {n: a for n, a in tensors.items() if where[n] == file})
     path.write_text(json.dumps({"weight_map": where}))
+
+
+def write_onnx(path: Path, tensors: dict[str, np.ndarray], external: bool = False) -> None:
+    initializers = [numpy_helper.from_array(array, name) for name, array in tensors.items()]
+    graph = onnx.helper.make_graph([], "g", [], [], initializers)
+    model = onnx.helper.make_model(graph)
+    options = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0} if external else {}
+    onnx.save(model, path, **options)
 
 
 def test_every_format_has_a_writer_here():
@@ -323,7 +334,7 @@ def test_garbage_is_a_format_error(tmp_path, format):
         load_tensors(tmp_path / f"nothing{suffix}")
 
 
-@pytest.mark.parametrize("format", ["safetensors", "npz", "keras"])
+@pytest.mark.parametrize("format", ["safetensors", "npz", "keras", "onnx"])
 def test_flipped_and_truncated_bytes(tmp_path, format):
     suffix, write = WRITERS[format]
     path = tmp_path / f"t{suffix}"
@@ -368,3 +379,51 @@ def test_reading_needs_no_framework(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "t"), *suffixes]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("code", [code for code in range(1, 25) if code != 23])
+@pytest.mark.parametrize("raw", [True, False])
+def test_every_element_type_of_onnx(tmp_path, code, raw):
+    name = onnx.TensorProto.DataType.Name(code)
+    values = (
+        ["a", "b", "c"]
+        if name == "STRING"
+        else np.array([0, 1, 3]) % 2
+        if name == "BOOL"
+        else np.array([1, 4, 2])
+    )
+    array = np.asarray(values, object if name == "STRING" else onnx.helper.tensor_dtype_to_np_dtype(code))
+    if raw and name != "STRING":
+        tensor = numpy_helper.from_array(array, "t")
+        tensor.data_type = code
+    else:
+        tensor = onnx.helper.make_tensor("t", code, array.shape, array)
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor])), tmp_path / "m.onnx")
+    with load_tensors(tmp_path / "m.onnx") as found:
+        wanted = [b"a", b"b", b"c"] if name == "STRING" else array
+        assert found["t"].tolist() == np.asarray(wanted).tolist()
+        assert found["t"].dtype == array.dtype
+
+
+def test_external_data_of_onnx(tmp_path):
+    write_onnx(tmp_path / "m.onnx", TENSORS, external=True)
+    assert (tmp_path / "w.data").stat().st_size
+    with load_tensors(tmp_path / "m.onnx") as found:
+        for key, array in TENSORS.items():
+            np.testing.assert_array_equal(found[key], array)
+    model = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    for location, message in (("../w.data", "outside the folder"), ("x.data", "no file beside")):
+        model.graph.initializer[0].external_data[0].value = location
+        (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(FormatError, match=message):
+            load_tensors(tmp_path / "bad.onnx")
+    (tmp_path / "w.data").write_bytes(b"1234")
+    with pytest.raises(FormatError, match="has not got them"):
+        load_tensors(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\x3a\xff", b"hello, no model", b"\x3a\x04\x2a\x02\x08\x01"])
+def test_what_is_no_onnx_file(tmp_path, damaged):
+    (tmp_path / "m.onnx").write_bytes(damaged)
+    with pytest.raises(FormatError):
+        load_tensors(tmp_path / "m.onnx")

@@ -37,6 +37,7 @@ FORMATS = (
     Format("torch", (".pt", ".pth", ".bin"), "interop.formats.torch"),
     Format("shards", (".index.json",), "interop.formats.shards"),
     Format("tf", (".index",), "interop.formats.tensorbundle.reader"),
+    Format("onnx", (".onnx",), "interop.formats.onnx"),
     Format("orbax", (), "interop.formats.orbax"),
 )
 

@@ -48,6 +48,7 @@ _FACTORY = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
 
 _TENSOR_WRITERS = {".safetensors": safetensors.write, ".npz": npz.write}
 _TEXTS = frozenset({STRING, "object"})
+_WEIGHTS = (".weights.h5", ".ckpt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +121,15 @@ def convert(
     ``.onnx``               ``.keras``, ``.h5``, artifact: stock layers that train, as from ``import_onnx``
     ``package.module:name`` artifact, ``.onnx``; ``.keras`` and ``.h5`` if it makes a Keras model
     any file of tensors     ``.safetensors``, ``.npz``: its tensors by name, no framework needed
+    any Keras model, graph  ``.weights.h5``, ``.ckpt``: weights alone, as from ``save_weights``
     ======================  =============================================================
 
     Args:
         src: the file, an artifact in either form, or the prefix of a TensorFlow checkpoint.
             ``package.module:name`` is imported and called: it returns a model of any framework, or a pair of a
             model and its ``input_signature``.
-        dst: a path ending in ``.onnx``, ``.keras``, ``.h5``, ``.interop``, ``.safetensors`` or ``.npz``; any other
-            path is a directory.
+        dst: a path ending in ``.onnx``, ``.keras``, ``.h5``, ``.interop``, ``.safetensors``, ``.npz``,
+            ``.weights.h5`` or ``.ckpt`` (a TensorFlow checkpoint); any other path is a directory.
         opset: ONNX opset, 17 to 23, where a graph is made.
         dtype: float type of an ``.onnx`` file, as in ``export_onnx``.
         io_dtype: of its inputs and outputs, as in ``export_onnx``.
@@ -160,6 +162,8 @@ def convert(
         raise InteropError(f"dtype is for .onnx files. Received: dtype={dtype!r} with {dst}")
     if dst.suffix in _TENSOR_WRITERS:
         return _convert_tensors(src, dst, say, verify=verify)
+    if dst.name.endswith(_WEIGHTS) and src.exists():
+        return _convert_weights(src, dst, say, verify=verify)
     if not src.exists() and prefix is not None:
         raise InteropError(
             f"{src} is a checkpoint: it has tensors, but no model. It becomes .safetensors or .npz, or is loaded into "
@@ -209,6 +213,30 @@ def _convert_tensors(src: Path, dst: Path, say: Callable[[str], None], *, verify
                 if written[name].tobytes() != tensors[key].tobytes():
                     raise InteropError(f"{dst}: {name!r} is not what {src} has")
     return Conversion(src, dst, size_bytes(dst), seconds)
+
+
+def _convert_weights(src: Path, dst: Path, say: Callable[[str], None], *, verify: bool) -> Conversion:
+    """Write the weights of a file's Keras model, in a format of Keras or TensorFlow."""
+    from interop.capture.keras import compat
+    from interop.importing import import_onnx
+    from interop.loading import load_model
+    from interop.weights import load_weights, save_weights
+
+    started = time.perf_counter()
+    say(f"loading {src}")
+    model = import_onnx(src) if kind_of(src) == "onnx" else load_model(src)
+    say(f"writing {dst}")
+    save_weights(model, dst)
+    seconds = time.perf_counter() - started
+    if verify:
+        say(f"comparing {dst} with {src}")
+        before = [compat.to_numpy(variable).copy() for variable in model.weights]
+        load_weights(model, dst).assert_consumed()
+        for variable, value in zip(model.weights, before, strict=True):
+            if compat.to_numpy(variable).tobytes() != value.tobytes():
+                raise InteropError(f"{dst}: {variable.path!r} is not what {src} has")
+    written = [dst] if dst.is_file() else sorted(dst.parent.glob(f"{dst.name}.*"))
+    return Conversion(src, dst, sum(file.stat().st_size for file in written), seconds)
 
 
 def _convert_graph(src: Path, dst: Path, say: Callable[[str], None]) -> ImportReport:

@@ -345,3 +345,24 @@ def test_given_shapes_keep_the_names_and_dtypes_of_the_model(given, tmp_path):
     x, e = np.ones((6, 4), "float32"), np.array([[5, 1], [0, 2]], "int32")
     wanted = model([keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(e)])
     np.testing.assert_allclose(graph(x, e), keras.ops.convert_to_numpy(wanted), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["w.weights.h5", "w.ckpt"])
+@pytest.mark.parametrize("source", ["m.keras", "m.h5", "m.onnx", "m"])
+def test_weights_alone(source, name, tmp_path):
+    layers = [keras.layers.Dense(3, "tanh"), keras.layers.BatchNormalization(), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.layers[0].bias.assign(np.arange(3.0))
+    if source == "m":
+        interop.save_model(model, tmp_path / source)
+    elif source == "m.onnx":
+        interop.export_onnx(model, tmp_path / source)
+    else:
+        model.save(tmp_path / source)
+    conversion = interop.convert(tmp_path / source, tmp_path / name)
+    assert conversion.size_bytes > 0
+    if source != "m.onnx":
+        other = keras.models.clone_model(model)
+        interop.load_weights(other, tmp_path / name).assert_consumed()
+        for ours, wanted in zip(other.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, wanted)

@@ -64,6 +64,7 @@ def convert(
       interop convert model.interop model/         # unpack; needs no Keras
       interop convert model.onnx model.keras       # any ONNX graph as Keras layers that train
       interop convert saved_model/ model.onnx      # TensorFlow
+      interop convert model.keras model.weights.h5 # its weights alone; model.ckpt is a TensorFlow checkpoint
       interop convert run/ckpt-3 w.safetensors     # the tensors of a TensorFlow checkpoint; needs no TensorFlow
       interop convert my.nets:resnet model.onnx    # whatever the function returns: PyTorch, JAX, Keras, ...
     """

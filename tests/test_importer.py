@@ -291,6 +291,27 @@ def test_zeros_that_are_no_weight_are_no_bias() -> None:
     check(computed(model, {"x": x}), outputs_of(made, {"x": x}), atol=1e-4)
 
 
+@pytest.mark.parametrize("units", [1, 3])
+def test_a_product_without_a_bias_takes_the_one_that_is_added(units: int) -> None:
+    """As jax2onnx writes it: a bias that counts zero times, and the true one after it."""
+    made = graph(
+        [
+            node("Gemm", ["x", "w", "none"], ["product"], beta=0.0),
+            node("Add", ["product", "b"], ["y"]),
+        ],
+        {"x": ("n", 4)},
+        ["y"],
+        w=normal(4, units),
+        none=np.zeros((), "float32"),
+        b=normal(1, units),
+    )
+    model, report = imported(made)
+    assert [(lifted.kind, len(model.weights)) for lifted in report.lifted] == [("Dense", 2)]
+    assert not report.not_lifted
+    x = normal(5, 4)
+    check(computed(model, {"x": x}), outputs_of(made, {"x": x}), atol=1e-5)
+
+
 @pytest.mark.parametrize("affine", [True, False])
 def test_groups_around_an_instance_normalization_are_one_layer(affine: bool) -> None:
     """As torch.onnx writes GroupNorm."""

@@ -309,7 +309,7 @@ def plan(graph: Any, layout: str) -> Plan:
                 made.lifted[found.node] = found
                 break
         else:
-            if reasons and any(site.weight(value) for value in node.inputs):
+            if reasons and node not in claimed and any(site.weight(value) for value in node.inputs):
                 made.reasons[name_of(node)] = "; ".join(reasons)
     while conflicting := _conflicts(graph, made):
         for lifted, reason in conflicting:

@@ -340,3 +340,18 @@ def test_report_holds_no_number_that_json_lacks():
 
 def test_variation_threshold_is_the_documented_one():
     assert VARIES_ABOVE == 0.01
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 9])
+def test_integers_that_both_sides_take_are_found(tmp_path, rows):
+    """A table of ONNX' own bounds is not in the graph's signature, and an index beyond it fails."""
+    table = np.arange(3.0 * rows, dtype="float32").reshape(rows, 3) ** 2
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    i = helper.make_tensor_value_info("i", TensorProto.INT64, ["n"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])
+    nodes = [helper.make_node("Gather", ["t", "i"], ["g"]), helper.make_node("Add", ["g", "x"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [x, i], [y], [numpy_helper.from_array(table, "t")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    report = interop.verify(tmp_path / "m.onnx", tmp_path / "m.onnx")
+    assert report.passed, report

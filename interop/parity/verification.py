@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from interop.errors import CaptureError, InteropError, ParityError
 from interop.parity.departure import first_departure
 from interop.parity.difference import VARIES_ABOVE, difference, relative_std
 from interop.parity.report import Departure, ParityReport, ParityRow, Verdict
-from interop.parity.samples import AMPLITUDES, Case, make_cases, make_inputs
+from interop.parity.samples import AMPLITUDES, UNBOUNDED, Case, is_unbounded, make_cases, make_inputs
 from interop.parity.sides import ForeignSide, KerasSide, Side, open_side
 from interop.parity.tolerance import Tolerance, tolerance_for
 
@@ -92,12 +92,16 @@ class _Comparison:
         ours, theirs = self._signatures(inputs)
         input_order = _pair([s.name for s in ours.inputs], [s.name for s in theirs.inputs], "input")
         output_order = _pair([s.name for s in ours.outputs], [s.name for s in theirs.outputs], "output")
-        runs = []
-        for case, batch_size, values in self._inputs(inputs, sizes, ours):
-            wanted = _run(self._reference, values, ours, case)
-            got = _run(self._candidate, [values[i] for i in input_order], theirs, case)
-            placed = [got[output_order.index(i)] for i in range(len(wanted))]
-            runs.append(_Run(case, batch_size, values, wanted, placed))
+
+        def run(largest: int) -> Iterator[_Run]:
+            for case, batch_size, values in self._inputs(inputs, sizes, ours, largest):
+                wanted = _run(self._reference, values, ours, case)
+                got = _run(self._candidate, [values[i] for i in input_order], theirs, case)
+                placed = [got[output_order.index(i)] for i in range(len(wanted))]
+                yield _Run(case, batch_size, values, wanted, placed)
+
+        made_up = inputs is None and any(is_unbounded(spec) for spec in ours.inputs)
+        runs = _first_that_runs(run, UNBOUNDED if made_up else UNBOUNDED[:1])
         rows = tuple(self._rows(ours, runs))
         departure, notes = None, list[str]()
         failed = next((run for run in runs if _failed(rows, run.case)), None)
@@ -126,7 +130,7 @@ class _Comparison:
         return ours, theirs or _derived(self._candidate)
 
     def _inputs(
-        self, inputs: Any, sizes: Mapping[str, Sequence[int]] | None, signature: Signature
+        self, inputs: Any, sizes: Mapping[str, Sequence[int]] | None, signature: Signature, largest: int
     ) -> list[tuple[str, int | None, list[Array]]]:
         """Cases, each with its name, its batch size and its arrays in the order of the signature."""
         if inputs is not None:
@@ -134,24 +138,23 @@ class _Comparison:
             leading = {array.shape[0] for array in values if array.ndim}
             return [("given", leading.pop() if len(leading) == 1 else None, values)]
         cases = make_cases(signature.inputs, sizes)
-        amplitude = self._amplitude(signature, max(cases, key=lambda case: case.batch_size or 0))
-        return [
-            (
-                str(case),
-                case.batch_size,
-                list(make_inputs(signature.inputs, case, amplitude=amplitude).values()),
-            )
-            for case in cases
-        ]
 
-    def _amplitude(self, signature: Signature, case: Case) -> float:
+        def made(case: Case, amplitude: float) -> list[Array]:
+            arrays = make_inputs(signature.inputs, case, amplitude=amplitude, largest=largest)
+            return list(arrays.values())
+
+        amplitude = self._amplitude(signature, max(cases, key=lambda case: case.batch_size or 0), made)
+        return [(str(case), case.batch_size, made(case, amplitude)) for case in cases]
+
+    def _amplitude(
+        self, signature: Signature, case: Case, made: Callable[[Case, float], list[Array]]
+    ) -> float:
         """The amplitude of float inputs at which the reference's outputs vary most clearly."""
         if not any("float" in spec.dtype for spec in signature.inputs) or case.batch_size is None:
             return AMPLITUDES[0]
         least: dict[float, float] = {}
         for amplitude in AMPLITUDES:
-            values = list(make_inputs(signature.inputs, case, amplitude=amplitude).values())
-            outputs = _run(self._reference, values, signature, str(case))
+            outputs = _run(self._reference, made(case, amplitude), signature, str(case))
             least[amplitude] = min((relative_std(output) or 0.0 for output in outputs), default=0.0)
             if least[amplitude] > VARIES_ABOVE:
                 break
@@ -269,6 +272,18 @@ def _given(inputs: Any, signature: Signature) -> list[Array]:
         return [np.asarray(inputs[name]) for name in names]
     found = flatten(signature.input_structure, inputs, "inputs")
     return [np.asarray(found[index]) for index in range(len(names))]
+
+
+def _first_that_runs(run: Callable[[int], Iterator[_Run]], largest: Sequence[int]) -> list[_Run]:
+    """The runs on made-up integers as large as both sides take: a table may be smaller than any that is usual."""
+    failure: InteropError | None = None
+    for number in largest:
+        try:
+            return list(run(number))
+        except InteropError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
 
 
 def _run(side: Side, values: Sequence[Array], signature: Signature, case: str) -> list[Array]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from interop.artifact.files import is_zip
 from interop.artifact.publish import check_parent
@@ -36,6 +36,9 @@ from interop.parity.precision import verify_precision
 from interop.parity.sides import ForeignSide, KerasSide
 from interop.status import ExportSummary
 
+if TYPE_CHECKING:
+    from interop.graph.passes.convolution import Fold
+
 Kind = Literal["artifact", "onnx", "keras", "tensorflow"]
 
 #: Weights up to this size go into the ``.onnx`` file, larger ones beside it: protobuf ends at 2 GiB.
@@ -52,6 +55,7 @@ def export_onnx(
     io_dtype: str | None = None,
     flat: bool = True,
     fallback: Literal["layer", "error"] = "layer",
+    config: bool = True,
     verify: bool = True,
 ) -> ExportSummary:
     """Write a model of any framework as one plain ``.onnx`` file, for any ONNX runtime.
@@ -74,6 +78,9 @@ def export_onnx(
         fallback: what to do with a Keras layer that is written in the backend's own code: ``"layer"`` sends that
             layer through the backend's exporter (tf2onnx, jax2onnx, torch.onnx) and names it in the summary's
             ``fallback_layers``; ``"error"`` forbids it.
+        config: keep the config of a model of Keras' own layers in the file's metadata, as ``"interop.config"``, with
+            what the graph does not have of its state: ``import_onnx`` makes the same layers of it again. Runtimes do
+            not read it; False leaves it out. A model with other classes, or in another `dtype`, has none.
         verify: compare the file with the model on inputs made from the signature. An output that does not vary
             over them is told in the summary's ``warnings``. With a `dtype`, the graph in the model's own dtypes is
             compared with the model, and the file with that graph, its weights rounded to `dtype`.
@@ -97,7 +104,14 @@ def export_onnx(
         model = opened(Path(model)) if kind_of(Path(model)) == "keras" else model
     with staged(path) as folder:
         captured, written = write_model(
-            model, folder / path.name, input_signature, opset, precision, flat=flat, fallback=fallback
+            model,
+            folder / path.name,
+            input_signature,
+            opset,
+            precision,
+            flat=flat,
+            fallback=fallback,
+            config=config,
         )
         seconds = time.perf_counter() - started
         notes: tuple[str, ...] = ()
@@ -204,6 +218,7 @@ def write_model(
     *,
     flat: bool = True,
     fallback: str = "layer",
+    config: bool = True,
 ) -> tuple[Capture, Written]:
     """Capture a model and write its graph."""
     if opset is None and flat and framework_of(model) == "keras":
@@ -212,10 +227,23 @@ def write_model(
         captured = capture_any(
             model, input_signature=input_signature, opset=opset, fallback=fallback, trust_keras=True
         )
-        graph = optimized(captured.flat()) if flat else captured.with_functions()
+        folds: list[Fold] = []
+        graph = optimized(captured.flat(), folds) if flat else captured.with_functions()
+        if config and precision is None and framework_of(model) == "keras":
+            _record(graph, model, captured, folds if flat else None)
         gaps = float64_gaps(graph) if precision is None else ()
         own = write_graph(graph, path, precision)
     return captured, Written(reference_of(model, captured.signature), own, captured.signature, gaps)
+
+
+def _record(graph: Any, model: Any, captured: Any, folds: list[Fold] | None) -> None:
+    """Say in an ``ir.Model`` which Keras model it was made of."""
+    from interop.artifact.recorded import KEY, encoded
+    from interop.rebuild.recording import recorded
+
+    content = recorded(model, captured, folds)
+    if content is not None:
+        graph.metadata_props[KEY] = encoded(content)
 
 
 def reference_of(model: Any, signature: Signature | None) -> Any:

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from interop.backend import choose_backend
@@ -15,6 +16,8 @@ from interop.status import ImportReport
 
 if TYPE_CHECKING:
     import onnx
+
+    from interop.rebuild.source import Source
 
 _FRAMES_AROUND = 100
 """Calls on the stack, at most, when Keras begins to follow a graph."""
@@ -52,18 +55,47 @@ def import_onnx(
     if layout not in ("nhwc", "keep"):
         raise InteropError(f"layout is 'nhwc' or 'keep'. Received: layout={layout!r}")
     choose_backend()
-    from interop.rebuild.element_types import check_types
-    from interop.rebuild.importer import imported
-    from interop.rebuild.source import inlined, read_model
+    from interop.rebuild.source import read_source
 
     with uncollected():
-        model, made = imported(check_types(inlined(read_model(path_or_proto))), layout, name)
+        source = read_source(path_or_proto)
+        model, made = _original(source, layout, name)
+        if model is None:
+            model, made = _lifted(source, layout, name, made.notes)
     if isinstance(report, list):
         report.append(made)
     elif report is not None:
         report(made)
     _warn_if_deep(model)
     return model
+
+
+def _original(source: Source, layout: str, name: str | None) -> tuple[Any, ImportReport]:
+    """The Keras model that a file says it was made of; None, and why not in the report's notes."""
+    from interop.artifact.recorded import KEY, decoded
+    from interop.errors import ArtifactError
+    from interop.rebuild.original import NotOriginal, original
+
+    entry = source.metadata.get(KEY)
+    if entry is None:
+        return None, ImportReport()
+    try:
+        if layout == "keep":
+            raise NotOriginal("layout='keep' asks for channels first")
+        return original(source.as_it_is(), decoded(entry), name)
+    except (ArtifactError, NotOriginal) as error:
+        note = f"the Keras model in the file's {KEY!r} was not made: {error}"
+        return None, ImportReport(notes=(note,))
+
+
+def _lifted(source: Source, layout: str, name: str | None, notes: tuple[str, ...]) -> tuple[Any, ImportReport]:
+    """The model that the patterns of ``rebuild/lift`` make of the graph."""
+    from interop.rebuild.element_types import check_types
+    from interop.rebuild.importer import imported
+    from interop.rebuild.source import inlined
+
+    model, made = imported(check_types(inlined(source.plain())), layout, name)
+    return model, replace(made, notes=notes)
 
 
 def _warn_if_deep(model: Any) -> None:

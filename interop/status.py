@@ -63,6 +63,9 @@ class ImportReport:
         frozen: initializers of floats that do not train, and why.
         inputs: input of the graph to its name in Keras.
         outputs: output of the graph to its name in Keras.
+        original: whether the layers are those of the Keras model that the graph was made of, as the file says and
+            was checked; else they are found by patterns.
+        notes: what else there is to know: why a file's Keras model was not made, which weights it lacks.
     """
 
     lifted: tuple[LiftedLayer, ...] = ()
@@ -73,10 +76,13 @@ class ImportReport:
     frozen: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    original: bool = False
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The account in words."""
-        lines = [f"{len(self.lifted)} layers with weights"]
+        whose = ", those of the Keras model that the file was made of" if self.original else ""
+        lines = [f"{len(self.lifted)} layers with weights{whose}", *self.notes]
         if self.operations:
             kinds = ", ".join(f"{count} {name}" for name, count in sorted(self.operations.items()))
             lines.append(f"{sum(self.operations.values())} operations: {kinds}")

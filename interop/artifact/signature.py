@@ -93,7 +93,7 @@ class Signature:
         inputs = _specs(value.get("inputs"), "input")
         outputs = _specs(value.get("outputs"), "output")
         for key, specs in (("input_structure", inputs), ("output_structure", outputs)):
-            _check_structure(value.get(key), len(specs), f"the signature's {key}")
+            check_structure(value.get(key), len(specs), f"the signature's {key}")
         return cls(inputs, outputs, value["input_structure"], value["output_structure"])
 
 
@@ -199,7 +199,7 @@ def _specs(value: Any, kind: str) -> tuple[TensorSpec, ...]:
     return specs
 
 
-def _check_structure(structure: Any, count: int, where: str) -> None:
+def check_structure(structure: Any, count: int, where: str) -> None:
     """Raise unless `structure` is well formed, not too deep, and holds 0..count-1 once each."""
 
     def visit(part: Any, depth: int) -> Iterator[int]:

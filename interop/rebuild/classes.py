@@ -94,17 +94,23 @@ class Resolver:
     """Looks up names, remembers what is missing and what Keras must be told."""
 
     def __init__(
-        self, custom_objects: Mapping[str, Any] | None = None, reviver: Callable[[], Reviver] | None = None
+        self,
+        custom_objects: Mapping[str, Any] | None = None,
+        reviver: Callable[[], Reviver] | None = None,
+        *,
+        stock: bool = False,
     ) -> None:
         """A resolver.
 
         Args:
             custom_objects: name to class or function.
             reviver: gives what makes layers without their class, once one is missing; None: that is an error.
+            stock: whether only what is Keras' own counts as found.
         """
         self.known: dict[str, Any] = dict(custom_objects or {})
         self.found = Findings()
         self._reviver = reviver
+        self._stock = stock
 
     def prepare(self, config: Any, where: str = "the model", *, alone: bool = False) -> Any:
         """A copy of a config in which every reference can be resolved; the rest is noted as missing.
@@ -209,7 +215,7 @@ class Resolver:
         self.found.notes.append((name, where))
 
     def _custom(self, *names: Any) -> Any:
-        for name in names:
+        for name in () if self._stock else names:
             if isinstance(name, str):
                 found = keras.saving.get_registered_object(name, custom_objects=self.known)
                 if found is not None:
@@ -247,6 +253,9 @@ class Resolver:
         )
         if not isinstance(name, str) or not isinstance(module, str):
             raise RebuildError(f"the config names a class by {name!r:.80} (in {where}); expected a string")
+        if self._stock and registered not in (None, name):
+            self._note(name, f"a class registered as {registered!r:.80}, in {where}")
+            return
         found = self._custom(registered, name) if registered else None
         if found is not None and registered is not None:
             self.known.setdefault(registered, found)

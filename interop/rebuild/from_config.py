@@ -97,15 +97,15 @@ def rebuild(
     stored = {v["key"] for v in config["variables"] if v.get("role") != "constant"}
     with keras.saving.CustomObjectScope(resolver.known), compat.safe_scope():
         with compat.deferred_variables() as made:
-            model = staged("made from its config", lambda: _make(prepared))
-            staged("built", lambda: _build(model, config, stored))
-        staged("quantised", lambda: _quantize(model, quantized))
+            model = staged("made from its config", lambda: make(prepared))
+            staged("built", lambda: build(model, config, stored))
+        staged("quantised", lambda: quantize(model, quantized))
         status = fill(paths.named_variables(model), weights, stored, "")
         initialize_rest(made)
         compat.finish_layers(model)
         restore_assets(model, described.get("assets", {}))
         finalize(model)
-        _set_trainable(model, config)
+        set_trainable(model, config)
         if compiled:
             staged("compiled", lambda: _compile(model, compiled, described.get("optimizer")))
             if optimizer is not None and model.optimizer is not None:
@@ -154,7 +154,7 @@ def staged(what: str, step: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _make(prepared: Any) -> Any:
+def make(prepared: Any) -> Any:
     with (
         compat.sharing_scope(),
         compat.keeping_names(),
@@ -164,7 +164,7 @@ def _make(prepared: Any) -> Any:
         return keras.saving.deserialize_keras_object(prepared, safe_mode=True)
 
 
-def _build(model: Any, config: Mapping[str, Any], stored: set[str]) -> None:
+def build(model: Any, config: Mapping[str, Any], stored: set[str]) -> None:
     """Build as Keras would; if variables are still missing, by a symbolic call on the signature."""
     build = config["model"].get("build")
     if build and not model.built:
@@ -182,7 +182,7 @@ def _build(model: Any, config: Mapping[str, Any], stored: set[str]) -> None:
         model(pack(signature.input_structure, inputs))
 
 
-def _quantize(model: Any, quantized: Mapping[str, Any]) -> None:
+def quantize(model: Any, quantized: Mapping[str, Any]) -> None:
     """Quantise the layers that the saved model had quantised and that do not come so from their configs."""
     found = {path: layer for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))}
     for path in sorted(quantized.keys() & found.keys()):
@@ -260,7 +260,7 @@ def finalize(model: Any) -> None:
             layer.finalize_state()
 
 
-def _set_trainable(model: Any, config: Mapping[str, Any]) -> None:
+def set_trainable(model: Any, config: Mapping[str, Any]) -> None:
     """Set the flags of layers from the root down (each sets those below it), then those of variables."""
     flags = {layer["path"]: layer["trainable"] for layer in config["model"].get("layers", ())}
     found = {path: layer for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,34 @@ _OLDEST_OPSET = 7  # before it, operators broadcast by attributes
 _OPSET = 13  # what older graphs are converted to
 
 
-def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Any:
+@dataclass(frozen=True)
+class Source:
+    """A checked model.
+
+    Attributes:
+        proto: the model.
+        folder: where its external data lies; None for a model in memory.
+    """
+
+    proto: onnx.ModelProto
+    folder: Path | None
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says about itself."""
+        return {entry.key: entry.value for entry in self.proto.metadata_props}
+
+    def as_it_is(self) -> Any:
+        """The ``ir.Model``, functions and all."""
+        return _deserialized(self.proto, self.folder)
+
+    def plain(self) -> Any:
+        """The ``ir.Model`` in operators that have handlers, as far as ONNX defines the others by them."""
+        proto = _converted(self.proto) if opset_of(self.proto) < _OLDEST_OPSET else self.proto
+        return _deserialized(expanded(proto), self.folder)
+
+
+def read_source(source: str | os.PathLike[str] | onnx.ModelProto) -> Source:
     """Read and check a model.
 
     Raises:
@@ -44,9 +72,15 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Any:
         except DecodeError as error:
             raise GraphError(f"{path} is not an ONNX file, or it is truncated: {error}") from error
     check_model(proto, folder)
-    if opset_of(proto) < _OLDEST_OPSET:
-        proto = _converted(proto)
-    proto = expanded(proto)
+    return Source(proto, folder)
+
+
+def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Any:
+    """The ``ir.Model`` of ``read_source(source).plain()``."""
+    return read_source(source).plain()
+
+
+def _deserialized(proto: onnx.ModelProto, folder: Path | None) -> Any:
     try:
         model = ir.serde.deserialize_model(proto)
     except (ValueError, TypeError, KeyError, ir.serde.SerdeError) as error:

@@ -19,10 +19,15 @@ from interop.capture.keras import compat, paths
 from interop.errors import RebuildError
 
 
-def stored_assets(model: Any) -> dict[str, dict[str, Any]]:
-    """Object path to ``{"vocabulary": [...], "idf_weights": [...]}`` or ``{"files": {name: base64}}``."""
+def stored_assets(model: Any, known: Mapping[int, str]) -> dict[str, dict[str, Any]]:
+    """Object path to ``{"vocabulary": [...], "idf_weights": [...]}`` or ``{"files": {name: base64}}``.
+
+    Args:
+        model: the model.
+        known: path by identity of a layer.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for layer, path in compat.layers_with_paths(model, paths.layer_paths(model)):
+    for layer, path in compat.layers_with_paths(model, known):
         learned = compat.learned_vocabulary(layer)
         if learned is not None:
             found[path] = learned

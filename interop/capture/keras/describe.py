@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,26 +68,15 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
         CaptureError: an object in the model has no config, or one that JSON cannot hold.
     """
     serializer = _Serializer(model)
-    described = serializer.serialize(model, model.name)
-    compiled = described.pop("compile_config", None) or None
-    build = described.pop("build_config", None)
+    config, compiled = _described(model, serializer)
     if (
         compiled
         and "jit_compile" in compiled
         and compiled["jit_compile"] == compat.automatic_jit_compile(model)
     ):
         compiled["jit_compile"] = "auto"
-    config = {
-        "name": model.name,
-        "object": described,
-        "build": build,
-        "compile": compiled,
-        "optimizer": _optimizer(model) if compiled and include_optimizer else None,
-    }
-    if assets := stored_assets(model):
-        config["assets"] = assets
-    if quantized := _quantization(model):
-        config["quantization"] = quantized
+    config["compile"] = compiled
+    config["optimizer"] = _optimizer(model) if compiled and include_optimizer else None
     names = dict.fromkeys(_lambda_names(config))
     notes = [
         f"the Python code of lambda {name!r} is not stored: load_model takes what it does from the graph, "
@@ -100,6 +89,27 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
         for name in serializer.undescribed
     ]
     return Description(config, tuple(notes), serializer.revivable, layers)
+
+
+def architecture(model: Any) -> dict[str, Any]:
+    """The ``model`` part of ``config.json`` without how the model was compiled.
+
+    Raises:
+        CaptureError: an object in the model has no config, or one that JSON cannot hold.
+    """
+    return _described(model, _Serializer(model))[0]
+
+
+def _described(model: Any, serializer: _Serializer) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The objects of a model, and how it was compiled."""
+    described = serializer.serialize(model, model.name)
+    compiled = described.pop("compile_config", None) or None
+    config = {"name": model.name, "object": described, "build": described.pop("build_config", None)}
+    if assets := stored_assets(model, serializer.paths):
+        config["assets"] = assets
+    if quantized := _quantization(model, serializer.paths):
+        config["quantization"] = quantized
+    return config, compiled
 
 
 def _optimizer(model: Any) -> dict[str, Any] | None:
@@ -116,14 +126,14 @@ def _optimizer(model: Any) -> dict[str, Any] | None:
     }
 
 
-def _quantization(model: Any) -> dict[str, Any]:
+def _quantization(model: Any, known: Mapping[int, str]) -> dict[str, Any]:
     """How each quantised layer came to be so, by path: configs do not say it of layers that layers make."""
     return {
         path: {
             "mode": compat.quantization_mode(layer),
             "config": None if config is None else _Serializer(model).serialize(config, path),
         }
-        for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))
+        for layer, path in compat.layers_with_paths(model, known)
         if compat.quantization_mode(layer) is not None
         for config in [compat.quantization_config(layer)]
     }
@@ -136,13 +146,14 @@ class _Serializer:
     such classes own are described too: a loader without the class makes them for it.
 
     Attributes:
+        paths: of the layers, by identity.
         revivable: whether there is such a class or function.
         undescribed: names of the classes whose objects have no config.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._paths = paths.layer_paths(model)
+        self.paths = paths.layer_paths(model)
         self.revivable = any(not compat.is_keras_class(type(layer)) for layer in compat.all_layers(model))
         self.undescribed: dict[str, None] = {}
         self._plain = _Plain()
@@ -162,7 +173,7 @@ class _Serializer:
             if compat.is_keras_class(type(owner)):
                 continue
             for layer in compat.sublayers(owner):
-                path = self._paths.get(id(layer))
+                path = self.paths.get(id(layer))
                 if path is not None and path not in found and (config := self._config_or_none(layer, path)):
                     found[path] = config
         return dict(sorted(found.items()))
@@ -180,6 +191,7 @@ class _Serializer:
             compat.sharing_scope(self._label),
             compat.configs_optional(without),
             compat.without_calibration(),
+            compat.tensorflow_unasked(),
             warnings.catch_warnings(),
         ):
             # Keras warns about lambdas; `describe` does so itself, and stores no code.
@@ -208,8 +220,8 @@ class _Serializer:
                 config["name"] = described.name  # by hand: a config without it gets a new automatic name
                 if compat.takes_name(type(described)):
                     config["config"]["name"] = described.name
-        if self.revivable and id(described) in self._paths:
-            config["path"] = self._paths[id(described)]
+        if self.revivable and id(described) in self.paths:
+            config["path"] = self.paths[id(described)]
 
 
 class _Plain:

@@ -162,19 +162,38 @@ class Captured:
         """Number of weights, without seeds, metrics and constants."""
         return sum(math.prod(record.shape) for record in self.variables if record.role == "weight")
 
+    @property
+    def used(self) -> frozenset[str]:
+        """Keys of the variables, and constants, that are initializers of the graph."""
+        return frozenset(self._recording.variables)
+
     def _in_memory(self, value: Value) -> Any:
         from interop.graph.external import memory_tensor
 
         return memory_tensor(value, self._sources[value.name].read())
 
-    def flat(self) -> Any:
-        """An ``ir.Model`` without functions, the weights in memory under their keys."""
-        return assemble_flat(self._recording, self._in_memory)
+    def flat(self, arrays: Mapping[str, np.ndarray[Any, Any]] | None = None) -> Any:
+        """An ``ir.Model`` without functions, the weights in memory under their keys.
+
+        Args:
+            arrays: values by key, in place of the variables' own.
+        """
+        from interop.graph.external import memory_tensor
+
+        def contents(value: Value) -> Any:
+            given = None if arrays is None else arrays.get(value.name)
+            return self._in_memory(value) if given is None else memory_tensor(value, given)
+
+        return assemble_flat(self._recording, contents)
 
     def with_functions(self) -> Any:
         """An ``ir.Model`` with one function per layer body, the weights in memory under their keys."""
         model, self._layers = assemble(self._recording, self._in_memory)
         return model
+
+    def structure(self) -> Any:
+        """What ``with_functions`` gives, without the values of its weights."""
+        return assemble(self._recording, _no_contents)[0]
 
 
 def _no_contents(value: Value) -> None:

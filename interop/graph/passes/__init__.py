@@ -18,7 +18,10 @@ dead code          what reaches no output goes (onnx-ir)
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interop.graph.passes.convolution import Fold
 
 
 def inlined(model: Any) -> Any:
@@ -28,8 +31,13 @@ def inlined(model: Any) -> Any:
     return InlinePass()(model).model
 
 
-def optimized(model: Any) -> Any:
-    """The flat model in as few nodes as its opset allows, changed in place."""
+def optimized(model: Any, folds: list[Fold] | None = None) -> Any:
+    """The flat model in as few nodes as its opset allows, changed in place.
+
+    Args:
+        model: an ``ir.Model`` with its weights.
+        folds: a list that is given an account of the normalisations that became part of convolutions.
+    """
     from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
 
     from interop.graph.passes.convolution import with_whole_convolutions
@@ -38,8 +46,8 @@ def optimized(model: Any) -> Any:
 
     fold_constants(with_int4(model))
     CommonSubexpressionEliminationPass()(model)
-    for step in (with_few_transposes, with_whole_convolutions):
-        RemoveUnusedNodesPass()(step(model))
+    RemoveUnusedNodesPass()(with_few_transposes(model))
+    RemoveUnusedNodesPass()(with_whole_convolutions(model, folds))
     for node in model.graph.all_nodes():
         for value in node.outputs:
             if not value.is_graph_output():

@@ -16,6 +16,7 @@ from interop.capture.keras.compat.building import (
     name_operations,
     safe_scope,
     sharing_scope,
+    tensorflow_unasked,
 )
 from interop.capture.keras.compat.calls import (
     call_facts,
@@ -245,6 +246,7 @@ __all__ = [
     "sublayers",
     "suspended",
     "takes_mask",
+    "tensorflow_unasked",
     "takes_name",
     "tensor_spec",
     "text_settings",

@@ -30,7 +30,8 @@ def following(config: Any) -> Iterator[None]:
 
 def depth(model: Any) -> int:
     """How many operations of a Functional model come one after the other, at most."""
-    return len(model._nodes_by_depth)
+    inner = getattr(model, "_functional", None) or model
+    return len(inner._nodes_by_depth)
 
 
 @contextmanager

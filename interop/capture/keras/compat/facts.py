@@ -250,9 +250,15 @@ def unlisted_arguments(described: Any) -> dict[str, Any]:
     listed = described.get_config()
     return {
         name: held[name]
-        for name in inspect.signature(cls.__init__).parameters
+        for name in _parameters(cls)
         if name in held and name not in listed and isinstance(held[name], bool | int | float | str)
     }
+
+
+@cache
+def _parameters(cls: Any) -> tuple[str, ...]:
+    """Names of what a class is made with."""
+    return tuple(inspect.signature(cls.__init__).parameters)
 
 
 _FORGETFUL = (keras.losses.Loss, keras.metrics.Metric, keras.initializers.Initializer)

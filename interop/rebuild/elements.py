@@ -1,0 +1,199 @@
+"""Where the elements of variables went: followed through anything that only moves them.
+
+Enters: variables by shape and type. They are filled with numbers that say which element each is, a graph is made of
+them, and its initializers are looked at: where one of these numbers stands, its element went. Leaves: variables, from
+what stands in the same places of another copy of that graph.
+
+A number is a digit of an element's index: a value of the narrowest float type around, by its bit pattern, as moving
+and widening keep that exactly. Of float32 one digit is enough for any model, narrower types take several, and one
+graph each. The first patterns are the smallest normal numbers, so that what arithmetic makes of them is mostly none of
+them. Mostly: whoever uses the result has to make the graph again, and compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interop.formats.dtypes import numpy_dtype
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Alphabet:
+    """Digits: the values of a type that follow on `first`, `size` of them, by their bit patterns."""
+
+    dtype: str
+    first: int
+    size: int
+
+    def written(self, digits: Array, dtype: str) -> Array:
+        """Digits as numbers of a type, which is this one or wider."""
+        own = numpy_dtype(self.dtype)
+        bits = (digits + self.first).astype(f"u{own.itemsize}")
+        return bits.view(own).astype(numpy_dtype(dtype), copy=False)
+
+    def read(self, numbers: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """The digits, and which of the numbers are some."""
+        own = numpy_dtype(self.dtype)
+        with np.errstate(all="ignore"):
+            narrow = np.ascontiguousarray(numbers.astype(own, copy=False))
+            exact = np.True_ if narrow.dtype == numbers.dtype else narrow.astype(numbers.dtype) == numbers
+        digits = narrow.view(f"u{own.itemsize}").astype("uint64") - np.uint64(self.first)
+        return digits, exact & (digits < self.size)
+
+
+# The positive normal numbers, narrowest type first; the integers above zero.
+_FLOATS = (
+    _Alphabet("float8_e5m2", 0x04, 0x7C - 0x04),
+    _Alphabet("float8_e4m3fn", 0x08, 0x7F - 0x08),
+    _Alphabet("float16", 0x0400, 0x7C00 - 0x0400),
+    _Alphabet("bfloat16", 0x0080, 0x7F80 - 0x0080),
+    _Alphabet("float32", 0x00800000, 0x7F800000 - 0x00800000),
+    _Alphabet("float64", 1 << 52, 0x7FF << 52),
+)
+_INTEGERS = tuple(
+    _Alphabet(name, 1, (1 << bits) - 1)
+    for name, bits in (("int8", 7), ("uint8", 7), ("int16", 15), ("uint16", 15), ("int32", 31), ("int64", 62))
+)
+
+
+@dataclass
+class _Kind:
+    """All variables of floats, or of integers, one after the other.
+
+    Attributes:
+        alphabet: of the digits.
+        starts: where each variable begins, by key.
+        size: how many elements there are.
+        found: values of the elements, once some are known.
+        known: which are.
+    """
+
+    alphabet: _Alphabet
+    starts: dict[str, int]
+    size: int
+    found: Array = field(default_factory=lambda: np.empty(0))
+    known: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+
+    @property
+    def digits(self) -> int:
+        """How many an index takes."""
+        return max(1, math.ceil(math.log(max(self.size, 2)) / math.log(self.alphabet.size)))
+
+
+class Elements:
+    """The elements of some variables."""
+
+    def __init__(self, variables: Mapping[str, tuple[tuple[int, ...], str]], others: Iterable[str]) -> None:
+        """Number the elements.
+
+        Args:
+            variables: shape and dtype by key.
+            others: dtypes they may be cast to on their way.
+        """
+        self._variables = dict(variables)
+        self._kinds: dict[str, _Kind] = {}
+        dtypes = {dtype for _, dtype in variables.values()}
+        for kind, alphabets in (("float", _FLOATS), ("int", _INTEGERS)):
+            own = [key for key, (_, dtype) in variables.items() if _kind_of(dtype) == kind]
+            if not own:
+                continue
+            present = dtypes | set(others) if kind == "float" else dtypes
+            alphabet = next(each for each in alphabets if each.dtype in present)
+            if {"float16", "bfloat16"} <= present and alphabet.dtype in ("float16", "bfloat16"):
+                alphabet = _FLOATS[0]  # whose numbers both have
+            sizes = [math.prod(variables[key][0]) for key in own]
+            starts = np.cumsum([0, *sizes]).tolist()
+            self._kinds[kind] = _Kind(alphabet, dict(zip(own, starts, strict=False)), starts[-1])
+        self._where: dict[str, tuple[str, Array, NDArray[np.bool_]]] = {}
+
+    @property
+    def passes(self) -> int:
+        """How many graphs it takes."""
+        return max((kind.digits for kind in self._kinds.values()), default=1)
+
+    def numbers(self, number: int) -> dict[str, Array]:
+        """What to fill the variables with for one graph."""
+        made = {}
+        for kind in self._kinds.values():
+            divisor = kind.alphabet.size**number
+            for key, start in kind.starts.items():
+                shape, dtype = self._variables[key]
+                index = np.arange(start, start + math.prod(shape), dtype="int64")
+                digits = index // divisor % kind.alphabet.size
+                made[key] = kind.alphabet.written(digits, dtype).reshape(shape)
+        return made
+
+    def look_at(self, number: int, tensors: Mapping[str, Array]) -> None:
+        """See what stands in one graph's tensors."""
+        for name, tensor in tensors.items():
+            which = _kind_of(tensor.dtype.name)
+            kind = self._kinds.get(which)
+            if kind is None or number >= kind.digits or not tensor.size:
+                continue
+            digits, valid = kind.alphabet.read(tensor)
+            if which == "int" and not (valid | (tensor == 0)).all():
+                valid = np.zeros_like(valid)  # small numbers may stand anywhere
+            if number:
+                _, index, before = self._where[name]
+                digits = digits * np.uint64(kind.alphabet.size**number) + index
+                valid &= before
+            self._where[name] = (which, digits, valid)
+
+    def take(self, name: str, values: Array, known: NDArray[np.bool_] | None = None) -> tuple[str, ...]:
+        """Take values that stand where the elements of a tensor do; returns the variables they belong to.
+
+        Args:
+            name: of the tensor, as it was looked at.
+            values: in its shape.
+            known: which of the values are any; None: all.
+        """
+        if name not in self._where:
+            return ()
+        which, index, valid = self._where.pop(name)
+        kind = self._kinds[which]
+        valid &= index < kind.size
+        if known is not None:
+            valid = valid & known
+        if not kind.known.size:
+            dtypes = [numpy_dtype(self._variables[key][1]) for key in kind.starts]
+            widest = max((*dtypes, values.dtype), key=lambda dtype: dtype.itemsize)
+            kind.found, kind.known = np.zeros(kind.size, widest), np.zeros(kind.size, bool)
+        index = (index if valid.all() else index[valid]).astype("int64").ravel()
+        kind.found[index] = values.ravel() if index.size == values.size else values[valid]
+        kind.known[index] = True
+        return self._owners(kind, index)
+
+    def _owners(self, kind: _Kind, index: Array) -> tuple[str, ...]:
+        if not index.size:
+            return ()
+        keys, starts = list(kind.starts), list(kind.starts.values())
+        places = np.searchsorted(starts, [index.min(), index.max()], side="right") - 1
+        if places[0] != places[1]:
+            places = np.unique(np.searchsorted(starts, index, side="right") - 1)
+        return tuple(dict.fromkeys(keys[place] for place in places))
+
+    def variable(self, key: str) -> tuple[Array, NDArray[np.bool_]] | None:
+        """A variable's values, and which of them are known; None if none is."""
+        shape, dtype = self._variables[key]
+        kind = self._kinds.get(_kind_of(dtype))
+        if kind is None or not kind.known.size or not math.prod(shape):
+            return None
+        part = slice(kind.starts[key], kind.starts[key] + math.prod(shape))
+        known = kind.known[part]
+        if not known.any():
+            return None
+        return kind.found[part].astype(numpy_dtype(dtype)).reshape(shape), known.reshape(shape)
+
+
+def _kind_of(dtype: str) -> str:
+    if "float" in dtype and not dtype.startswith("float4"):
+        return "float"
+    return "int" if dtype in {alphabet.dtype for alphabet in _INTEGERS} else "other"

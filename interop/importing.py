@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from interop.backend import choose_backend
-from interop.errors import InteropError
+from interop.errors import ArtifactError, GraphError, InteropError, UnsupportedNodes
 from interop.garbage import uncollected
 from interop.status import ImportReport
 
@@ -73,7 +73,6 @@ def import_onnx(
 def _original(source: Source, layout: str, name: str | None) -> tuple[Any, ImportReport]:
     """The Keras model that a file says it was made of; None, and why not in the report's notes."""
     from interop.artifact.recorded import KEY, decoded
-    from interop.errors import ArtifactError
     from interop.rebuild.original import NotOriginal, original
 
     entry = source.metadata.get(KEY)
@@ -94,7 +93,12 @@ def _lifted(source: Source, layout: str, name: str | None, notes: tuple[str, ...
     from interop.rebuild.importer import imported
     from interop.rebuild.source import inlined
 
-    model, made = imported(check_types(inlined(source.plain())), layout, name)
+    try:
+        model, made = imported(check_types(inlined(source.plain())), layout, name)
+    except (GraphError, UnsupportedNodes) as error:
+        if not notes:
+            raise
+        raise type(error)(f"{error}. Nor was there a way around it: {'; '.join(notes)}") from error
     return model, replace(made, notes=notes)
 
 

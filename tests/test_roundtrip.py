@@ -97,16 +97,18 @@ def layer_row(case: table.LayerCase, path: Path) -> dict[str, Any]:
     interop.export_onnx(model, path, input_signature=signature, opset=case.opset, verify=False)
     back = interop.import_onnx(path)
     errors = []
+    own = states_of(back)
     for size in (0, 1):
         arrays = arrays_of(case, size)
-        for variable, value in states:
+        for variable, value in (*states, *own):
             variable.assign(value)
         given = {f"x{i}": array for i, array in enumerate(arrays)}
         if keras.backend.backend() in case.backends:
             wanted = reference(model, case, arrays)
         else:  # its own eager layer does not work on these inputs
             wanted = session_of(ir.load(path)).run(None, given)
-        got = called(back, given)
+        # Strings are no tensors on every backend; a layer takes them as they are.
+        got = reference(back, case, arrays) if case.direct else called(back, given)
         assert len(got) == len(wanted)
         errors += [close(a, b, case.rtol, case.atol) for a, b in zip(got, wanted, strict=True)]
     return {**compared_classes(model, back), "max_rel": max(errors)}

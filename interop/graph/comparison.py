@@ -19,8 +19,8 @@ class Different(Exception):
     """The graphs are not the same; says where."""
 
 
-def corresponding(ours: Any, theirs: Any) -> dict[str, str]:
-    """Name of an initializer of ours -> of theirs, for all that are used.
+def corresponding(ours: Any, theirs: Any) -> dict[str, Any]:
+    """Name of an initializer of ours -> the ``ir.Value`` of theirs, for all that are used, in bodies too.
 
     Raises:
         Different: the graphs are not the same.
@@ -47,7 +47,7 @@ class _Comparison:
         self._where = where
         self._known: dict[Any, Any] = {}
         self._taken: set[Any] = set()
-        self.initializers: dict[str, str] = {}
+        self.initializers: dict[str, Any] = {}
 
     def graph(self, ours: Any, theirs: Any) -> None:
         for kind in ("inputs", "outputs"):
@@ -98,7 +98,7 @@ class _Comparison:
         if one != other:
             raise Different(f"{theirs.name!r} is {other}, not {one}")
         self._bind([ours], [theirs], where)
-        self.initializers[ours.name] = theirs.name
+        self.initializers[ours.name] = theirs
 
     def _bind(self, ours: Any, theirs: Any, where: str) -> None:
         if len(ours) != len(theirs):
@@ -119,9 +119,9 @@ class _Comparison:
             return _same_tensor(ours.value, theirs.value)
         if ours.type in (kinds.FLOAT, kinds.FLOATS):
             return np.array_equal(np.float32(ours.value), np.float32(theirs.value), equal_nan=True)
-        if ours.type in (kinds.INT, kinds.INTS, kinds.STRING, kinds.STRINGS):
-            return bool(ours.value == theirs.value)
-        return False
+        if ours.type in (kinds.INTS, kinds.STRINGS):
+            return list(ours.value) == list(theirs.value)
+        return ours.type in (kinds.INT, kinds.STRING) and bool(ours.value == theirs.value)
 
 
 def _without_last_none(values: Iterable[Any]) -> list[Any]:

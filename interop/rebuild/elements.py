@@ -1,4 +1,4 @@
-"""Where the elements of variables went: followed through anything that only moves them.
+"""Where the elements of variables went: followed through anything that only moves them, or changes their sign.
 
 Enters: variables by shape and type. They are filled with numbers that say which element each is, a graph is made of
 them, and its initializers are looked at: where one of these numbers stands, its element went. Leaves: variables, from
@@ -40,8 +40,9 @@ class _Alphabet:
         return bits.view(own).astype(numpy_dtype(dtype), copy=False)
 
     def read(self, numbers: Array) -> tuple[Array, NDArray[np.bool_]]:
-        """The digits, and which of the numbers are some."""
+        """The digits, whatever their signs, and which of the numbers are some."""
         own = numpy_dtype(self.dtype)
+        numbers = np.abs(numbers)
         with np.errstate(all="ignore"):
             narrow = np.ascontiguousarray(numbers.astype(own, copy=False))
             exact = np.True_ if narrow.dtype == numbers.dtype else narrow.astype(numbers.dtype) == numbers
@@ -113,6 +114,7 @@ class Elements:
             starts = np.cumsum([0, *sizes]).tolist()
             self._kinds[kind] = _Kind(alphabet, dict(zip(own, starts, strict=False)), starts[-1])
         self._where: dict[str, tuple[str, Array, NDArray[np.bool_]]] = {}
+        self._negative: dict[str, NDArray[np.bool_]] = {}
 
     @property
     def passes(self) -> int:
@@ -139,6 +141,8 @@ class Elements:
             if kind is None or number >= kind.digits or not tensor.size:
                 continue
             digits, valid = kind.alphabet.read(tensor)
+            if not number and which == "float" and (negative := np.signbit(tensor)).any():
+                self._negative[name] = negative
             if which == "int" and not (valid | (tensor == 0)).all():
                 valid = np.zeros_like(valid)  # small numbers may stand anywhere
             if number:
@@ -160,6 +164,8 @@ class Elements:
         which, index, valid = self._where.pop(name)
         kind = self._kinds[which]
         valid &= index < kind.size
+        if (negative := self._negative.pop(name, None)) is not None:
+            values = np.where(negative, -values, values)
         if known is not None:
             valid = valid & known
         if not kind.known.size:

@@ -254,9 +254,11 @@ def initialize_rest(variables: list[Any]) -> None:
 
 def finalize(model: Any) -> None:
     """Layers that compute with values derived from their variables derive them anew."""
-    derived = (keras.layers.Normalization, keras.layers.Discretization)
     for layer in compat.all_layers(model):
-        if isinstance(layer, derived) and layer.built:
+        is_derived = isinstance(layer, keras.layers.Normalization) and layer.built
+        # What Discretization learned is in its config, or else in what was loaded; Keras would forget the first.
+        learned = isinstance(layer, keras.layers.Discretization) and layer.summary is not None
+        if is_derived or (learned and layer.summary.size):
             layer.finalize_state()
 
 

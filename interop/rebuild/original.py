@@ -105,7 +105,7 @@ class _Original:
             raise NotOriginal(f"its config names {', '.join(sorted(missing))}, which is not of Keras")
         if name is not None:
             prepared["config"]["name"] = name
-        with compat.safe_scope():
+        with compat.safe_scope(), compat.tensorflow_unasked():
             with compat.deferred_variables() as pending:
                 model = staged("made from its config", lambda: make(prepared))
                 if not compat.is_functional(model):
@@ -113,8 +113,13 @@ class _Original:
             if not compat.is_functional(model):
                 raise NotOriginal("its config is not of a Functional or Sequential model")
             self._check_size(model)
+            for layer in compat.all_layers(model):
+                if reason := compat.departure(layer):
+                    raise NotOriginal(f"{reason}, which its layer {layer.name!r} needs")
             staged("quantised", lambda: quantize(model, quantized))
-            fill(paths.named_variables(model), self._values, set(self._values), "")
+            layers = compat.layers_with_paths(model, paths.layer_paths(model))
+            variables = paths.named_variables(model) | compat.states(layers)
+            fill(variables, self._values, set(self._values), "")
             restore_assets(model, described.get("assets", {}))
             staged("finished", lambda: finalize(model))
         return model, pending
@@ -122,7 +127,7 @@ class _Original:
     def _check_size(self, model: Any) -> None:
         """Nothing is computed yet; a config of a few bytes may ask for any memory."""
         wanted = sum(math.prod(variable.shape) for variable in model.variables)
-        there = sum(math.prod(value.shape) for value in self._file.graph.initializers.values())
+        there = sum(value.const_value.size for value in _initializers(self._file))
         there = 2 * there + sum(array.size for array in self._values.values()) + _SPARE
         if wanted > there:
             raise NotOriginal(f"its config is of a model with {wanted:,} weights, more than the file can hold")
@@ -149,10 +154,6 @@ class _Original:
 
     # Weights
 
-    def _tensor(self, name: str) -> Array:
-        array: Array = self._file.graph.initializers[name].const_value.numpy()
-        return array
-
     def _fill(self, model: Any, captured: Captured, pending: list[Any]) -> None:
         """Of a graph with functions, whose initializers are the variables."""
         names = corresponding(captured.structure(), self._file)
@@ -162,18 +163,16 @@ class _Original:
             if theirs is None:
                 continue
             if record.role == "constant":
-                _check_same(theirs, record.source.read(), self._tensor(theirs))
+                _check_same(theirs, record.source.read())
                 continue
-            _assign(variables[record.key], np.array(self._tensor(theirs)))
-            self._weights[theirs] = (record.key,)
+            _assign(variables[record.key], np.array(_array(theirs)))
+            self._weights[str(theirs.name)] = (record.key,)
         initialize_rest(pending)
 
     def _fill_flat(self, model: Any, captured: Captured, pending: list[Any]) -> None:
         """Of a flat graph, whose initializers are made of the variables."""
         records = [r for r in captured.variables if r.role != "constant" and r.key in captured.used]
-        others = [
-            dtype_name(value.const_value.dtype.value) for value in self._file.graph.initializers.values()
-        ]
+        others = [dtype_name(value.const_value.dtype.value) for value in _initializers(self._file)]
         elements = Elements({record.key: (record.shape, record.dtype) for record in records}, others)
         for number in range(elements.passes):
             folds: list[Fold] = []
@@ -185,21 +184,21 @@ class _Original:
         for name, values, known in self._parts(names, folds):
             owners = elements.take(name, values, known)
             if name in names:
-                self._weights[names[name]] = owners
+                self._weights[str(names[name].name)] = owners
             made_of[name] = owners
         for fold in folds:
             both = [owner for name in (fold.weight, *fold.names) for owner in made_of.get(name, ())]
             for name in (fold.weight, fold.bias):
-                self._weights[names[name]] = tuple(dict.fromkeys([*made_of.get(name, ()), *both]))
+                self._weights[str(names[name].name)] = tuple(dict.fromkeys([*made_of.get(name, ()), *both]))
         variables = paths.named_variables(model)
         for record in records:
             self._set(record.key, variables[record.key], elements.variable(record.key))
         initialize_rest(pending)
         self._check(captured)
 
-    def _parts(self, names: Mapping[str, str], folds: list[Fold]) -> Iterator[tuple[str, Array, Mask | None]]:
+    def _parts(self, names: Mapping[str, Any], folds: list[Fold]) -> Iterator[tuple[str, Array, Mask | None]]:
         """The file's initializers under our names, normalisations taken out of convolutions again."""
-        values = {ours: self._tensor(theirs) for ours, theirs in names.items()}
+        values = {ours: _array(theirs) for ours, theirs in names.items()}
         known: dict[str, Mask] = {}
         for fold in reversed(folds):
             given = zip(fold.names, fold.parameters, strict=True)
@@ -238,9 +237,9 @@ class _Original:
         graph = staged("written", lambda: optimized(captured.flat(), folds))
         names = corresponding(graph, self._file)
         rounding = _rounding(folds)
-        for ours, theirs in names.items():
-            made = graph.graph.initializers[ours].const_value.numpy()
-            _check_same(theirs, made, self._tensor(theirs), rounding.get(ours))
+        for made in _initializers(graph):
+            if made.name in names:
+                _check_same(names[made.name], _array(made), rounding.get(made.name))
 
     def _report(
         self, layers: list[tuple[Any, str]], inputs: dict[str, str], outputs: dict[str, str]
@@ -261,9 +260,9 @@ class _Original:
                 "change what the model computes"
             )
         frozen = {
-            str(name): "a constant of the Keras model"
-            for name, value in self._file.graph.initializers.items()
-            if not self._weights.get(name) and "FLOAT" in value.const_value.dtype.name
+            str(value.name): "a constant of the Keras model"
+            for value in _initializers(self._file)
+            if not self._weights.get(str(value.name)) and "FLOAT" in value.const_value.dtype.name
         }
         return ImportReport(
             lifted=tuple(
@@ -280,9 +279,20 @@ class _Original:
         )
 
 
+def _initializers(model: Any) -> Iterator[Any]:
+    """Those of the graph and of the bodies in it."""
+    for graph in model.graphs():
+        yield from graph.initializers.values()
+
+
+def _array(initializer: Any) -> Array:
+    array: Array = initializer.const_value.numpy()
+    return array
+
+
 def _tensors(graph: Any, folds: list[Fold]) -> dict[str, Array]:
     """The initializers of a flat graph, those of its convolutions as they were before they took normalisations in."""
-    made = {name: value.const_value.numpy() for name, value in graph.graph.initializers.items()}
+    made = {str(value.name): _array(value) for value in _initializers(graph)}
     for fold in reversed(folds):
         made.update(zip(fold.names, fold.parameters, strict=True))
         made[fold.weight] = fold.before[0]
@@ -306,13 +316,14 @@ def _rounding(folds: list[Fold]) -> dict[str, Array]:
     return allowed
 
 
-def _check_same(name: str, made: Array, there: Array, rounding: Array | None = None) -> None:
+def _check_same(initializer: Any, made: Array, rounding: Array | None = None) -> None:
+    there = _array(initializer)
     if made.dtype == there.dtype and made.shape == there.shape:
         if made.tobytes() == there.tobytes():
             return
         if rounding is not None and (np.abs(made - there) <= rounding).all():
             return
-    raise NotOriginal(f"the values of {name!r} cannot come from the variables of its Keras model")
+    raise NotOriginal(f"the values of {initializer.name!r} cannot come from the variables of its Keras model")
 
 
 def _assign(variable: Any, array: Array) -> None:

@@ -4,7 +4,7 @@ Enters: a model of Keras' own classes and its capture. Leaves: a dict of plain v
 import could not make: its layers must need nothing but Keras.
 
 The weights are in the graph, and only what cannot be read off it is kept beside the config: the parameters of
-normalisations that became part of convolutions, the seeds, and what a layer computes its constants from.
+normalisations that became part of convolutions, seeds, states, and what a layer computes its constants from.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def recorded(model: Any, captured: Captured, folds: Iterable[Fold] | None) -> di
         if array.nbytes <= _LARGEST_UNUSED:
             values[record.key] = array
     layers = compat.layers_with_paths(model, paths.layer_paths(model))
+    values.update({key: compat.to_numpy(variable) for key, variable in compat.states(layers).items()})
     return {
         "keras": compat.keras_version(),
         "flat": folds is not None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -14,6 +14,11 @@ import keras
 import numpy as np
 from keras.src import backend as keras_backend
 from keras.src import tree as keras_tree
+from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
+from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
+from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
+from keras.src.layers.pooling.base_pooling import BasePooling
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
@@ -238,12 +243,16 @@ def takes_name(cls: Any) -> bool:
 
 
 def unlisted_arguments(described: Any) -> dict[str, Any]:
-    """Constructor arguments that an object of Keras holds and its `get_config()` leaves out.
+    """Constructor arguments that an object of Keras holds and its `get_config()` leaves out, or gives wrongly.
 
     Keras 3.15 forgets ``Huber(delta=...)``, the ``axis`` of two losses and a metric, and the ``gain`` of
-    ``Identity``: what is loaded has the default, and computes something else.
+    ``Identity``: what is loaded has the default, and computes something else. The factors of ``RandomShear`` it
+    writes as ranges around zero, of which its constructor says that they must not be negative.
     """
     cls = type(described)
+    if isinstance(described, keras.layers.RandomShear):
+        factors = {name: getattr(described, name) for name in ("x_factor", "y_factor")}
+        return {name: high for name, (low, high) in factors.items() if low == -high}
     if not is_keras_class(cls) or not isinstance(described, _FORGETFUL):
         return {}
     held = {**vars(described), **vars(described).get("_fn_kwargs", {})}
@@ -262,6 +271,46 @@ def _parameters(cls: Any) -> tuple[str, ...]:
 
 
 _FORGETFUL = (keras.losses.Loss, keras.metrics.Metric, keras.initializers.Initializer)
+
+
+def states(layers: Iterable[tuple[Any, str]]) -> dict[str, Any]:
+    """The variables in which stateful layers keep their state from call to call; Keras does not track them.
+
+    Args:
+        layers: (layer, path).
+    """
+    return {
+        f"{path}/states/{index}": variable
+        for layer, path in layers
+        if getattr(layer, "stateful", False)
+        for index, variable in enumerate(keras_tree.flatten(getattr(layer, "states", None)))
+        if isinstance(variable, keras.Variable)
+    }
+
+
+def departure(layer: Any) -> str | None:
+    """What a layer of Keras' own cannot do on the running backend though it can be captured there; None if nothing.
+
+    As of Keras 3.15.
+    """
+    here, kind = backend(), type(layer).__name__
+    if here == "tensorflow":
+        if isinstance(layer, BaseConv | BaseConvTranspose | BaseDepthwiseConv | BaseSeparableConv | BasePooling):
+            if layer.data_format == "channels_first":
+                return "TensorFlow takes channels first on GPUs only"
+            if isinstance(layer, BaseConvTranspose) and set(layer.dilation_rate) != {1}:
+                return "TensorFlow's transposed convolutions are dilated on GPUs only"
+    if here == "torch":
+        if "lanczos" in str(getattr(layer, "interpolation", "")):
+            return "PyTorch has no Lanczos interpolation"
+        if kind == "ContrastLimitedAdaptiveHistogramEqualization":
+            return "on PyTorch Keras counts in integers, and cuts what it redistributes"
+        if isinstance(layer, keras.layers.LayerNormalization) and layer.built:
+            axes = list(layer.axis) if isinstance(layer.axis, list | tuple) else [layer.axis]
+            rank = len(layer._build_shapes_dict["input_shape"])
+            if sorted(axis % rank for axis in axes) != list(range(rank - len(axes), rank)):
+                return "on PyTorch Keras normalises the last axes only"
+    return None
 
 
 def flatten(structure: Any) -> list[Any]:
@@ -395,12 +444,12 @@ def keras_version() -> str:
 
 
 def lookup_table(layer: Any) -> dict[Any, Any]:
-    """The table of an IntegerLookup or StringLookup, its mask token included; strings as ``str``."""
+    """The table of an IntegerLookup or StringLookup, its mask token included, by key; strings as ``str``."""
     keys, values = ((_plain(column)) for column in layer.lookup_table.export())
     table = dict(zip(keys, values, strict=True))
     if layer.mask_token is not None:
         table[_plain(layer._mask_key)] = _plain(layer._mask_value)
-    return table
+    return dict(sorted(table.items()))  # TensorFlow's tables have an order of their own in every process
 
 
 def _plain(tensor: Any) -> Any:

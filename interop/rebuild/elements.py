@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from interop.formats.dtypes import numpy_dtype
 
 Array = NDArray[Any]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -33,21 +34,36 @@ class _Alphabet:
     first: int
     size: int
 
+    @property
+    def _bits(self) -> np.dtype[Any]:
+        return np.dtype(f"u{numpy_dtype(self.dtype).itemsize}")
+
+    def count(self, start: int, stop: int, dtype: str) -> Array:
+        """One-digit numbers of a type, which is this one or wider."""
+        bits = np.arange(self.first + start, self.first + stop, dtype=self._bits)
+        return bits.view(numpy_dtype(self.dtype)).astype(numpy_dtype(dtype), copy=False)
+
     def written(self, digits: Array, dtype: str) -> Array:
         """Digits as numbers of a type, which is this one or wider."""
-        own = numpy_dtype(self.dtype)
-        bits = (digits + self.first).astype(f"u{own.itemsize}")
-        return bits.view(own).astype(numpy_dtype(dtype), copy=False)
+        bits = (digits + self.first).astype(self._bits)
+        return bits.view(numpy_dtype(self.dtype)).astype(numpy_dtype(dtype), copy=False)
 
-    def read(self, numbers: Array) -> tuple[Array, NDArray[np.bool_]]:
-        """The digits, whatever their signs, and which of the numbers are some."""
+    def read(self, numbers: Array) -> tuple[Array, Mask, Mask]:
+        """The digits, which of the numbers are some, and which of them have changed their sign."""
         own = numpy_dtype(self.dtype)
-        numbers = np.abs(numbers)
         with np.errstate(all="ignore"):
             narrow = np.ascontiguousarray(numbers.astype(own, copy=False))
-            exact = np.True_ if narrow.dtype == numbers.dtype else narrow.astype(numbers.dtype) == numbers
-        digits = narrow.view(f"u{own.itemsize}").astype("uint64") - np.uint64(self.first)
-        return digits, exact & (digits < self.size)
+        bits = narrow.view(self._bits)
+        negative = np.zeros(bits.shape, bool)
+        if own.kind != "i":
+            sign = self._bits.type(1 << (8 * own.itemsize - 1))
+            negative = bits >= sign
+            bits = bits & ~sign
+        digits = bits - self._bits.type(self.first)
+        valid = digits < self.size
+        if own != numbers.dtype:
+            valid &= narrow.astype(numbers.dtype) == numbers
+        return digits, valid, negative
 
 
 # The positive normal numbers, narrowest type first; the integers above zero.
@@ -81,7 +97,7 @@ class _Kind:
     starts: dict[str, int]
     size: int
     found: Array = field(default_factory=lambda: np.empty(0))
-    known: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+    known: Mask = field(default_factory=lambda: np.empty(0, bool))
 
     @property
     def digits(self) -> int:
@@ -113,8 +129,7 @@ class Elements:
             sizes = [math.prod(variables[key][0]) for key in own]
             starts = np.cumsum([0, *sizes]).tolist()
             self._kinds[kind] = _Kind(alphabet, dict(zip(own, starts, strict=False)), starts[-1])
-        self._where: dict[str, tuple[str, Array, NDArray[np.bool_]]] = {}
-        self._negative: dict[str, NDArray[np.bool_]] = {}
+        self._seen: dict[str, list[Array]] = {}
 
     @property
     def passes(self) -> int:
@@ -125,33 +140,23 @@ class Elements:
         """What to fill the variables with for one graph."""
         made = {}
         for kind in self._kinds.values():
-            divisor = kind.alphabet.size**number
             for key, start in kind.starts.items():
                 shape, dtype = self._variables[key]
-                index = np.arange(start, start + math.prod(shape), dtype="int64")
-                digits = index // divisor % kind.alphabet.size
-                made[key] = kind.alphabet.written(digits, dtype).reshape(shape)
+                stop = start + math.prod(shape)
+                if kind.digits == 1:
+                    filled = kind.alphabet.count(start, stop, dtype)
+                else:
+                    digits = np.arange(start, stop) // kind.alphabet.size**number % kind.alphabet.size
+                    filled = kind.alphabet.written(digits, dtype)
+                made[key] = filled.reshape(shape)
         return made
 
-    def look_at(self, number: int, tensors: Mapping[str, Array]) -> None:
-        """See what stands in one graph's tensors."""
+    def look_at(self, tensors: Mapping[str, Array]) -> None:
+        """See what stands in the tensors of one graph after the other."""
         for name, tensor in tensors.items():
-            which = _kind_of(tensor.dtype.name)
-            kind = self._kinds.get(which)
-            if kind is None or number >= kind.digits or not tensor.size:
-                continue
-            digits, valid = kind.alphabet.read(tensor)
-            if not number and which == "float" and (negative := np.signbit(tensor)).any():
-                self._negative[name] = negative
-            if which == "int" and not (valid | (tensor == 0)).all():
-                valid = np.zeros_like(valid)  # small numbers may stand anywhere
-            if number:
-                _, index, before = self._where[name]
-                digits = digits * np.uint64(kind.alphabet.size**number) + index
-                valid &= before
-            self._where[name] = (which, digits, valid)
+            self._seen.setdefault(name, []).append(tensor)
 
-    def take(self, name: str, values: Array, known: NDArray[np.bool_] | None = None) -> tuple[str, ...]:
+    def take(self, name: str, values: Array, known: Mask | None = None) -> tuple[str, ...]:
         """Take values that stand where the elements of a tensor do; returns the variables they belong to.
 
         Args:
@@ -159,21 +164,29 @@ class Elements:
             values: in its shape.
             known: which of the values are any; None: all.
         """
-        if name not in self._where:
+        seen = self._seen.pop(name, [])
+        kind = self._kinds.get(_kind_of(values.dtype.name))
+        if kind is None or not seen or not values.size:
             return ()
-        which, index, valid = self._where.pop(name)
-        kind = self._kinds[which]
+        index, valid, negative = kind.alphabet.read(seen[0])
+        for number, tensor in enumerate(seen[1 : kind.digits], 1):
+            digits, digit_valid, _ = kind.alphabet.read(tensor)
+            index = index.astype("uint64") + digits.astype("uint64") * np.uint64(kind.alphabet.size**number)
+            valid &= digit_valid
         valid &= index < kind.size
-        if (negative := self._negative.pop(name, None)) is not None:
+        if kind is self._kinds.get("int") and not (valid | (seen[0] == 0)).all():
+            return ()  # small numbers may stand anywhere
+        if negative.any():
             values = np.where(negative, -values, values)
         if known is not None:
-            valid = valid & known
+            valid &= known
         if not kind.known.size:
             dtypes = [numpy_dtype(self._variables[key][1]) for key in kind.starts]
             widest = max((*dtypes, values.dtype), key=lambda dtype: dtype.itemsize)
             kind.found, kind.known = np.zeros(kind.size, widest), np.zeros(kind.size, bool)
-        index = (index if valid.all() else index[valid]).astype("int64").ravel()
-        kind.found[index] = values.ravel() if index.size == values.size else values[valid]
+        index, values = (index, values) if valid.all() else (index[valid], values[valid])
+        index = index.ravel()
+        kind.found[index] = values.ravel()
         kind.known[index] = True
         return self._owners(kind, index)
 
@@ -186,7 +199,7 @@ class Elements:
             places = np.unique(np.searchsorted(starts, index, side="right") - 1)
         return tuple(dict.fromkeys(keys[place] for place in places))
 
-    def variable(self, key: str) -> tuple[Array, NDArray[np.bool_]] | None:
+    def variable(self, key: str) -> tuple[Array, Mask] | None:
         """A variable's values, and which of them are known; None if none is."""
         shape, dtype = self._variables[key]
         kind = self._kinds.get(_kind_of(dtype))
@@ -196,7 +209,7 @@ class Elements:
         known = kind.known[part]
         if not known.any():
             return None
-        return kind.found[part].astype(numpy_dtype(dtype)).reshape(shape), known.reshape(shape)
+        return kind.found[part].astype(numpy_dtype(dtype), copy=False).reshape(shape), known.reshape(shape)
 
 
 def _kind_of(dtype: str) -> str:

@@ -87,7 +87,9 @@ def _original(source: Source, layout: str, name: str | None) -> tuple[Any, Impor
         return None, ImportReport(notes=(note,))
 
 
-def _lifted(source: Source, layout: str, name: str | None, notes: tuple[str, ...]) -> tuple[Any, ImportReport]:
+def _lifted(
+    source: Source, layout: str, name: str | None, notes: tuple[str, ...]
+) -> tuple[Any, ImportReport]:
     """The model that the patterns of ``rebuild/lift`` make of the graph."""
     from interop.rebuild.element_types import check_types
     from interop.rebuild.importer import imported

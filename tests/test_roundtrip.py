@@ -1,7 +1,8 @@
 """``import_onnx`` of what ``export_onnx`` wrote: the same numbers, and which classes of layers come back.
 
 Rows are those of ``cases/layers`` and the models of ``keras.applications``. A row passes if the model that comes back
-computes the same at two sizes of every open dimension. Whether its layers are of the same classes is recorded: "same",
+computes the same at two sizes of every open dimension; where the backend cannot run the layer on strings, its graph
+does. Whether its layers are of the same classes is recorded: "same",
 "weighted" (the same layers with weights; others are operations of ``keras.ops``, or the other way round), or "other".
 """
 
@@ -38,6 +39,12 @@ QUICK = (
     "LayerNormalization",
     "SeparableConv2D",
     "GlobalAveragePooling2D",
+    "MultiHeadAttention",
+    "Bidirectional-concat",
+    "ConvLSTM2D",
+    "LSTM-stateful",
+    "StringLookup",
+    "Normalization",
 )
 
 
@@ -107,8 +114,13 @@ def layer_row(case: table.LayerCase, path: Path) -> dict[str, Any]:
             wanted = reference(model, case, arrays)
         else:  # its own eager layer does not work on these inputs
             wanted = session_of(ir.load(path)).run(None, given)
-        # Strings are no tensors on every backend; a layer takes them as they are.
-        got = reference(back, case, arrays) if case.direct else called(back, given)
+        if case.direct and keras.backend.backend() in case.backends:
+            got = reference(back, case, arrays)  # strings are no tensors on every backend
+        elif case.direct:
+            interop.export_onnx(back, path.with_stem("back"), verify=False)
+            got = session_of(ir.load(path.with_stem("back"))).run(None, given)
+        else:
+            got = called(back, given)
         assert len(got) == len(wanted)
         errors += [close(a, b, case.rtol, case.atol) for a, b in zip(got, wanted, strict=True)]
     return {**compared_classes(model, back), "max_rel": max(errors)}

@@ -54,7 +54,9 @@ def decoded(text: str) -> dict[str, Any]:
             raise ArtifactError(f"it holds more than {MAX_BYTES >> 20} MiB")
         content = json.loads(plain)
     except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
-        raise error if isinstance(error, ArtifactError) else ArtifactError(f"it is damaged: {error}") from error
+        raise (
+            error if isinstance(error, ArtifactError) else ArtifactError(f"it is damaged: {error}")
+        ) from error
     if not isinstance(content, dict) or type(content.get("format")) is not int:
         raise ArtifactError("it is damaged: it says no format")
     if content["format"] > FORMAT:

@@ -89,7 +89,9 @@ class _Comparison:
             if value is not None and other is not None and value not in self._known:
                 self._initializer(value, other, where)
             if (value is None) != (other is None) or (value is not None and self._known[value] is not other):
-                raise Different(f"{where} takes {None if other is None else other.name!r} in place of another value")
+                raise Different(
+                    f"{where} takes {None if other is None else other.name!r} in place of another value"
+                )
 
     def _initializer(self, ours: Any, theirs: Any, where: str) -> None:
         if not (ours.is_initializer() and theirs.is_initializer()) or theirs in self._taken:
@@ -111,7 +113,9 @@ class _Comparison:
             return False
         kinds = ir.AttributeType
         if ours.type in (kinds.GRAPH, kinds.GRAPHS):
-            graphs = (ours.value, theirs.value) if ours.type == kinds.GRAPHS else ([ours.value], [theirs.value])
+            graphs = (
+                (ours.value, theirs.value) if ours.type == kinds.GRAPHS else ([ours.value], [theirs.value])
+            )
             for graph, other in zip(*graphs, strict=True):
                 self._nodes(graph, other)
             return True

@@ -254,7 +254,7 @@ class Resolver:
         if not isinstance(name, str) or not isinstance(module, str):
             raise RebuildError(f"the config names a class by {name!r:.80} (in {where}); expected a string")
         if self._stock and registered not in (None, name):
-            self._note(name, f"a class registered as {registered!r:.80}, in {where}")
+            self._note(str(registered), f"a registered class, in {where}")
             return
         found = self._custom(registered, name) if registered else None
         if found is not None and registered is not None:

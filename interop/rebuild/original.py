@@ -26,13 +26,23 @@ from interop.capture.keras import capture, compat, paths
 from interop.capture.keras.assets import restore_assets
 from interop.capture.keras.model import Captured
 from interop.errors import InteropError
+from interop.formats.dtypes import numpy_dtype
 from interop.graph.comparison import Different, corresponding
 from interop.graph.passes import optimized
 from interop.graph.passes.convolution import Fold
 from interop.graph.typecodes import dtype_name
 from interop.rebuild.classes import Resolver
 from interop.rebuild.elements import Elements
-from interop.rebuild.from_config import build, fill, finalize, initialize_rest, make, quantize, set_trainable, staged
+from interop.rebuild.from_config import (
+    build,
+    fill,
+    finalize,
+    initialize_rest,
+    make,
+    quantize,
+    set_trainable,
+    staged,
+)
 from interop.rebuild.naming import Names
 from interop.status import ImportReport, LiftedLayer
 
@@ -43,7 +53,7 @@ _SPARE = 1 << 20
 """Elements that a model may have more than its file, without being taken for a trap."""
 
 
-class NotOriginal(Exception):
+class NotOriginal(InteropError):
     """The model is not, or cannot be shown to be, the one the file was made of."""
 
 
@@ -62,8 +72,11 @@ def original(model: Any, content: Mapping[str, Any], name: str | None) -> tuple[
         return _Original(model, content).made(name)
     except Different as error:
         raise NotOriginal(f"the graph is not the one that the file's Keras model gives: {error}") from error
-    except (InteropError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NotOriginal(f"{type(error).__name__}: {error}") from error
+    except NotOriginal:
+        raise
+    except Exception as error:  # a config of anyone's making: Keras, and this, may stumble over it in any way
+        first = next(iter(str(error).splitlines()), "")
+        raise NotOriginal(f"{type(error).__name__}: {first}") from error
 
 
 class _Original:
@@ -74,7 +87,7 @@ class _Original:
         self._content = content
         self._values = {key: array_from_json(value) for key, value in content["values"].items()}
         self._weights: dict[str, tuple[str, ...]] = {}
-        self._left: list[str] = []
+        self._notes: list[str] = []
 
     def made(self, name: str | None) -> tuple[Any, ImportReport]:
         model, pending = self._model(name)
@@ -130,7 +143,9 @@ class _Original:
         there = sum(value.const_value.size for value in _initializers(self._file))
         there = 2 * there + sum(array.size for array in self._values.values()) + _SPARE
         if wanted > there:
-            raise NotOriginal(f"its config is of a model with {wanted:,} weights, more than the file can hold")
+            raise NotOriginal(
+                f"its config is of a model with {wanted:,} weights, more than the file can hold"
+            )
 
     def _captured(self, model: Any) -> Captured:
         inputs = [value for value in self._file.graph.inputs if not value.is_initializer()]
@@ -175,21 +190,27 @@ class _Original:
         others = [dtype_name(value.const_value.dtype.value) for value in _initializers(self._file)]
         elements = Elements({record.key: (record.shape, record.dtype) for record in records}, others)
         for number in range(elements.passes):
-            folds: list[Fold] = []
-            graph = staged("written", lambda: optimized(captured.flat(elements.numbers(number)), folds))
+            graph, folds = _written(captured, elements.numbers(number))
             if not number:
                 names = corresponding(graph, self._file)
             elements.look_at(_tensors(graph, folds))
         made_of: dict[str, tuple[str, ...]] = {}
+        itemsizes = {record.key: numpy_dtype(record.dtype).itemsize for record in records}
+        rounded: set[str] = set()
         for name, values, known in self._parts(names, folds):
             owners = elements.take(name, values, known)
             if name in names:
                 self._weights[str(names[name].name)] = owners
+            rounded.update(key for key in owners if values.dtype.itemsize < itemsizes[key])
             made_of[name] = owners
         for fold in folds:
             both = [owner for name in (fold.weight, *fold.names) for owner in made_of.get(name, ())]
             for name in (fold.weight, fold.bias):
                 self._weights[str(names[name].name)] = tuple(dict.fromkeys([*made_of.get(name, ()), *both]))
+        if rounded:
+            self._notes.append(
+                f"the file has {len(rounded)} variables in a narrower type: {_some(sorted(rounded))}"
+            )
         variables = paths.named_variables(model)
         for record in records:
             self._set(record.key, variables[record.key], elements.variable(record.key))
@@ -212,9 +233,13 @@ class _Original:
                 if fold.before[1] is not None:
                     values[fold.bias] = (bias - parameters[1]) / scale + parameters[2]
             # Of a channel that the scale put out, nothing is left.
-            known[fold.weight] = known.get(fold.weight, np.True_) & np.isfinite(values[fold.weight]) & (spread != 0)
+            known[fold.weight] = (
+                known.get(fold.weight, np.True_) & np.isfinite(values[fold.weight]) & (spread != 0)
+            )
             if fold.before[1] is not None:
-                known[fold.bias] = known.get(fold.bias, np.True_) & np.isfinite(values[fold.bias]) & (scale != 0)
+                known[fold.bias] = (
+                    known.get(fold.bias, np.True_) & np.isfinite(values[fold.bias]) & (scale != 0)
+                )
         for name, array in values.items():
             yield name, array, known.get(name)
 
@@ -225,7 +250,10 @@ class _Original:
             return
         if not math.prod(variable.shape):
             return
-        self._left.append(key)
+        self._notes.append(
+            f"the file does not have all of {key}: what it lacks is as in a new layer, and changes nothing that the "
+            "model computes"
+        )
         if found is not None:
             if compat.is_uninitialized(variable):
                 compat.initialize(variable)
@@ -233,8 +261,7 @@ class _Original:
 
     def _check(self, captured: Captured) -> None:
         """Write the model again; what comes out must be what the file holds."""
-        folds: list[Fold] = []
-        graph = staged("written", lambda: optimized(captured.flat(), folds))
+        graph, folds = _written(captured)
         names = corresponding(graph, self._file)
         rounding = _rounding(folds)
         for made in _initializers(graph):
@@ -253,12 +280,6 @@ class _Original:
                 nodes[path].append(str(node.name))
         owners = {path: layer for layer, path in layers}
         inner = {path for path in nodes if any(other.startswith(f"{path}/") for other in nodes)}
-        notes = []
-        if self._left:
-            notes.append(
-                f"the file does not have all of {', '.join(self._left)}; the rest is as in a new layer, and does not "
-                "change what the model computes"
-            )
         frozen = {
             str(value.name): "a constant of the Keras model"
             for value in _initializers(self._file)
@@ -275,8 +296,14 @@ class _Original:
             inputs=inputs,
             outputs=outputs,
             original=True,
-            notes=tuple(notes),
+            notes=tuple(self._notes),
         )
+
+
+def _written(captured: Captured, arrays: Mapping[str, Array] | None = None) -> tuple[Any, list[Fold]]:
+    """The flat graph, as it is written to a file."""
+    folds: list[Fold] = []
+    return staged("written", lambda: optimized(captured.flat(arrays), folds)), folds
 
 
 def _initializers(model: Any) -> Iterator[Any]:
@@ -288,6 +315,10 @@ def _initializers(model: Any) -> Iterator[Any]:
 def _array(initializer: Any) -> Array:
     array: Array = initializer.const_value.numpy()
     return array
+
+
+def _some(keys: list[str], shown: int = 3) -> str:
+    return ", ".join(keys[:shown]) + (f" and {len(keys) - shown} more" if len(keys) > shown else "")
 
 
 def _tensors(graph: Any, folds: list[Fold]) -> dict[str, Array]:

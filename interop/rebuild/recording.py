@@ -43,9 +43,7 @@ def recorded(model: Any, captured: Captured, folds: Iterable[Fold] | None) -> di
     if not is_stock(described):
         return None
     values = {
-        name: array
-        for fold in folds or ()
-        for name, array in zip(fold.names, fold.parameters, strict=True)
+        name: array for fold in folds or () for name, array in zip(fold.names, fold.parameters, strict=True)
     }
     unused = [v for v in captured.variables if v.role in ("weight", "seed") and v.key not in captured.used]
     for record in unused:

@@ -21,7 +21,6 @@ from onnxscript.rewriter.rules import common
 
 from interop.graph.passes.movable import constant
 
-
 Array = NDArray[Any]
 
 

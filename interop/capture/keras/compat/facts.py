@@ -259,15 +259,15 @@ def unlisted_arguments(described: Any) -> dict[str, Any]:
     listed = described.get_config()
     return {
         name: held[name]
-        for name in _parameters(cls)
+        for name in _parameters(cls.__init__)
         if name in held and name not in listed and isinstance(held[name], bool | int | float | str)
     }
 
 
 @cache
-def _parameters(cls: Any) -> tuple[str, ...]:
-    """Names of what a class is made with."""
-    return tuple(inspect.signature(cls.__init__).parameters)
+def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of what a function takes."""
+    return tuple(inspect.signature(function).parameters)
 
 
 _FORGETFUL = (keras.losses.Loss, keras.metrics.Metric, keras.initializers.Initializer)
@@ -294,12 +294,13 @@ def departure(layer: Any) -> str | None:
     As of Keras 3.15.
     """
     here, kind = backend(), type(layer).__name__
-    if here == "tensorflow":
-        if isinstance(layer, BaseConv | BaseConvTranspose | BaseDepthwiseConv | BaseSeparableConv | BasePooling):
-            if layer.data_format == "channels_first":
-                return "TensorFlow takes channels first on GPUs only"
-            if isinstance(layer, BaseConvTranspose) and set(layer.dilation_rate) != {1}:
-                return "TensorFlow's transposed convolutions are dilated on GPUs only"
+    if here == "tensorflow" and isinstance(
+        layer, BaseConv | BaseConvTranspose | BaseDepthwiseConv | BaseSeparableConv | BasePooling
+    ):
+        if layer.data_format == "channels_first":
+            return "TensorFlow takes channels first on GPUs only"
+        if isinstance(layer, BaseConvTranspose) and set(layer.dilation_rate) != {1}:
+            return "TensorFlow's transposed convolutions are dilated on GPUs only"
     if here == "torch":
         if "lanczos" in str(getattr(layer, "interpolation", "")):
             return "PyTorch has no Lanczos interpolation"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from interop.formats.dtypes import numpy_dtype
@@ -184,9 +185,13 @@ class Elements:
             dtypes = [numpy_dtype(self._variables[key][1]) for key in kind.starts]
             widest = max((*dtypes, values.dtype), key=lambda dtype: dtype.itemsize)
             kind.found, kind.known = np.zeros(kind.size, widest), np.zeros(kind.size, bool)
-        index, values = (index, values) if valid.all() else (index[valid], values[valid])
-        index = index.ravel()
-        kind.found[index] = values.ravel()
+        if valid.all() and (steps := _steps(index)) is not None:
+            for array, source in ((kind.found, values), (kind.known, np.True_)):
+                strides = [step * array.itemsize for step in steps]
+                as_strided(array[index.flat[0] :], index.shape, strides)[...] = source
+            return self._owners(kind, index.flat[[0, -1]])
+        index, values = index[valid], values[valid]
+        kind.found[index] = values
         kind.known[index] = True
         return self._owners(kind, index)
 
@@ -210,6 +215,25 @@ class Elements:
         if not known.any():
             return None
         return kind.found[part].astype(numpy_dtype(dtype), copy=False).reshape(shape), known.reshape(shape)
+
+
+def _steps(index: Array) -> list[int] | None:
+    """By how much an index grows along each axis, if it always grows by that: so it is after axes were reordered.
+
+    Writing to such places in order is several times faster than one by one.
+    """
+    first = index.flat[0]
+    corners = [
+        np.take(index, 1, axis).flat[0] if size > 1 else first for axis, size in enumerate(index.shape)
+    ]
+    if any(corner < first for corner in corners):
+        return None
+    steps = [int(corner - first) for corner in corners]
+    expected = np.full((1,) * index.ndim, first)
+    for axis, (size, step) in enumerate(zip(index.shape, steps, strict=True)):
+        along = np.arange(size, dtype=index.dtype) * index.dtype.type(step)
+        expected = expected + along.reshape(-1, *(1,) * (index.ndim - axis - 1))
+    return steps if np.array_equal(index, expected) else None
 
 
 def _kind_of(dtype: str) -> str:

@@ -301,6 +301,12 @@ def departure(layer: Any) -> str | None:
             return "TensorFlow takes channels first on GPUs only"
         if isinstance(layer, BaseConvTranspose) and set(layer.dilation_rate) != {1}:
             return "TensorFlow's transposed convolutions are dilated on GPUs only"
+    if (
+        here == "jax"
+        and isinstance(layer, keras.layers.MultiHeadAttention)
+        and layer._value_dim != layer._key_dim
+    ):
+        return "on JAX Keras takes values for as long as keys"
     if here == "torch":
         if "lanczos" in str(getattr(layer, "interpolation", "")):
             return "PyTorch has no Lanczos interpolation"

@@ -163,7 +163,9 @@ class _Original:
         signature = pack(structure, specs)
         made: Captured = staged(
             "captured",
-            lambda: capture(model, input_signature=signature, opset=opset, fallback="error"),
+            lambda: capture(
+                model, input_signature=signature, opset=opset, fallback="error", trust_keras=True
+            ),
         )
         return made
 

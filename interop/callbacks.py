@@ -228,8 +228,13 @@ def _read_record(path: Path) -> Record:
     try:
         values = json.loads(path.read_text("utf-8"))
         record = Record(**{**values, "kept": tuple(values["kept"])})
-        if not isinstance(record.epoch, int) or not all(isinstance(name, str) for name in record.kept):
-            raise TypeError("epoch or kept have other types")
+        counts, names = (record.epoch, record.batch), (record.path, *record.kept)
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise TypeError("epoch or batch is no count")
+        if not all(isinstance(name, str) for name in names if name is not None or record.path is not None):
+            raise TypeError("path or kept is no name")
+        if not isinstance(record.best, float | int | None):
+            raise TypeError("best is no number")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FormatError(f"{path} is no record of a training: {error}") from error
     return record

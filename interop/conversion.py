@@ -368,10 +368,11 @@ def _sources(tensors: TensorMapping) -> dict[str, ArraySource]:
 
 def _write_flat(bundle: Bundle, dst: Path, precision: Precision | None) -> Any:
     """Write the artifact's graph as a plain one, with weights of its own; returns what ``write_graph`` does."""
-    import onnx
     import onnx_ir as ir
 
-    model = inlined(ir.from_proto(onnx.load_model_from_string(bundle.graph_bytes())))
+    from interop.graph.serialized import deserialized
+
+    model = inlined(deserialized(bundle.graph_bytes()))
     for name, value in model.graph.initializers.items():
         value.const_value = ir.tensor(bundle.weights[name], name=name)
     with staged(dst) as folder:

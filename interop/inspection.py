@@ -24,7 +24,7 @@ from interop.artifact.files import CONFIG
 from interop.artifact.schema import parse_model
 from interop.artifact.signature import TensorSpec
 from interop.errors import ArtifactError, FormatError
-from interop.formats import find_prefix, open_tensors
+from interop.formats import find_prefix, found, holds_tensors, open_tensors
 from interop.formats.dtypes import BY_NAME, BY_ONNX, HALF_BYTES, size_bytes
 from interop.formats.tensorbundle.elements import STRING
 from interop.formats.tensorbundle.files import files_of
@@ -182,7 +182,8 @@ def inspect(path: str | os.PathLike[str]) -> Summary:
 
     Args:
         path: an artifact (a directory or ``.interop``), an ``.onnx`` file, a ``.keras``, ``.h5``,
-            ``.safetensors`` or ``.npz`` file, or a TensorFlow checkpoint, by its prefix or its folder.
+            ``.safetensors`` or ``.npz`` file, or any other file or folder that ``load_tensors`` opens, such as a
+            TensorFlow checkpoint, by its prefix or its folder.
 
     Raises:
         FileNotFoundError: nothing is at `path`.
@@ -194,6 +195,8 @@ def inspect(path: str | os.PathLike[str]) -> Summary:
         return _checkpoint(prefix)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    if path.is_dir() and holds_tensors(path):
+        return _tensor_file(path)
     if path.is_dir() or path.suffix == ".interop":
         with open_bundle(path, verify_digest=False) as bundle:
             return _artifact(bundle)
@@ -344,10 +347,11 @@ def _count_operators(model: Any) -> dict[str, int]:
 def _tensor_file(path: Path) -> Summary:
     with open_tensors(path, None) as mapping:
         tensors = tuple(_tensors(mapping.dtypes, mapping.shapes, {}))
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     return Summary(
         path=path,
-        kind=path.suffix.lstrip("."),
-        size_bytes=path.stat().st_size,
+        kind=found(path)[0].name if path.is_dir() else path.suffix.lstrip("."),
+        size_bytes=sum(file.stat().st_size for file in files),
         parameters=sum(tensor.elements for tensor in tensors if not tensor.name.startswith("optimizer")),
         facts=_keras_facts(path) if path.suffix == ".keras" else {},
         tensors=tensors,

@@ -111,9 +111,11 @@ def _check_structure(config: dict[str, Any]) -> None:
             or not isinstance(variable.get("key"), str)
             or not isinstance(variable.get("dtype"), str)
             or not isinstance(variable.get("shape"), list)
+            or not isinstance(variable.get("trainable", False), bool)
+            or not isinstance(variable.get("role"), str | None)
         ):
             raise ArtifactError(
-                f"config.json lists the variable {variable!r:.80}; expected key, dtype, shape"
+                f"config.json lists the variable {variable!r:.80}; expected key, dtype, shape, trainable, role"
             )
         if variable["key"] in seen:
             raise ArtifactError(f"config.json lists the variable {variable['key']!r} twice")
@@ -135,10 +137,12 @@ def _check_model(model: dict[str, Any]) -> None:
             not isinstance(layer, dict)
             or not isinstance(layer.get("path"), str)
             or not isinstance(layer.get("class"), str)
+            or not isinstance(layer.get("trainable", True), bool)
             or not all(_are_names(layer.get(key)) for key in ("functions", "calls", "variables"))
         ):
             raise ArtifactError(
-                f"config.json lists the layer {layer!r:.80}; expected path, class, functions, calls, variables"
+                f"config.json lists the layer {layer!r:.80}; expected path, class, trainable, functions, calls, "
+                "variables"
             )
     quantized = model.get("quantization", {})
     if not isinstance(quantized, dict) or not all(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ _GARBAGE = (
     SyntaxError,
     TypeError,
     ValueError,
+    tokenize.TokenError,
 )
 
 

@@ -52,10 +52,11 @@ def expose(graph: bytes, functions_of: Mapping[str, Sequence[str]]) -> tuple[byt
     Returns:
         The new ``ModelProto``, serialised, and the calls in the order in which they finish.
     """
-    import onnx
     import onnx_ir as ir
 
-    model = ir.from_proto(onnx.load_model_from_string(graph))
+    from interop.graph.serialized import deserialized
+
+    model = deserialized(graph)
     bodies = dict(model.functions.items())
     widened: dict[Any, tuple[_Inner, ...]] = {}
 

@@ -63,12 +63,14 @@ def reference_side(path: Path) -> ReferenceSide | None:
     import onnx
     import onnx_ir as ir
 
+    from interop.graph.serialized import deserialized
+
     if path.is_file() and not is_zip(path):
         model, signature = ir.from_proto(onnx.load(path)), None
     else:
         with open_bundle(path, verify_digest=True) as bundle:
             model, signature = (
-                ir.from_proto(onnx.load_model_from_string(bundle.graph_bytes())),
+                deserialized(bundle.graph_bytes()),
                 bundle.signature,
             )
             for name, value in model.graph.initializers.items():

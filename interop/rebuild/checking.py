@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -31,6 +32,7 @@ def check_model(model: onnx.ModelProto, folder: Path | None) -> None:
     """Raise GraphError for a broken graph; `folder` is where external data lies."""
     if not model.HasField("graph"):
         raise GraphError("the ONNX model has no graph: it is empty or truncated")
+    _check_texts(model)
     imported = _imported(model.opset_import, "the model")
     own = {function.domain for function in model.functions}
     _check_graph(model.graph, set(), "the graph", imported | own)
@@ -42,6 +44,28 @@ def check_model(model: onnx.ModelProto, folder: Path | None) -> None:
         )
     for tensor in _tensors(model.graph):
         _check_tensor(tensor, folder)
+
+
+def _check_texts(model: onnx.ModelProto) -> None:
+    """protobuf hands names that are not UTF-8 on as bytes, which nothing else takes."""
+    scopes: list[Any] = [model.graph, *model.functions]
+    texts: list[Any] = [model.producer_name, model.producer_version, model.domain, model.graph.name]
+    while scopes:
+        scope = scopes.pop()
+        if isinstance(scope, onnx.GraphProto):
+            for named in (*scope.input, *scope.output, *scope.value_info):
+                texts += [named.name, *(dim.dim_param for dim in named.type.tensor_type.shape.dim)]
+            texts += [tensor.name for tensor in scope.initializer]
+        else:
+            texts += [scope.name, scope.domain, *scope.input, *scope.output, *scope.attribute]
+        for node in scope.node:
+            texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            for attribute in node.attribute:
+                texts += [attribute.name, attribute.ref_attr_name]
+                scopes += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+    for text in texts:
+        if not isinstance(text, str):
+            raise GraphError(f"a name in the graph is not UTF-8: {text!r:.80}. The file is damaged")
 
 
 def _imported(entries: Iterable[onnx.OperatorSetIdProto], where: str) -> set[str]:

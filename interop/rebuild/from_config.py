@@ -264,7 +264,8 @@ def finalize(model: Any) -> None:
 
 def set_trainable(model: Any, config: Mapping[str, Any]) -> None:
     """Set the flags of layers from the root down (each sets those below it), then those of variables."""
-    flags = {layer["path"]: layer["trainable"] for layer in config["model"].get("layers", ())}
+    layers = config["model"].get("layers", ())
+    flags = {layer["path"]: layer["trainable"] for layer in layers if "trainable" in layer}
     found = {path: layer for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))}
     for path in sorted(flags.keys() & found.keys()):
         if found[path].trainable != flags[path]:
@@ -272,8 +273,9 @@ def set_trainable(model: Any, config: Mapping[str, Any]) -> None:
     named = paths.named_variables(model)
     for record in config["variables"]:
         variable = named.get(record["key"])
-        if variable is not None and variable.trainable != record["trainable"]:
-            variable.trainable = record["trainable"]
+        flag = record.get("trainable")
+        if variable is not None and flag is not None and variable.trainable != flag:
+            variable.trainable = flag
 
 
 def _compile(model: Any, compiled: Any, optimizer: Mapping[str, Any] | None) -> None:

@@ -148,7 +148,7 @@ class Importer:
 
     def _parameter(self, name: str, array: Array) -> Any:
         value = self._graph.initializers.get(name)
-        if value is None or not is_float(value.const_value) or not array.ndim:
+        if value is None or not is_float(value.const_value) or not array.ndim or not array.size:
             return None
         return lambda: self._hold(name, array)
 

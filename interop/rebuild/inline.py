@@ -6,15 +6,17 @@ an account of the stored weights. Compile information and the optimizer's state 
 
 from __future__ import annotations
 
-import onnx
 import onnx_ir as ir
 
 from interop.artifact.bundle import Bundle
 from interop.artifact.signature import pack
 from interop.capture.keras import compat
-from interop.graph.passes import fold_constants, inlined
+from interop.errors import GraphError
+from interop.graph.passes import fold_constants
+from interop.graph.serialized import deserialized
 from interop.rebuild.from_config import Rebuilt
 from interop.rebuild.importer import imported
+from interop.rebuild.source import inlined
 from interop.status import Change, LoadStatus
 
 
@@ -25,13 +27,21 @@ def inline(bundle: Bundle) -> Rebuilt:
         GraphError: a node cannot be computed; the message names it.
         UnsupportedNodes: nodes that nothing computes, all of them.
     """
-    graph = inlined(ir.from_proto(onnx.load_model_from_string(bundle.graph_bytes())))
+    graph = inlined(deserialized(bundle.graph_bytes()))
     used = list(graph.graph.initializers)
     for name, value in graph.graph.initializers.items():
         value.const_value = ir.tensor(bundle.weights[name], name=name)
     fold_constants(graph)
     model, report = imported(graph, name=bundle.config["model"]["name"])
     signature = bundle.signature
+    for kind, specs, has in (
+        ("input", signature.inputs, report.inputs),
+        ("output", signature.outputs, report.outputs),
+    ):
+        if {spec.name for spec in specs} != has.keys():
+            raise GraphError(
+                f"the graph's {kind}s are {sorted(has)}; config.json says {[s.name for s in specs]}"
+            )
     named = {tensor.name: tensor for tensor in model.inputs}
     inputs = [named[report.inputs[spec.name]] for spec in signature.inputs]
     made = (

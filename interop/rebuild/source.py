@@ -99,7 +99,7 @@ def inlined(model: Any) -> Any:
         return model
     try:
         return InlinePass()(model).model
-    except (ValueError, ir.passes.PassError, ir.passes.InvariantError) as error:
+    except (ValueError, RuntimeError, ir.passes.PassError, ir.passes.InvariantError) as error:
         raise GraphError(f"a local function cannot be put in the place of its call: {error}") from error
 
 

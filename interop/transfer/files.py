@@ -219,15 +219,15 @@ def _graph(path: Path) -> Model:
 
 def _artifact(path: Path) -> Model:
     """An artifact in either form; its weights are read, as its graph names them by the file they lie in."""
-    import onnx
     import onnx_ir as ir
 
     from interop.artifact.bundle import open_bundle
+    from interop.graph.serialized import deserialized
     from interop.rebuild.source import inlined
 
     with open_bundle(path, verify_digest=True) as bundle:
         arrays = {name: np.array(value) for name, value in bundle.weights.items()}
-        model = ir.serde.deserialize_model(onnx.load_model_from_string(bundle.graph_bytes()))
+        model = deserialized(bundle.graph_bytes())
     for name, value in model.graph.initializers.items():
         value.const_value = ir.tensor(arrays[name], name=name)
     return _made(path, inlined(model), list(arrays), lambda values: _rewritten_artifact(path, values))

@@ -139,8 +139,10 @@ class Piece:
             lists = [
                 tuple(int(n) for n in numbers) for numbers in (value["sizes"], source_steps, target_steps)
             ]
-            if len({len(numbers) for numbers in lists}) != 1 or not isinstance(value["target"], str):
+            if len({len(numbers) for numbers in lists}) != 1:
                 raise ValueError("loops of different depth")
+            if not isinstance(value["target"], str) or not isinstance(value["source"], str | None):
+                raise ValueError("source or target is no name")
             return cls(
                 value["source"],
                 value["target"],
@@ -153,7 +155,7 @@ class Piece:
                 bool(value.get("zeros", False)),
                 -1 if int(value.get("sign", 1)) < 0 else 1,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise WeightsError(f"{value!r:.120} is no piece of a plan: {error}") from error
 
 

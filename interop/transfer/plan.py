@@ -272,7 +272,7 @@ class Plan:
         try:
             value = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls.from_json(value)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WeightsError(f"{os.fspath(path)} holds no plan of a transfer: {error!r:.200}") from error
 
     def to_json(self) -> dict[str, Any]:
@@ -306,15 +306,21 @@ class Plan:
                 f"plan_version is {value.get('plan_version')!r}; this version reads {_VERSION}"
             )
         entries = tuple(
-            Entry(e["target"], tuple(map(Piece.from_json, e["pieces"])), e["found"], e["evidence"])
+            Entry(
+                _text(e["target"]),
+                tuple(map(Piece.from_json, e["pieces"])),
+                _text(e["found"]),
+                _text(e["evidence"]),
+            )
             for e in value["entries"]
         )
         sources, targets = (
-            {name: Named(dtype, tuple(shape)) for name, (dtype, shape) in value[side].items()}
-            for side in ("sources", "targets")
+            {name: _spec(spec) for name, spec in value[side].items()} for side in ("sources", "targets")
         )
         missing, unexpected, ambiguous = (
-            tuple(Problem(name, what, tuple(near)) for name, what, near in value[key])
+            tuple(
+                Problem(_text(name), _text(what), tuple(map(_text, near))) for name, what, near in value[key]
+            )
             for key in ("missing", "unexpected", "ambiguous")
         )
         for entry in entries:
@@ -322,7 +328,7 @@ class Plan:
                 raise WeightsError(
                     f"the plan speaks of {entry.target!r} or its sources, but does not list them"
                 )
-        unused, differences = tuple(value["unused"]), tuple(value["differences"])
+        unused, differences = (tuple(map(_text, value[key])) for key in ("unused", "differences"))
         return cls(entries, sources, targets, missing, unexpected, ambiguous, unused, differences)
 
     def __str__(self) -> str:
@@ -385,6 +391,19 @@ class _Made:
         straight = (first.source_steps, first.target_steps, first.source_start, first.target_start) == steps
         plain = straight and not first.zeros and first.sign > 0
         return first.source if not others and plain and first.count == self.spec.size else None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.80} is no text")
+    return value
+
+
+def _spec(value: Any) -> Named:
+    dtype, shape = value
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise TypeError(f"{shape!r:.80} is no shape")
+    return Named(_text(dtype), tuple(shape))
 
 
 def _distinct(pieces: Sequence[Piece]) -> list[Piece]:

@@ -1,0 +1,1 @@
+"""Files of every format, damaged at random, and every reader of them."""

@@ -93,17 +93,21 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield from _places(item, (*path, key))
 
 
-def damage(folder: Path, rng: random.Random) -> bool:
-    """Damage a file below a folder; whether its checksums, if it has any, were left as they are."""
+def damage(folder: Path, rng: random.Random, *, of_bytes: bool = True) -> bool:
+    """Damage a file below a folder; whether its checksums, if it has any, were left as they are.
+
+    Args:
+        folder: what has files.
+        rng: chooses.
+        of_bytes: also as a disk would. Never give HDF5 that in a process that is to live on.
+    """
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.stat().st_size)
     file = rng.choice(files)
     good = file.read_bytes()
-    if rng.random() < 0.5:
+    if of_bytes and rng.random() < 0.5:
         file.write_bytes(damaged(good, rng))
         return True
-    if good.startswith(b"\x89HDF"):
-        _damage_hdf5(file, rng)
-    elif (file.parent / "config.json").exists():
+    if (file.parent / "config.json").exists():
         _damage_artifact(file, rng)
     else:
         file.write_bytes(_inside(file.name, good, rng))
@@ -114,6 +118,8 @@ def _inside(name: str, data: bytes, rng: random.Random) -> bytes:
     """The bytes of a file with something in it changed as a program could have."""
     if zipfile.is_zipfile(io.BytesIO(data)):
         return _rezipped(data, rng)
+    if data.startswith(b"\x89HDF"):
+        return _changed_hdf5(data, rng)
     if name.endswith(".json"):
         return json.dumps(mutated(json.loads(data), rng)).encode()
     if name.endswith(".safetensors"):
@@ -138,10 +144,11 @@ def _rezipped(data: bytes, rng: random.Random) -> bytes:
     return made.getvalue()
 
 
-def _damage_hdf5(file: Path, rng: random.Random) -> None:
-    """Change an attribute or an object of an HDF5 file with its own library."""
+def _changed_hdf5(data: bytes, rng: random.Random) -> bytes:
+    """An HDF5 file of which an attribute or an object was changed with its own library."""
     import h5py
 
+    file = io.BytesIO(data)
     with h5py.File(file, "r+") as opened:
         names: list[str] = []
         opened.visit(names.append)
@@ -159,6 +166,7 @@ def _damage_hdf5(file: Path, rng: random.Random) -> None:
             del opened[place]
             if rng.random() < 0.5:
                 opened[place] = rng.choice(["text", 3, [1.0, 2.0], [[1, 2]]])
+    return file.getvalue()
 
 
 def _damage_artifact(file: Path, rng: random.Random) -> None:

@@ -367,7 +367,13 @@ def test_command_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "not proven" in capsys.readouterr().out
     np.testing.assert_array_equal(np.load(target)["module.a.weight"], tensors["a.weight"])
     assert json.loads(Path(report).read_text())["plan"]["entries"]
+    np.savez(tmp_path / "t.npz", **{"a.weight": np.zeros((3, 2)), "c": np.zeros(9)})
+    assert main(["transfer", source, target]) == 1
+    assert "1 parameters of the target have no source: c" in capsys.readouterr().err
+    assert main(["transfer", source, target, "--partial"]) == 0
+    np.testing.assert_array_equal(np.load(target)["a.weight"], tensors["a.weight"])
     np.savez(tmp_path / "t.npz", other=np.zeros(9))
+    capsys.readouterr()
     assert main(["transfer", source, target, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "WeightsError"
     assert main(["transfer", source, str(tmp_path / "none.npz")]) == 1
@@ -417,6 +423,47 @@ def test_saved_models(tmp_path: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(changed, values(again), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(changed, kept, strict=True))
     assert interop.transfer_weights(path, model).passed
+
+
+@pytest.mark.framework("tensorflow")
+@pytest.mark.parametrize("kind", ["keras", "module"])
+def test_saved_models_of_traced_functions(tmp_path: Path, kind: str) -> None:
+    """A graph of TensorFlow's as source and as target of a Keras model; the functions in it use the new values."""
+    import tensorflow as tf
+
+    def made(seed: int) -> Any:
+        keras.utils.set_random_seed(seed)
+        layers = [L.Conv2D(4, 3), L.BatchNormalization(epsilon=1e-5), L.ReLU(), L.Flatten(), L.Dense(3)]
+        model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+        for variable in model.weights:
+            variable.assign(np.random.default_rng(seed).uniform(0.2, 1, variable.shape))
+        return model
+
+    class Module(tf.Module):
+        def __init__(self, model: Any) -> None:
+            self.kernel, self.bias, *self.norm, self.last, self.offset = (v.value for v in model.weights)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3))])
+        def __call__(self, x):  # type: ignore[no-untyped-def]
+            gamma, beta, mean, variance = self.norm
+            x = tf.nn.conv2d(x, self.kernel, 1, "VALID") + self.bias
+            x = tf.nn.relu(tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-5))
+            return tf.reshape(x, (-1, 144)) @ self.last + self.offset
+
+    path, saved, target = tmp_path / "saved", made(1), made(2)
+    if kind == "keras":
+        saved.export(path, verbose=False)
+    else:
+        module = Module(saved)
+        tf.saved_model.save(module, path, signatures=module.__call__)
+    report = interop.transfer_weights(path, target)
+    assert report.passed, str(report)
+    assert same(saved, target)
+    other = made(3)
+    assert interop.transfer_weights(other, path).passed
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype("float32")
+    (result,) = tf.saved_model.load(path).signatures["serving_default"](tf.constant(x)).values()
+    np.testing.assert_allclose(result, keras.ops.convert_to_numpy(other(x)), rtol=1e-5, atol=1e-5)
 
 
 def test_files_need_no_framework(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ weights, and what departs is chosen anew.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -294,18 +294,16 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
     missing = [name for name in target.model.tensors if name not in done and name not in _idle(target)]
     unexpected = [name for name in source.model.tensors if name not in gone and name not in _idle(source)]
     order = {name: k for k, name in enumerate(target.model.tensors)}
-    parts = [
-        _parts_left(half, rest, fixed, [p for e in entries for p in (e.pieces if side else _turned(e))])
-        for side, (half, rest) in enumerate(
-            ((source, alignment.source_rest), (target, alignment.target_rest))
-        )
-    ]
+    forth = [piece for entry in entries if entry not in given for piece in entry.pieces]
+    back = [piece.reversed() for piece in forth if piece.source is not None]
+    missing_parts = _parts_left(target, source.model, alignment.target_rest, forth, unexpected)
+    unexpected_parts = _parts_left(source, target.model, alignment.source_rest, back, missing)
     return Plan(
         tuple(sorted(entries, key=lambda entry: order[entry.target])),
         source.model.tensors,
         target.model.tensors,
-        tuple(_problem(n, target.model, source.model, unexpected) for n in missing) + tuple(parts[1]),
-        tuple(_problem(n, source.model, target.model, missing) for n in unexpected) + tuple(parts[0]),
+        tuple(_problem(n, target.model, source.model, unexpected) for n in missing) + missing_parts,
+        tuple(_problem(n, source.model, target.model, missing) for n in unexpected) + unexpected_parts,
         tuple(
             Problem(n, "several sources", tuple(sorted(names)))
             for n, names in ambiguous.items()
@@ -316,13 +314,9 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
     )
 
 
-def _turned(entry: Entry) -> list[Piece]:
-    return [piece.reversed() for piece in entry.pieces if piece.source is not None]
-
-
 def _parts_left(
-    half: Half, rest: Sequence[Site], fixed: Collection[str], pieces: Sequence[Piece]
-) -> list[Problem]:
+    half: Half, other: Model, rest: Sequence[Site], pieces: Sequence[Piece], left: Sequence[str]
+) -> tuple[Problem, ...]:
     """Tensors of which the plan takes a part, and the computation uses more: what that is."""
     taken: dict[str, list[Piece]] = defaultdict(list)
     for piece in pieces:
@@ -331,7 +325,7 @@ def _parts_left(
     for site in rest:
         for term in site.terms:
             for name in half.numbering.owners(term):
-                if name not in taken or name in fixed or name in found:
+                if name not in taken or name in found:
                     continue
                 spec = half.model.tensors[name]
                 covered = np.zeros(spec.size, bool)
@@ -341,10 +335,9 @@ def _parts_left(
                 inside = inside[(inside >= 0) & (inside < spec.size)]
                 count = int(np.count_nonzero(~covered[inside]))
                 if count:
-                    found[name] = Problem(
-                        name, f"{count} of its {spec.size} elements: {site.kind} {list(site.shape)}"
-                    )
-    return list(found.values())
+                    what = f"{count} of its {spec.size} elements: {site.kind} {list(site.shape)}"
+                    found[name] = _problem(name, half.model, other, left, what)
+    return tuple(found.values())
 
 
 def _said(pair: Pair) -> tuple[str, str]:
@@ -383,7 +376,10 @@ def _idle(half: Half) -> list[str]:
     return [name for name in half.model.tensors if name not in used]
 
 
-def _problem(name: str, side: Model, other: Model, rest: Sequence[str]) -> Problem:
-    """A tensor without a partner, and those without one on the other side that are most like it."""
+def _problem(name: str, side: Model, other: Model, rest: Sequence[str], what: str = "") -> Problem:
+    """A tensor without a partner, and those on the other side that are most like it: without one too, if any is."""
     spec = side.tensors[name]
-    return Problem(name, str(spec), nearest(name, spec, {n: other.tensors[n] for n in rest}))
+    near = nearest(name, spec, {n: other.tensors[n] for n in rest})
+    if not near:
+        near = tuple(f"{one}, which is taken" for one in nearest(name, spec, other.tensors))
+    return Problem(name, what or str(spec), near)

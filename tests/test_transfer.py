@@ -80,6 +80,16 @@ def turned_around(report: Any, source: Any) -> None:
             np.testing.assert_allclose(back.read(name), value, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
+@once
+def test_a_recurrent_layer_of_flax() -> None:
+    """A loop over a cell with one product for all gates into one layer."""
+    (pair,) = (p for p in all_pairs() if p.name == "linen LSTM of one product, PyTorch")
+    one, other = pair.make(torch.nn)
+    report = interop.transfer_weights(drawn(one), other, source_inputs=pair.signatures["one"])
+    assert report.passed, str(report)
+    assert difference(pair, drawn(one), other) < 1e-5
+
+
 def test_trunk_into_another_head(tmp_path: Path) -> None:
     model, _ = mlp(torch.nn)
     module = torch.nn.Sequential(*mlp(torch.nn)[1][:-1], torch.nn.Linear(16, 7))

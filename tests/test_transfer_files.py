@@ -466,6 +466,22 @@ def test_saved_models_of_traced_functions(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(result, keras.ops.convert_to_numpy(other(x)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.framework("tensorflow")
+def test_a_saved_model_of_a_recurrent_layer_is_a_source_only(tmp_path: Path) -> None:
+    """Its weights are constants of the graph that TensorFlow tells; layers are made of them."""
+
+    def made(seed: int) -> Any:
+        keras.utils.set_random_seed(seed)
+        return keras.Sequential([keras.Input((6, 5)), L.LSTM(4, return_sequences=True), L.Dense(3)])
+
+    saved, target = made(1), made(2)
+    saved.export(tmp_path / "saved", verbose=False)
+    assert interop.transfer_weights(tmp_path / "saved", target).passed
+    assert same(saved, target)
+    with pytest.raises(WeightsError, match=r"is not written: .*lstm.* are constants .* interop\.load_model"):
+        interop.transfer_weights(target, tmp_path / "saved")
+
+
 def test_files_need_no_framework(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", a=np.ones(3))
     np.savez(tmp_path / "t.npz", a=np.zeros(3))

@@ -188,12 +188,17 @@ def _traced(path: Path) -> Model:
     from interop.capture import tensorflow
     from interop.rebuild.legacy.traced import open_traced
 
-    traced, stored = open_traced(path), _tensors(path)
-    keys = {name: traced.keys[name] for name in traced.weights if name in traced.keys}
+    traced = open_traced(path)
+    graph = traced.capture.flat()
+    if constants := [name for name in traced.keys if name not in graph.graph.initializers]:
+        # tf2onnx rearranges the weights of recurrent layers; of the graph that it makes, layers can be made.
+        return replace(_saved_model(path), writer=lambda values: _refused(path, constants))
+    stored = _tensors(path)
+    keys = traced.keys
     structure: Structure = traced.capture.signature.input_structure
     made = _made(
         path,
-        traced.capture.flat(),
+        graph,
         list(keys),
         lambda values: stored.assign({keys[name]: value for name, value in values.items()}),
     )
@@ -202,6 +207,13 @@ def _traced(path: Path) -> Model:
         label=f"the SavedModel {path}",
         reader=lambda name: stored.read(keys[name]),
         runs=lambda arrays: tensorflow.run(traced.function, structure, arrays),
+    )
+
+
+def _refused(path: Path, constants: list[str]) -> Path:
+    raise WeightsError(
+        f"the SavedModel {path} is not written: {some(constants)} are constants of the graph that TensorFlow tells. "
+        "Transfer into the model that interop.load_model makes of it, and save that"
     )
 
 

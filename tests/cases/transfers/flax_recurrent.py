@@ -71,15 +71,12 @@ def _nnx(cell: str, layers: int, both: bool) -> Any:
     return Net()
 
 
-def _row(
-    name: str, flax: Callable[[], Any], others: Callable[[Any], Any], other: int, *, quick: bool
-) -> Pair:
+def _row(name: str, flax: Callable[[], Any], others: Callable[[Any], Any], other: int) -> Pair:
     return Pair(
         f"{name}, {('Keras', 'PyTorch')[other]}",
         lambda nn: (flax(), others(nn)[other]),
         shapes=(_SHAPE,),
         signatures={"one": [(1, *_SHAPE)]},
-        quick=quick,
     )
 
 
@@ -103,7 +100,6 @@ PAIRS = [
         lambda make=make, cell=cell, layers=layers, both=both: make(cell, layers, both),  # type: ignore[misc]
         _others(kind, layers, both),
         other,
-        quick=name == "linen LSTM of one product" and other == 0,
     )
     for name, kind, make, cell, layers, both in _MADE
     for other in (0, 1)

@@ -16,7 +16,8 @@ An initializer of floats becomes, in this order,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -155,15 +156,18 @@ class Importer:
     def _hold(self, name: str, array: Array) -> Any:
         dtype = array.dtype.name
         layer = keras.layers.Embedding(1, int(array.size), name=self._names.take(name), dtype=dtype)
-        self._fill(layer, (None,), {"embeddings": array.reshape(1, -1)}, name)
+        self._fill(layer, partial(layer.build, (None,)), (None,), {"embeddings": array.reshape(1, -1)}, name)
         self._held.append(name)
         self._weights[name] = (f"{layer.name}/embeddings",)
         return ops.reshape(layer(self._zero), array.shape)
 
-    def _fill(self, layer: Any, shape: Any, arrays: dict[str, Array], node: str) -> None:
-        """Build a layer and give its variables their values, without running initializers; `node` is for messages."""
+    def _fill(
+        self, layer: Any, build: Callable[[], object], shape: Any, arrays: dict[str, Array], node: str
+    ) -> None:
+        """Build a layer and give its variables their values, without running initializers; `node` and `shape` are for
+        messages."""
         with compat.deferred_variables():
-            layer.build(shape)
+            build()
             for variable, (name, array) in zip(layer.weights, arrays.items(), strict=True):
                 if tuple(variable.shape) != array.shape:
                     raise GraphError(
@@ -184,7 +188,7 @@ class Importer:
                 for x in values
             ]
             try:
-                layer = self._layer(lifted, tuple(tensors[0].shape))
+                layer = self._layer(lifted, [tuple(x.shape) for x in tensors])
                 made = lifted.call(layer, *tensors) if lifted.call is not None else layer(*tensors)
             except GraphError:
                 raise
@@ -204,15 +208,19 @@ class Importer:
 
         return compute
 
-    def _layer(self, lifted: Lifted, shape: Any) -> Any:
+    def _layer(self, lifted: Lifted, shapes: list[Any]) -> Any:
         layer = self._layers.get(lifted.key)
         if layer is None:
             arrays = {name: weight.array() for name, weight in lifted.weights.items()}
             sources = [str(w.source.name) for w in lifted.weights.values() if w.source is not None]
             dtype = next(iter(arrays.values())).dtype.name if arrays else keras.config.floatx()
             layer = lifted.make(self._names.take(scope_of(sources) or name_of(lifted.node)), dtype)
-            built_for = shape if lifted.built_for is None else lifted.built_for(shape)
-            self._fill(layer, built_for, arrays, name_of(lifted.node))
+            built_for = shapes[0] if lifted.built_for is None else lifted.built_for(shapes[0])
+            if lifted.build is None:
+                build = partial(layer.build, built_for)
+            else:
+                build = partial(lifted.build, layer, shapes)
+            self._fill(layer, build, built_for, arrays, name_of(lifted.node))
             self._layers[lifted.key] = layer
             for name, weight in lifted.weights.items():
                 if weight.source is not None:

@@ -115,7 +115,7 @@ class Interpreter:
         scope = Scope(outer)
         initializers = getattr(graph, "initializers", {})
         for value in initializers.values():
-            scope[value] = self._initializer(value)
+            scope[value] = self.initializer(value)
         required = [value for value in graph.inputs if value.name not in initializers]
         if len(inputs) == len(graph.inputs):
             required = list(graph.inputs)
@@ -126,17 +126,19 @@ class Interpreter:
             if override is not None:
                 override(scope)
             else:
-                self._run_node(node, scope)
+                self.run_node(node, scope)
         return [scope[value] for value in graph.outputs]
 
-    def _initializer(self, value: Any) -> Value:
+    def initializer(self, value: Any) -> Value:
+        """An initializer as a value."""
         tensor = value.const_value
         if tensor is None:
             raise GraphError(f"initializer {value.name!r} has no contents")
         array = array_of(tensor, f"initializer {value.name!r}")
         return Value(self.sizes, array=array, parameter=self._parameter(str(value.name), array))
 
-    def _run_node(self, node: Any, scope: Scope) -> None:
+    def run_node(self, node: Any, scope: Scope) -> None:
+        """Compute a node with what the scope holds, and put its outputs there."""
         inputs = [None if value is None else scope[value] for value in node.inputs]
         opset = self.opsets.get(canonical(node.domain), 1)
         if node.op_identifier() in self.functions:

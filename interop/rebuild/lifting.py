@@ -91,6 +91,7 @@ class Lifted:
         dims: of the inputs' sizes in that order, the sizes of each output; None: as the first input.
         permutations: of the axes of each output; None: `order` for all.
         built_for: of the first input's shape, the shape that the layer is built for; None: the same.
+        build: builds the layer for its inputs' shapes, where it takes more than one.
     """
 
     node: Any
@@ -104,6 +105,7 @@ class Lifted:
     dims: Callable[[list[Dims]], Sequence[Sequence[int | None]]] | None = None
     permutations: tuple[Permutation | None, ...] | None = None
     built_for: Callable[[tuple[int | None, ...]], tuple[int | None, ...]] | None = None
+    build: Callable[[Any, Sequence[tuple[int | None, ...]]], object] | None = None
 
     @property
     def key(self) -> Hashable:
@@ -124,6 +126,8 @@ _CONSTANTS = {
     "value_float": "float32",
     "value_floats": "float32",
 }
+#: Patterns of so many nodes are asked before others, of which they have several inside.
+_BLOCK = 50
 #: Operators whose result is one number throughout, if what they are given is.
 _SPREAD = ("Expand", "Identity", "Unsqueeze", "Reshape", "Cast", "CastLike")
 _PATTERNS: dict[tuple[str, str], list[tuple[int, str, Pattern]]] = defaultdict(list)
@@ -148,20 +152,22 @@ def _discover() -> None:
         importlib.import_module(f"{package}.{module.name}")
 
 
-def patterns(node: Any) -> Iterator[tuple[str, Pattern]]:
-    """The patterns that begin at a node, larger ones first."""
+def patterns(node: Any, *, blocks: bool = False) -> Iterator[tuple[str, Pattern]]:
+    """The patterns that begin at a node, larger ones first: those of whole blocks, or those of layers."""
     _discover()
-    for _, name, pattern in _PATTERNS.get((canonical(node.domain), node.op_type), ()):
-        yield name, pattern
+    for negative_size, name, pattern in _PATTERNS.get((canonical(node.domain), node.op_type), ()):
+        if (-negative_size >= _BLOCK) == blocks:
+            yield name, pattern
 
 
 class Site:
     """What a pattern may ask of the graph around a node."""
 
     def __init__(self, graph: Any, layout: str) -> None:
-        """`layout` is "nhwc" or "keep", as in ``import_onnx``."""
+        """`layout` is "nhwc" or "keep", as in ``import_onnx``; `proved` is for what patterns compute to decide."""
         self.graph, self.layout = graph, layout
         self._outputs = {id(value) for value in graph.outputs}
+        self.proved: dict[Hashable, Any] = {}
         self._computed: dict[Any, Array] = {}
         for node in graph:
             self._compute(node)
@@ -296,9 +302,9 @@ def plan(graph: Any, layout: str) -> Plan:
     site = Site(graph, layout)
     made = Plan()
     claimed: dict[Any, Lifted] = {}
-    for node in graph:
+    for node, blocks in ((node, blocks) for blocks in (True, False) for node in graph):
         reasons = []
-        for name, pattern in patterns(node):
+        for name, pattern in patterns(node, blocks=blocks):
             found = pattern(site, node)
             if isinstance(found, NoMatch):
                 reasons.append(f"{name}: {found.reason}")
@@ -309,7 +315,7 @@ def plan(graph: Any, layout: str) -> Plan:
                 made.lifted[found.node] = found
                 break
         else:
-            if reasons and node not in claimed and any(site.weight(value) for value in node.inputs):
+            if reasons and node not in claimed and (blocks or any(site.weight(x) for x in node.inputs)):
                 made.reasons[name_of(node)] = "; ".join(reasons)
     while conflicting := _conflicts(graph, made):
         for lifted, reason in conflicting:

@@ -1,7 +1,7 @@
 """What a graph says about itself without saying it, and what in it does nothing, before patterns are looked for.
 
 Enters: an ``ir.Model`` without functions. Leaves: the same model, changed in place: values have the types and
-shapes that follow from the inputs', and no node casts a value to the type that it has.
+shapes that follow from the inputs', and no node hands a value on as it is.
 """
 
 from __future__ import annotations
@@ -14,21 +14,27 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 
 def simplified(model: Any) -> Any:
-    """Infer types and shapes, and take casts out that change nothing."""
+    """Infer types and shapes, and take nodes out that change nothing."""
     model = ShapeInferencePass(check_type=False, strict_mode=False)(model).model
     for node in list(model.graph.all_nodes()):
-        if node.op_type not in ("Cast", "CastLike") or node.domain not in ("", "ai.onnx"):
-            continue
-        given, made = node.inputs[0], node.outputs[0]
-        like = (
-            node.inputs[1].dtype
-            if node.op_type == "CastLike"
-            else ir.DataType(node.attributes["to"].as_int())
-        )
-        if given is None or given.dtype is None or given.dtype != like:
-            continue
-        if made.is_graph_output():
-            continue
-        convenience.replace_all_uses_with(made, given)
-        node.graph.remove(node, safe=True)
+        given = _handed_on(node)
+        if given is not None and not node.outputs[0].is_graph_output():
+            convenience.replace_all_uses_with(node.outputs[0], given)
+            node.graph.remove(node, safe=True)
     return model
+
+
+def _handed_on(node: Any) -> Any:
+    """The value that a node hands on as it is; None if it makes something of it."""
+    if node.domain not in ("", "ai.onnx"):
+        return None
+    if node.op_type == "Identity":
+        return node.inputs[0]
+    if node.op_type not in ("Cast", "CastLike"):
+        return None
+    given = node.inputs[0]
+    if node.op_type == "CastLike":
+        wanted = node.inputs[1].dtype
+    else:
+        wanted = ir.DataType(node.attributes["to"].as_int())
+    return given if given is not None and given.dtype is not None and given.dtype == wanted else None

@@ -1,0 +1,173 @@
+"""Attention in graphs, as one layer: the ways to write it that are recognised, and what only looks like it.
+
+Every row is compared with ONNX Runtime at two sizes, whether it becomes a layer or not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+import interop
+from interop.status import ImportReport
+
+WIDTH, HEADS, SIZE = 12, 3, 4
+PLACES = 6
+node = helper.make_node
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to write attention.
+
+    Attributes:
+        name: of the row.
+        lifted: whether it becomes MultiHeadAttention.
+        matrix: "three" of projections, "one", or one "by head".
+        factor: of the products.
+        bias: which projections have one.
+        places: of the input; None: open.
+        cross: whether keys and values are of another input.
+        mask: added to the products: "", "nothing", "causal" or "given", an input.
+        used: whether the probabilities are an output too.
+    """
+
+    name: str
+    lifted: bool = True
+    matrix: str = "three"
+    factor: float = SIZE**-0.5
+    bias: str = "qkvo"
+    places: int | None = None
+    cross: bool = False
+    mask: str = ""
+    used: bool = False
+
+
+ROWS = [
+    Row("three matrices"),
+    Row("one matrix", matrix="one"),
+    Row("one matrix by head", matrix="by head"),
+    Row("no bias", bias=""),
+    Row("to another tensor", cross=True),
+    Row("a mask of zeros", mask="nothing", places=PLACES),
+    Row("causal", mask="causal", places=PLACES),
+    Row("causal, one matrix", mask="causal", places=PLACES, matrix="one"),
+    Row("another factor", lifted=False, factor=0.3),
+    Row("some have a bias", lifted=False, bias="qv"),
+    Row("a mask of an input", lifted=False, mask="given", places=PLACES),
+    Row("probabilities are used", lifted=False, used=True),
+]
+
+
+def model_of(row: Row) -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    nodes: list[onnx.NodeProto] = []
+    held: dict[str, np.ndarray] = {
+        "heads": np.array([0, 0, HEADS, SIZE]),
+        "joined": np.array([0, 0, WIDTH]),
+        "by head": np.array([0, 0, HEADS, 3 * SIZE]),
+        "factor": np.array(row.factor, "float32"),
+    }
+
+    def project(x: str, name: str, units: int, bias: bool) -> str:
+        held[f"{name}.weight"] = (rng.standard_normal((WIDTH, units)) * WIDTH**-0.5).astype("float32")
+        nodes.append(node("MatMul", [x, f"{name}.weight"], [f"{name}.product"], f"{name}.MatMul"))
+        if not bias:
+            return f"{name}.product"
+        held[f"{name}.bias"] = rng.standard_normal(units).astype("float32")
+        nodes.append(node("Add", [f"{name}.product", f"{name}.bias"], [name], f"{name}.Add"))
+        return name
+
+    if row.matrix == "three":
+        sources = {"q": "x", "k": "z" if row.cross else "x", "v": "z" if row.cross else "x"}
+        for name, source in sources.items():
+            made = project(source, name, WIDTH, name in row.bias)
+            nodes.append(node("Reshape", [made, "heads"], [f"{name}.parts"]))
+    else:
+        made = project("x", "qkv", 3 * WIDTH, bool(row.bias))
+        if row.matrix == "one":
+            nodes.append(node("Split", [made], ["q.cut", "k.cut", "v.cut"], axis=2, num_outputs=3))
+            nodes += [node("Reshape", [f"{name}.cut", "heads"], [f"{name}.parts"]) for name in "qkv"]
+        else:
+            nodes.append(node("Reshape", [made, "by head"], ["qkv.parts"]))
+            parts = [f"{name}.parts" for name in "qkv"]
+            nodes.append(node("Split", ["qkv.parts"], parts, axis=3, num_outputs=3))
+    nodes += [
+        node("Transpose", ["q.parts"], ["q.heads"], perm=[0, 2, 1, 3]),
+        node("Transpose", ["k.parts"], ["k.heads"], perm=[0, 2, 3, 1]),
+        node("Transpose", ["v.parts"], ["v.heads"], perm=[0, 2, 1, 3]),
+        node("MatMul", ["q.heads", "k.heads"], ["products"]),
+        node("Mul", ["products", "factor"], ["scaled"]),
+    ]
+    if row.mask in ("nothing", "causal"):
+        held["mask"] = np.zeros((PLACES, PLACES), "float32")
+        if row.mask == "causal":
+            held["mask"][np.triu_indices(PLACES, 1)] = np.finfo("float32").min
+    nodes += [
+        *([node("Add", ["scaled", "mask"], ["masked"])] if row.mask else []),
+        node("Softmax", ["masked" if row.mask else "scaled"], ["probabilities"], "attention"),
+        node("MatMul", ["probabilities", "v.heads"], ["weighed"]),
+        node("Transpose", ["weighed"], ["turned"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["turned", "joined"], ["flat"]),
+    ]
+    made = project("flat", "o", WIDTH, "o" in row.bias)
+    nodes.append(node("Relu", [made], ["y"]))
+    shapes: dict[str, tuple[str | int, ...]] = {"x": ("n", row.places or "t", WIDTH)}
+    if row.cross:
+        shapes["z"] = ("n", "s", WIDTH)
+    if row.mask == "given":
+        shapes["mask"] = ("n", 1, 1, PLACES)
+    graph = helper.make_graph(
+        nodes,
+        "attention",
+        [helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()],
+        [onnx.ValueInfoProto(name=name) for name in ("y", *(["probabilities"] if row.used else []))],
+        [numpy_helper.from_array(array, name) for name, array in held.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def arrays_of(row: Row, batch: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(batch)
+    places = row.places or batch + 3
+    arrays = {"x": rng.standard_normal((batch, places, WIDTH))}
+    if row.cross:
+        arrays["z"] = rng.standard_normal((batch, places + 1, WIDTH))
+    if row.mask == "given":
+        arrays["mask"] = rng.standard_normal((batch, 1, 1, PLACES))
+    return {name: array.astype("float32") for name, array in arrays.items()}
+
+
+def outputs_of(model: keras.Model, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    made = model(list(arrays.values()) if len(arrays) > 1 else arrays["x"])
+    return [keras.ops.convert_to_numpy(y) for y in (made.values() if isinstance(made, dict) else [made])]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_attention(row: Row, tmp_path: Path) -> None:
+    proto = model_of(row)
+    reports: list[ImportReport] = []
+    model = interop.import_onnx(proto, report=reports)
+    found = [lifted.kind for lifted in reports[0].lifted if lifted.kind == "MultiHeadAttention"]
+    assert found == ["MultiHeadAttention"] * row.lifted
+    assert row.lifted or "attention" in reports[0].not_lifted["attention"]
+    trained = {tensor.name for tensor in proto.graph.initializer if tensor.name.endswith(("weight", "bias"))}
+    assert set(reports[0].weights) == trained
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for batch in (2, 4):
+        arrays = arrays_of(row, batch)
+        got = outputs_of(model, arrays)
+        for ours, theirs in zip(got, session.run(None, arrays), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    if row.lifted:
+        assert [lifted.kind for lifted in reports[0].lifted if lifted.kind == "Dense"] == []
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(outputs_of(again, arrays)[0], got[0])

@@ -37,6 +37,7 @@ class Row:
         cross: whether keys and values are of another input.
         mask: added to the products: "", "nothing", "causal" or "given", an input.
         used: whether the probabilities are an output too.
+        shared: what else uses the matrix of the queries: "keys", or the "output" of all.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Row:
     cross: bool = False
     mask: str = ""
     used: bool = False
+    shared: str = ""
 
 
 ROWS = [
@@ -63,6 +65,8 @@ ROWS = [
     Row("some have a bias", lifted=False, bias="qv"),
     Row("a mask of an input", lifted=False, mask="given", places=PLACES),
     Row("probabilities are used", lifted=False, used=True),
+    Row("a matrix is shared", lifted=False, shared="keys"),
+    Row("a matrix is used outside", lifted=False, shared="output"),
 ]
 
 
@@ -89,6 +93,9 @@ def model_of(row: Row) -> onnx.ModelProto:
         sources = {"q": "x", "k": "z" if row.cross else "x", "v": "z" if row.cross else "x"}
         for name, source in sources.items():
             made = project(source, name, WIDTH, name in row.bias)
+            if row.shared == "keys" and name == "k":
+                nodes[-2 if name in row.bias else -1].input[1] = "q.weight"
+                del held["k.weight"]
             nodes.append(node("Reshape", [made, "heads"], [f"{name}.parts"]))
     else:
         made = project("x", "qkv", 3 * WIDTH, bool(row.bias))
@@ -118,6 +125,9 @@ def model_of(row: Row) -> onnx.ModelProto:
         node("Reshape", ["turned", "joined"], ["flat"]),
     ]
     made = project("flat", "o", WIDTH, "o" in row.bias)
+    if row.shared == "output":
+        nodes.append(node("MatMul", [made, "q.weight"], ["again"]))
+        made = "again"
     nodes.append(node("Relu", [made], ["y"]))
     shapes: dict[str, tuple[str | int, ...]] = {"x": ("n", row.places or "t", WIDTH)}
     if row.cross:
@@ -132,6 +142,14 @@ def model_of(row: Row) -> onnx.ModelProto:
         [numpy_helper.from_array(array, name) for name, array in held.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+#: Weights that no layer takes where one is used in two ways.
+HELD: dict[str, set[str]] = {
+    "": set(),
+    "keys": {"q.weight", "q.bias", "k.bias"},
+    "output": {"q.weight", "q.bias"},
+}
 
 
 def arrays_of(row: Row, batch: int) -> dict[str, np.ndarray]:
@@ -158,7 +176,8 @@ def test_attention(row: Row, tmp_path: Path) -> None:
     model = interop.import_onnx(proto, report=reports)
     found = [lifted.kind for lifted in reports[0].lifted if lifted.kind == "MultiHeadAttention"]
     assert found == ["MultiHeadAttention"] * row.lifted
-    assert row.lifted or "attention" in reports[0].not_lifted["attention"]
+    assert row.lifted or reports[0].not_lifted["attention"]
+    assert set(reports[0].held) == HELD[row.shared]
     trained = {tensor.name for tensor in proto.graph.initializer if tensor.name.endswith(("weight", "bias"))}
     assert set(reports[0].weights) == trained
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -167,8 +186,11 @@ def test_attention(row: Row, tmp_path: Path) -> None:
         got = outputs_of(model, arrays)
         for ours, theirs in zip(got, session.run(None, arrays), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    dense = [lifted.kind for lifted in reports[0].lifted if lifted.kind == "Dense"]
+    assert len(dense) == (
+        0 if row.lifted else 4 - len([name for name in HELD[row.shared] if name.endswith("bias")])
+    )
     if row.lifted:
-        assert [lifted.kind for lifted in reports[0].lifted if lifted.kind == "Dense"] == []
         model.save(tmp_path / "model.keras")
         again = keras.saving.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(outputs_of(again, arrays)[0], got[0])

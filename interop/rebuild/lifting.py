@@ -299,12 +299,43 @@ class Plan:
 
 def plan(graph: Any, layout: str) -> Plan:
     """Match every pattern and settle which matches stand."""
-    site = Site(graph, layout)
-    made = Plan()
+    site, refused = Site(graph, layout), dict[Any, str]()
+    while True:
+        made, begun = _matched(site, refused)
+        while conflicting := _conflicts(graph, made):
+            # Of a block that does not stand, the layers inside may.
+            blocks = {begun[lifted.node]: reason for lifted, reason in conflicting if lifted.node in begun}
+            if blocks:
+                refused |= blocks
+                break
+            for lifted, reason in conflicting:
+                del made.lifted[lifted.node]
+                made.reasons[name_of(lifted.node)] = reason
+        else:
+            break
+    live = _live(graph, made)
+    made.lifted = {node: lifted for node, lifted in made.lifted.items() if node in live}
+    made.skipped = {node for node in graph if node not in live} | {
+        node for lifted in made.lifted.values() for node in lifted.covers if node is not lifted.node
+    }
+    return made
+
+
+def _matched(site: Site, refused: Mapping[Any, str]) -> tuple[Plan, dict[Any, Any]]:
+    """Every pattern that holds, and of blocks, the node that the pattern began at by the node that the layer makes.
+
+    Args:
+        site: of the graph.
+        refused: nodes at which no block begins, and why.
+    """
+    made = Plan(reasons={name_of(node): reason for node, reason in refused.items()})
     claimed: dict[Any, Lifted] = {}
-    for node, blocks in ((node, blocks) for blocks in (True, False) for node in graph):
+    begun: dict[Any, Any] = {}
+    for node, blocks in ((node, blocks) for blocks in (True, False) for node in site.graph):
         reasons = []
         for name, pattern in patterns(node, blocks=blocks):
+            if blocks and node in refused:
+                continue
             found = pattern(site, node)
             if isinstance(found, NoMatch):
                 reasons.append(f"{name}: {found.reason}")
@@ -313,20 +344,13 @@ def plan(graph: Any, layout: str) -> Plan:
             else:
                 claimed.update(dict.fromkeys(found.covers, found))
                 made.lifted[found.node] = found
+                if blocks:
+                    begun[found.node] = node
                 break
         else:
             if reasons and node not in claimed and (blocks or any(site.weight(x) for x in node.inputs)):
                 made.reasons[name_of(node)] = "; ".join(reasons)
-    while conflicting := _conflicts(graph, made):
-        for lifted, reason in conflicting:
-            del made.lifted[lifted.node]
-            made.reasons[name_of(lifted.node)] = reason
-    live = _live(graph, made)
-    made.lifted = {node: lifted for node, lifted in made.lifted.items() if node in live}
-    made.skipped = {node for node in graph if node not in live} | {
-        node for lifted in made.lifted.values() for node in lifted.covers if node is not lifted.node
-    }
-    return made
+    return made, begun
 
 
 def _conflicts(graph: Any, made: Plan) -> list[tuple[Lifted, str]]:

@@ -456,6 +456,14 @@ def _lifted(found: _Attention, reading: _Reading, inside: _Inside) -> Lifted | N
     biased = {"bias" in projection.weights for projection in (*found.projections, found.output)}
     if len(biased) != 1:
         return NoMatch("some of its projections have a bias and some have not")
+    taken = [
+        (id(weight.source), heads.part)
+        for projection, heads in zip(found.projections, reading.dealt, strict=True)
+        for weight in projection.weights.values()
+    ]
+    taken += [(id(weight.source), 0) for weight in found.output.weights.values()]
+    if len(set(taken)) < len(taken):
+        return NoMatch("two of its projections have the same weights, which in the layer would be two")
     use_bias, count, size = biased.pop(), reading.dealt[0].count, reading.dealt[0].size
     width = int(found.projections[0].weights["kernel"].array().shape[0])
     units = int(found.output.weights["kernel"].array().shape[1])

@@ -37,6 +37,7 @@ REVIVED: dict[str, tuple[set[str], str | None]] = {
         "blocks/first/norm",
     ),
     "structured": ({""}, "b"),
+    "halves": ({"", "blocks/0", "blocks/1"}, "blocks/0/one"),
     "shared": ({"scaled"}, None),
     "masked": ({"pooled", "attending"}, "attending/attention"),
     "tied": ({"tied", "noisy"}, "embedding"),

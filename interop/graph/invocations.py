@@ -18,15 +18,19 @@ UNUSED = {"unused": True}
 
 
 def leaves(structure: Any) -> Iterator[Any]:
-    """What lists, tuples and dicts hold, in the order of a call."""
+    """What lists, tuples and dicts hold, dicts by their keys' names: whoever makes one anew may order it otherwise."""
     if isinstance(structure, dict):
-        for item in structure.values():
+        for _, item in _by_name(structure):
             yield from leaves(item)
     elif isinstance(structure, list | tuple):
         for item in structure:
             yield from leaves(item)
     else:
         yield structure
+
+
+def _by_name(items: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    return sorted(items.items(), key=lambda item: str(item[0]))
 
 
 def encode(structure: Any, places: Mapping[Value, int]) -> Any:
@@ -44,14 +48,14 @@ def encode(structure: Any, places: Mapping[Value, int]) -> Any:
 
 
 def places_of(encoded: Any) -> Iterator[int]:
-    """The positions in an encoded structure, in the order of a call."""
+    """The positions in an encoded structure, in the order of ``leaves``."""
     if isinstance(encoded, int):
         yield encoded
     elif isinstance(encoded, Mapping):
         for kind in ("list", "tuple"):
             for item in encoded.get(kind, ()):
                 yield from places_of(item)
-        for item in encoded.get("dict", {}).values():
+        for _, item in _by_name(encoded.get("dict", {})):
             yield from places_of(item)
 
 

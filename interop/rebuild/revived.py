@@ -20,7 +20,7 @@ from keras import ops
 from interop.capture.keras import compat, paths
 from interop.capture.keras.standin import Role, StandIn
 from interop.errors import RebuildError
-from interop.graph.invocations import decode
+from interop.graph.invocations import decode, leaves
 from interop.rebuild.interpreter import Interpreter, Override, Scope
 from interop.rebuild.program import ChildCall, Invocation, Program, bind_arguments
 
@@ -237,11 +237,11 @@ def _child_call(interpreter: Interpreter, node: Any, call: ChildCall, layer: Any
             keywords["training"] = training
         positional = [decode(item, at) for item in call.positional]
         result = layer(*positional, **keywords)
-        leaves = [leaf for leaf in keras.tree.flatten(result) if leaf is not None]
-        for place, leaf in zip(call.results, leaves, strict=True):
-            scope[node.outputs[place]] = interpreter.value(leaf)
+        tensors = [leaf for leaf in leaves(result) if leaf is not None]
+        for place, tensor in zip(call.results, tensors, strict=True):
+            scope[node.outputs[place]] = interpreter.value(tensor)
         for index, place in call.masks.items():
-            mask = compat.mask_of(leaves[index])
+            mask = compat.mask_of(tensors[index])
             if mask is None:
                 mask = layer.compute_mask(
                     positional[0] if positional else next(iter(keywords.values())), None

@@ -84,6 +84,29 @@ class Structured(keras.Model):
         return {"sum": x, "stats": [ops.mean(x, axis=1), ops.shape(x)[1] * ops.max(x, axis=(1, 2))]}
 
 
+class Halves(layers.Layer):
+    """A dict whose keys are in no order, of results of one shape."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.one, self.other = layers.Dense(4), layers.Dense(4, activation="relu")
+
+    def call(self, x: Any) -> dict[str, Any]:
+        return {"out": self.one(x), "aux": [self.other(x)]}
+
+
+class Halving(keras.Model):
+    """Lost layers in a lost model, and a dict between them."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.blocks = [Halves(), Halves()]
+
+    def call(self, x: Any) -> dict[str, Any]:
+        halves = self.blocks[0](x)
+        return self.blocks[1](halves["out"] - 2.0 * halves["aux"][0])
+
+
 class Attending(layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -297,6 +320,7 @@ MODELS: dict[str, tuple[Callable[[], Any], list[Any]]] = {
         Structured,
         [{"left": a, "right": b} for a, b in (floats((2, 3, 5), (2, 4)), floats((3, 4, 5), (3, 4)))],
     ),
+    "halves": (Halving, floats((2, 6), (3, 6))),
     "shared": (_shared, [floats((2, 6), (2, 3, 6)), floats((3, 6), (3, 4, 6))]),
     "masked": (_masked, tokens((2, 5), (3, 7))),
     "tied": (_tied, tokens((2, 5), (3, 7))),

@@ -103,6 +103,7 @@ def convert(
     dtype: str | None = None,
     io_dtype: str | None = None,
     include_optimizer: bool = True,
+    config: bool = True,
     overwrite: bool = True,
     verify: bool = True,
     inputs: Any = None,
@@ -134,6 +135,7 @@ def convert(
         dtype: float type of an ``.onnx`` file, as in ``export_onnx``.
         io_dtype: of its inputs and outputs, as in ``export_onnx``.
         include_optimizer: keep the optimizer's state in an artifact.
+        config: keep a Keras model's config in an ``.onnx`` file, as in ``export_onnx``.
         overwrite: replace what is at `dst`.
         verify: compare the result with the source.
         inputs: inputs to compare on; made from the signature when None.
@@ -180,7 +182,7 @@ def convert(
         say(f"loading {src}")
         model, signature = _call(factory) if source_kind == "factory" and factory else (opened(src), None)
         say(f"writing {dst}")
-        written = _convert_model(model, signature, dst, opset, precision, include_optimizer)
+        written = _convert_model(model, signature, dst, opset, precision, include_optimizer, config)
     seconds = time.perf_counter() - started
     parity = None
     if verify:
@@ -283,11 +285,12 @@ def _convert_model(
     opset: int | None,
     precision: Precision | None,
     include_optimizer: bool,
+    config: bool,
 ) -> Written:
     kind = kind_of(dst)
     if kind == "onnx":
         with staged(dst) as folder:
-            return write_model(model, folder / dst.name, signature, opset, precision)[1]
+            return write_model(model, folder / dst.name, signature, opset, precision, config=config)[1]
     if kind == "artifact":
         from interop.saving import save_model
 

@@ -19,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from interop.artifact import recorded
 from interop.artifact.bundle import Bundle, open_bundle
 from interop.artifact.files import CONFIG
 from interop.artifact.schema import parse_model
@@ -296,6 +297,9 @@ def _onnx(path: Path) -> Summary:
         facts = {"written by": f"{model.producer_name} {model.producer_version}".strip(), **facts}
     if model.functions:
         facts["local functions"] = str(len(model.functions))
+    entry = next((entry.value for entry in model.metadata_props if entry.key == recorded.KEY), None)
+    if entry is not None:
+        facts["Keras model"] = _recorded_model(entry)
     return Summary(
         path=path,
         kind="onnx",
@@ -307,6 +311,16 @@ def _onnx(path: Path) -> Summary:
         operators=_count_operators(model),
         tensors=tensors,
     )
+
+
+def _recorded_model(entry: str) -> str:
+    """What the file says about the Keras model it was made of, which ``import_onnx`` makes again."""
+    try:
+        content = recorded.decoded(entry)
+        model = content["model"]
+        return f"{model['name']} ({model['object']['class_name']}), keras {content['keras']}"
+    except (ArtifactError, KeyError, TypeError) as error:
+        return f"its config cannot be read: {error}"
 
 
 def _onnx_spec(value: Any) -> TensorSpec:

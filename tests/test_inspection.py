@@ -99,6 +99,7 @@ def test_onnx(files):
     assert [spec.name for spec in (*found.inputs, *found.outputs)] == ["tokens", "y"]
     assert found.operators["Gather"] == 1
     assert found.facts["opset"].startswith("ai.onnx 20")
+    assert found.facts["Keras model"].endswith(f", keras {keras.__version__}")
 
 
 @pytest.mark.parametrize(

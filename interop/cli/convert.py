@@ -38,6 +38,13 @@ def convert(
     optimizer: Annotated[
         bool, typer.Option("--optimizer/--no-optimizer", help="Keep the optimizer's state in an artifact.")
     ] = True,
+    config: Annotated[
+        bool,
+        typer.Option(
+            "--config/--no-config",
+            help="Keep a Keras model's config in an .onnx file, to import it as it was.",
+        ),
+    ] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite/--no-overwrite", help="Replace what is at DST.")
     ] = True,
@@ -80,6 +87,7 @@ def convert(
             dtype=dtype,
             io_dtype=io_dtype,
             include_optimizer=optimizer,
+            config=config,
             overwrite=overwrite,
             verify=check,
             inputs=arrays,

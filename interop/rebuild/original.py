@@ -281,7 +281,7 @@ class _Original:
             if path:
                 nodes[path].append(str(node.name))
         owners = {path: layer for layer, path in layers}
-        inner = {path for path in nodes if any(other.startswith(f"{path}/") for other in nodes)}
+        inner = {path.rpartition("/")[0] for path in nodes}
         frozen = {
             str(value.name): "a constant of the Keras model"
             for value in _initializers(self._file)

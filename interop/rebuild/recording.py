@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from interop.artifact.recorded import array_to_json
-from interop.capture.keras import compat, paths
-from interop.capture.keras.describe import architecture
+from interop.capture.keras import compat
+from interop.capture.keras.describe import LAMBDA, architecture
 from interop.errors import CaptureError
 from interop.rebuild.classes import Resolver
 
@@ -37,7 +37,7 @@ def recorded(model: Any, captured: Captured, folds: Iterable[Fold] | None) -> di
     if captured.fallback_layers or not compat.is_functional(model):
         return None
     try:
-        described = architecture(model)
+        described = architecture(model, captured.layer_paths)
     except CaptureError:
         return None
     if not is_stock(described):
@@ -50,7 +50,7 @@ def recorded(model: Any, captured: Captured, folds: Iterable[Fold] | None) -> di
         array = record.source.read()
         if array.nbytes <= _LARGEST_UNUSED:
             values[record.key] = array
-    layers = compat.layers_with_paths(model, paths.layer_paths(model))
+    layers = compat.layers_with_paths(model, captured.layer_paths)
     values.update({key: compat.to_numpy(variable) for key, variable in compat.states(layers).items()})
     return {
         "keras": compat.keras_version(),
@@ -66,5 +66,19 @@ def recorded(model: Any, captured: Captured, folds: Iterable[Fold] | None) -> di
 def is_stock(described: dict[str, Any]) -> bool:
     """Whether the ``model`` part of a config names nothing but what is Keras' own."""
     resolver = Resolver(stock=True)
-    resolver.prepare(described)
+    named: set[Any] = set()
+    pending: list[Any] = [described]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            kind, inner = item.get("class_name"), item.get("config")
+            function = inner if isinstance(inner, str) else kind == LAMBDA
+            identity = (kind, item.get("module"), item.get("registered_name"), function)
+            if kind is not None and identity not in named:
+                named.add(identity)
+                alone = {key: item.get(key) for key in ("class_name", "module", "registered_name")}
+                resolver.prepare({**alone, "config": inner if function else {}})
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item
     return not resolver.found.missing()

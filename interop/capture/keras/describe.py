@@ -91,13 +91,17 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
     return Description(config, tuple(notes), serializer.revivable, layers)
 
 
-def architecture(model: Any) -> dict[str, Any]:
+def architecture(model: Any, known: Mapping[int, str]) -> dict[str, Any]:
     """The ``model`` part of ``config.json`` without how the model was compiled.
+
+    Args:
+        model: as for `describe`.
+        known: path by identity of a layer.
 
     Raises:
         CaptureError: an object in the model has no config, or one that JSON cannot hold.
     """
-    return _described(model, _Serializer(model))[0]
+    return _described(model, _Serializer(model, known))[0]
 
 
 def _described(model: Any, serializer: _Serializer) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -131,7 +135,7 @@ def _quantization(model: Any, known: Mapping[int, str]) -> dict[str, Any]:
     return {
         path: {
             "mode": compat.quantization_mode(layer),
-            "config": None if config is None else _Serializer(model).serialize(config, path),
+            "config": None if config is None else _Serializer(model, known).serialize(config, path),
         }
         for layer, path in compat.layers_with_paths(model, known)
         if compat.quantization_mode(layer) is not None
@@ -151,9 +155,9 @@ class _Serializer:
         undescribed: names of the classes whose objects have no config.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, known: Mapping[int, str] | None = None) -> None:
         self._model = model
-        self.paths = paths.layer_paths(model)
+        self.paths = paths.layer_paths(model) if known is None else known
         self.revivable = any(not compat.is_keras_class(type(layer)) for layer in compat.all_layers(model))
         self.undescribed: dict[str, None] = {}
         self._plain = _Plain()

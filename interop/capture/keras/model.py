@@ -163,6 +163,11 @@ class Captured:
         return sum(math.prod(record.shape) for record in self.variables if record.role == "weight")
 
     @property
+    def layer_paths(self) -> Mapping[int, str]:
+        """Path by identity of a layer."""
+        return self._objects.layers
+
+    @property
     def used(self) -> frozenset[str]:
         """Keys of the variables, and constants, that are initializers of the graph."""
         return frozenset(self._recording.variables)

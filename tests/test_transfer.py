@@ -63,7 +63,11 @@ def checked(pair: Pair, report: Any, one: Any, other: Any, errors: list[float]) 
     for word in pair.differs:
         assert any(word in line for line in report.plan.differences), str(report)
     assert report.passed == (not pair.differs), str(report)
-    if not pair.differs:
+    if pair.differs:
+        assert report.proof.explained, str(report)
+        errors.append(report.proof.aside)
+        assert errors[-1] < 1e-5
+    else:
         errors.append(difference(pair, one, other))
         assert errors[-1] < 1e-5
 

@@ -360,11 +360,14 @@ class Reader:
         frame = flow.frame
         if frame is None or not frame.parts:
             return [self.site(role, [numbers for numbers, _ in ordered], [ordered[0][0].ndim], before)]
-        features = ordered[0][1] % frame.features
+        rows, features = np.divmod(ordered[0][1], frame.features)
         sites: list[Site] = []
         for index, part in enumerate(frame.parts):
-            chosen = np.isin(features, part)
-            if chosen.any():
+            rank = np.full(frame.features, -1)
+            rank[part] = np.arange(len(part))
+            chosen = np.flatnonzero(rank[features] >= 0)
+            chosen = chosen[np.lexsort((rank[features[chosen]], rows[chosen]))]
+            if chosen.size:
                 terms = [regular(numbered(numbers).reshape(-1)[chosen]) for numbers, _ in ordered]
                 feeds = within(before, frame, part)
                 sites.append(self.site(role, terms, [terms[0].ndim], feeds, block=(frame.key, index)))

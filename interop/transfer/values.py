@@ -135,31 +135,69 @@ class Flow:
         found = np.unique(self.layout[self.layout >= 0] % self.frame.features)
         return None if len(found) == self.frame.features else found
 
+    def ordered_features(self) -> tuple[int, ...]:
+        """The features of its frame in the order in which it has them; none if it has no frame."""
+        if self.frame is None or self.layout is None:
+            return ()
+        places = self.layout.reshape(-1)
+        places = places[places >= 0]
+        row = (
+            places[places // self.frame.features == places[0] // self.frame.features]
+            if places.size
+            else places
+        )
+        return tuple(dict.fromkeys((row % self.frame.features).tolist()))
+
 
 Tensor = Constant | Weight | Flow
 
 
 @dataclass
 class Uses:
-    """Which features of each frame are used together, by the frame's key."""
+    """Which features of each frame are used together, and in which order where that means something.
 
-    found: dict[str, list[NDArray[np.int64] | None]] = field(default_factory=dict)
+    Attributes:
+        found: by the frame's key, for each use the features and their order; None for all, and for no order.
+    """
 
-    def record(self, flow: Flow) -> None:
-        """The flow is taken by something that mixes its elements, or leaves the graph."""
+    found: dict[str, list[tuple[NDArray[np.int64] | None, tuple[int, ...] | None]]] = field(
+        default_factory=dict
+    )
+
+    def record(self, flow: Flow, *, ordered: bool = False) -> None:
+        """The flow is taken by something that mixes its elements, or leaves the graph.
+
+        Args:
+            flow: what is taken.
+            ordered: whether its axes have the features in an order that does not depend on how they are stored.
+        """
         if flow.frame is not None:
-            self.found.setdefault(flow.frame.key, []).append(flow.features())
+            order = flow.ordered_features() if ordered else None
+            self.found.setdefault(flow.frame.key, []).append((flow.features(), order))
 
     def parts(self) -> dict[str, tuple[NDArray[np.int64], ...]]:
-        """For each frame that is used in parts, these: the largest sets, if they do not overlap."""
-        made = {}
+        """For each frame that is used in parts, these: the largest sets, if they do not overlap.
+
+        One that is used whole is a part too, if what takes it has the features in another order than they are stored.
+        """
+        made: dict[str, tuple[NDArray[np.int64], ...]] = {}
         for key, uses in self.found.items():
-            if any(use is None for use in uses):
+            orders = {frozenset(order): order for _, order in uses if order}
+            agreed = all(not order or orders[frozenset(order)] == order for _, order in uses)
+            if any(use is None for use, _ in uses):
+                whole = set(uses[0][1] or ())
+                same = all(order == uses[0][1] for _, order in uses)
+                if whole and same and list(uses[0][1] or ()) != sorted(whole):
+                    made[key] = (np.array(uses[0][1], np.int64),)
                 continue
-            sets = {tuple(use.tolist()) for use in uses if use is not None}
+            sets = {tuple(use.tolist()) for use, _ in uses if use is not None}
             largest = [set(a) for a in sets if not any(set(a) < set(b) for b in sets)]
             if len(largest) > 1 and sum(map(len, largest)) == len(set().union(*largest)):
-                made[key] = tuple(np.array(sorted(part), np.int64) for part in sorted(largest, key=min))
+                told = orders if agreed else {}
+                made[key] = tuple(
+                    np.array(told.get(frozenset(part), tuple(sorted(part))), np.int64)
+                    for part in sorted(largest, key=min)
+                )
         return made
 
 

@@ -138,7 +138,7 @@ def _rows(table: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, NDArray[n
 def _product(reader: Reader, step: Step, a: Flow, b: Flow) -> Flow:
     """Two flows: an element is told by what it takes of each."""
     for flow in (a, b):
-        reader.uses.record(flow)
+        reader.uses.record(flow, ordered=True)
     left, right = a.places(), b.places()
     if left.ndim < 2 or right.ndim < 2:
         (made,) = reader.opaque(step, [a, b])

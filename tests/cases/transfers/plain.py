@@ -141,7 +141,10 @@ def encoder(nn: Any) -> tuple[Any, Any]:
 
 
 def projections(layout: str) -> Callable[[Any], tuple[Any, Any]]:
-    """One matrix for queries, keys and values, its columns by part (``"phd"``) or by head (``"hpd"``, ``"hdp"``)."""
+    """Queries, keys and values of one matrix, its columns by part, head and feature (``"phd"``) or in another order.
+
+    Without parts (``"dh"``) each has a matrix of its own.
+    """
 
     def make(nn: Any) -> tuple[Any, Any]:
         import torch
@@ -150,13 +153,17 @@ def projections(layout: str) -> Callable[[Any], tuple[Any, Any]]:
             def __init__(self) -> None:
                 super().__init__()
                 self.out = nn.Linear(12, 12)
-                self.qkv = nn.Linear(12, 36)
+                count = 1 if "p" in layout else 3
+                self.qkv = nn.ModuleList(nn.Linear(12, 36 // count) for _ in range(count))
 
             def forward(self, x: Any) -> Any:
                 sizes = {"p": 3, "h": 3, "d": 4}
-                parts = self.qkv(x).reshape(*x.shape[:2], *(sizes[c] for c in layout))
-                order = [layout.index(c) + 2 for c in "phd"]
-                q, k, v = parts.permute(order[0], 0, order[1], 1, order[2]).unbind(0)
+                made = [linear(x).reshape(*x.shape[:2], *(sizes[c] for c in layout)) for linear in self.qkv]
+                order = [layout.index(c) + 2 for c in "hd"]
+                if "p" in layout:
+                    made = list(made[0].unbind(layout.index("p") + 2))
+                    order = [axis - (axis > layout.index("p") + 2) for axis in order]
+                q, k, v = (part.permute(0, order[0], 1, order[1]) for part in made)
                 scores = (q @ k.transpose(-1, -2)) * 0.5
                 mixed = torch.softmax(scores, -1) @ v
                 return self.out(mixed.transpose(1, 2).reshape(x.shape))
@@ -300,6 +307,10 @@ PAIRS = [
     Pair("qkv by part", projections("phd")),
     Pair("qkv by head", projections("hpd")),
     Pair("qkv interleaved", projections("hdp")),
+    Pair("qkv by part, then by feature", projections("pdh")),
+    Pair("qkv by feature, then by part", projections("dph")),
+    Pair("qkv by feature, then by head", projections("dhp"), quick=True),
+    Pair("qkv apart, by feature", projections("dh")),
     Pair("language", language, tokens=30, quick=True),
     Pair("shared", shared),
     Pair("gated", gated, quick=True),

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from interop.artifact.recorded import array_to_json
 from interop.capture.keras import compat
-from interop.capture.keras.describe import LAMBDA, architecture
+from interop.capture.keras.describe import architecture
 from interop.errors import CaptureError
-from interop.rebuild.classes import Resolver
 
 if TYPE_CHECKING:
     from interop.capture.keras.model import Captured
@@ -34,13 +33,11 @@ def recorded(model: Any, captured: Captured, folds: Iterable[Fold] | None) -> di
         captured: its graph.
         folds: what became part of convolutions in the flat graph; None for one with functions.
     """
-    if captured.fallback_layers or not compat.is_functional(model):
+    if captured.fallback_layers or not compat.is_functional(model) or not compat.runs_only_keras_code(model):
         return None
     try:
         described = architecture(model, captured.layer_paths)
     except CaptureError:
-        return None
-    if not is_stock(described):
         return None
     values = {
         name: array for fold in folds or () for name, array in zip(fold.names, fold.parameters, strict=True)
@@ -61,24 +58,3 @@ def recorded(model: Any, captured: Captured, folds: Iterable[Fold] | None) -> di
         "fixed": [record.key for record in captured.variables if not record.trainable],
         "values": {name: array_to_json(array) for name, array in sorted(values.items())},
     }
-
-
-def is_stock(described: dict[str, Any]) -> bool:
-    """Whether the ``model`` part of a config names nothing but what is Keras' own."""
-    resolver = Resolver(stock=True)
-    named: set[Any] = set()
-    pending: list[Any] = [described]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            kind, inner = item.get("class_name"), item.get("config")
-            function = inner if isinstance(inner, str) else kind == LAMBDA
-            identity = (kind, item.get("module"), item.get("registered_name"), function)
-            if kind is not None and identity not in named:
-                named.add(identity)
-                alone = {key: item.get(key) for key in ("class_name", "module", "registered_name")}
-                resolver.prepare({**alone, "config": inner if function else {}})
-            pending += item.values()
-        elif isinstance(item, list):
-            pending += item
-    return not resolver.found.missing()

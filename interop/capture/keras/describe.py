@@ -196,6 +196,7 @@ class _Serializer:
             compat.configs_optional(without),
             compat.without_calibration(),
             compat.tensorflow_unasked(),
+            compat.plain_once(),
             warnings.catch_warnings(),
         ):
             # Keras warns about lambdas; `describe` does so itself, and stores no code.

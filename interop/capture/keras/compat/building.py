@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src.backend.config import is_nnx_enabled
+from keras.src.models import functional, sequential
 from keras.src.saving import serialization_lib
 from numpy.typing import NDArray
 
@@ -71,6 +72,33 @@ def tensorflow_unasked() -> AbstractContextManager[Any]:
     if "tensorflow" in sys.modules:
         return nullcontext()
     return replaced(serialization_lib, "tf", SimpleNamespace(available=False))
+
+
+@contextmanager
+def plain_once() -> Iterator[None]:
+    """Inside, the serializer leaves an object's config as it is when it meets it in another's; that must be copied.
+
+    Keras 3.15 copies the configs of all layers, and goes through them again, for each model around them.
+    """
+    as_it_is = SimpleNamespace(deepcopy=lambda config: config)
+    done: dict[int, Any] = {}
+    original, recorded = serialization_lib.serialize_dict, serialization_lib.record_object_after_serialization
+
+    def serialize_dict(obj: Any) -> Any:
+        return obj if id(obj) in done else original(obj)
+
+    def record(obj: Any, config: Any) -> Any:
+        done[id(config)] = config
+        return recorded(obj, config)
+
+    with (
+        _DEFERRING,
+        replaced(serialization_lib, "serialize_dict", serialize_dict),
+        replaced(serialization_lib, "record_object_after_serialization", record),
+        replaced(functional, "copy", as_it_is),
+        replaced(sequential, "copy", as_it_is),
+    ):
+        yield
 
 
 def safe_scope() -> AbstractContextManager[Any]:

@@ -216,16 +216,23 @@ _OTHERS_CODE = ("keras.src.utils.", "keras.src.export.")
 
 
 def runs_only_keras_code(model: Any) -> bool:
-    """Whether every layer and operation of a model is Keras' own, and so is every function that one of them holds."""
+    """Whether every layer and operation of a model is Keras' own, and so is every function that one of them holds.
+
+    Models hold functions too, which train and predict; they compute with layers alone.
+    """
     operations = {id(layer): layer for layer in all_layers(model)}
     for layer in list(operations.values()):
         if isinstance(layer, Functional):
             operations.update((id(operation), operation) for operation in layer.operations)
     return all(
         _is_keras_code(type(operation))
-        and all(_is_keras_code(value) for value in vars(operation).values() if callable(value))
+        and (isinstance(operation, keras.Model) or _holds_only_keras_code(operation))
         for operation in operations.values()
     )
+
+
+def _holds_only_keras_code(operation: Any) -> bool:
+    return all(_is_keras_code(value) for value in vars(operation).values() if callable(value))
 
 
 def _is_keras_code(value: Any) -> bool:

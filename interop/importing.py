@@ -35,9 +35,9 @@ def import_onnx(
     Inputs and outputs are those of the graph, in its layout. One input is a tensor, several are a list, which can be
     given by name as a dict; one output is a tensor, several are a dict by name.
 
-    Where a file says which Keras model it was made of (``export_onnx`` with ``config``), its layers are made again, with
-    their names and flags, if the graph is shown to be that model's; the report's ``original`` says whether it was, and
-    its ``notes`` why not. Else, and for any other file, patterns of nodes become layers. Nothing in a file is run.
+    Where a file says which Keras model it was made of (``export_onnx`` with ``config``), its layers are made again,
+    with their names and flags, if the graph is shown to be that model's; the report's ``original`` says whether it was,
+    and its ``notes`` why not. Else, and for any other file, patterns of nodes become layers. Nothing in a file is run.
 
     A graph may be deeper than Python's recursion limit. Keras reads the ``.keras`` file of such a model only after
     ``sys.setrecursionlimit``, of which a warning says how much; ``interop.load_model`` reads it as it is.

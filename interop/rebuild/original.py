@@ -378,6 +378,9 @@ def _as_graph(
     taken, given = compat.functional_structure(model)
     found, made = flatten(structure, taken), flatten(signature.output_structure, given, "the output")
     tensors = [found[index] for index in range(len(found))]
+    compat.name_inputs(
+        model, {spec.name: tensor for spec, tensor in zip(signature.inputs, tensors, strict=True)}
+    )
     names = Names()
     inputs = {spec.name: tensor.name for spec, tensor in zip(signature.inputs, tensors, strict=True)}
     outputs = {spec.name: names.take(spec.name) for spec in signature.outputs}

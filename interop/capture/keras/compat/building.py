@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -258,6 +258,20 @@ def linear_sequential() -> Iterator[None]:
 
     with _DEFERRING, replaced(keras.Sequential, "from_config", classmethod(from_config)):
         yield
+
+
+def name_inputs(model: Any, names: Mapping[str, Any]) -> None:
+    """Give the inputs of a functional model new names, where no layer has them.
+
+    Args:
+        model: the model.
+        names: its symbolic inputs, by name.
+    """
+    taken = {layer.name for layer in model.layers}
+    for name, tensor in names.items():
+        layer = tensor._keras_history.operation
+        if layer.name != name and name not in taken:
+            layer.name = tensor.name = name
 
 
 def name_operations(outputs: list[Any], name: str, named: set[int]) -> None:

@@ -149,7 +149,9 @@ def test_the_same_model(name: str, flat: bool, tmp_path: Path) -> None:
     assert report.original, report.notes
     assert not report.notes
     assert [type(layer) for layer in back.layers] == [type(layer) for layer in model.layers]
-    named = [[x.name for x in each.layers if x.weights] for each in (back, model)]  # inputs have the graph's names
+    named = [
+        [x.name for x in each.layers if x.weights] for each in (back, model)
+    ]  # inputs have the graph's names
     assert named[0] == named[1]
     assert list(paths.named_variables(back)) == list(paths.named_variables(model))
     for one, other in zip(model.weights, back.weights, strict=True):

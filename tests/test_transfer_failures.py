@@ -13,7 +13,7 @@ import pytest
 from cases.transfers import drawn
 
 import interop
-from interop.errors import WeightsError
+from interop.errors import ParityError, WeightsError
 
 L = keras.layers
 torch = pytest.importorskip("torch")
@@ -121,3 +121,16 @@ def test_what_is_no_model() -> None:
         interop.match(3, stack(6, 3))
     with pytest.raises(WeightsError, match="the mapping cannot be written to; give a model as target"):
         interop.transfer_weights(stack(6, 3), {"0.weight": np.zeros((3, 6)), "0.bias": np.zeros(3)})
+
+
+def test_what_a_partial_transfer_leaves_out_stays() -> None:
+    """The proof takes it as the target has it: a bias that is zero, in the middle, changes nothing."""
+    source = drawn(dense(L.Dense(8, "relu", use_bias=False), L.Dense(3, "relu")))
+    target = stack(6, 8, 3)
+    torch.nn.init.zeros_(target[0].bias)
+    report = interop.transfer_weights(source, target, partial=True)
+    assert [problem.name for problem in report.plan.missing] == ["0.bias"]
+    assert report.passed
+    torch.nn.init.ones_(target[0].bias)
+    with pytest.raises(ParityError, match=r"the models depart at 2\.(weight|bias)"):
+        interop.transfer_weights(source, target, partial=True)

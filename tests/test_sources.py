@@ -1,4 +1,4 @@
-"""Files of other exporters as Keras models: tf2onnx, jax2onnx and Keras' own.
+"""Files of other exporters as Keras models: tf2onnx, jax2onnx of Keras and of Flax, and Keras' own.
 
 The architectures of ``cases/architectures`` cover torch.onnx, by TorchScript too. Here a small model of Keras goes
 through an exporter and ``import_onnx``: the same numbers at two batch sizes, the layers that are recognised, training,
@@ -150,6 +150,13 @@ ROWS = [
     Source(by_tf2onnx, "tensorflow", transformer, "Dense:6 GlobalAveragePooling1D:4"),
     Source(by_tf2onnx, "tensorflow", upsampled, "Conv2D:2 Conv2DTranspose:1"),
     Source(by_jax2onnx, "jax", mlp, "BatchNormalization:1 Dense:2"),
+    Source(
+        by_jax2onnx,
+        "jax",
+        separable,
+        "BatchNormalization:1 Dense:1 DepthwiseConv2D:1 GlobalAveragePooling2D:1 SeparableConv2D:1",
+    ),
+    Source(by_keras, "jax", convolutions, "BatchNormalization:1 Conv2D:2 Dense:1"),
 ]
 
 
@@ -187,6 +194,69 @@ def test_source(row: Source, tmp_path: Path) -> None:
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(numbers(again(x)), got)
     trains(again, batch(model, 8))
+
+
+def flax_network(kind: str) -> tuple[Any, tuple[int, ...]]:
+    """A network of Flax without parameters that are zero or one, and the shape of its input."""
+    import jax
+    from flax import nnx
+
+    class Convolutions(nnx.Module):
+        def __init__(self, rngs: Any) -> None:
+            self.conv = nnx.Conv(3, 8, (3, 3), strides=2, rngs=rngs)
+            self.norm = nnx.BatchNorm(8, rngs=rngs, use_running_average=True)
+            self.head = nnx.Linear(8, 3, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            return self.head(nnx.relu(self.norm(self.conv(x))).mean((1, 2)))
+
+    class Block(nnx.Module):
+        def __init__(self, rngs: Any) -> None:
+            self.before, self.after = nnx.LayerNorm(8, rngs=rngs), nnx.LayerNorm(8, rngs=rngs)
+            self.attention = nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs)
+            self.up, self.down = nnx.Linear(8, 16, rngs=rngs), nnx.Linear(16, 8, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            x = x + self.attention(self.before(x))
+            return x + self.down(nnx.gelu(self.up(self.after(x))))
+
+    module = {"convolutions": Convolutions, "block": Block}[kind](nnx.Rngs(0))
+    module.eval()
+    rng = np.random.default_rng(0)
+    floats = nnx.state(module, lambda path, value: "float" in str(getattr(value, "dtype", "")))
+    nnx.update(
+        module, jax.tree.map(lambda x: x + 0.2 * np.abs(rng.standard_normal(x.shape)).astype(x.dtype), floats)
+    )
+    return module, (8, 8, 3) if kind == "convolutions" else (5, 8)
+
+
+FLAX = {
+    "convolutions": "BatchNormalization:1 Conv2D:1 Dense:1",
+    "block": "Dense:2 LayerNormalization:2 MultiHeadAttention:1",
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.framework("jax")
+@pytest.mark.parametrize("kind", FLAX)
+def test_network_of_flax(kind: str, tmp_path: Path) -> None:
+    import jax
+    from jax2onnx import to_onnx
+
+    module, shape = flax_network(kind)
+    (size,) = jax.export.symbolic_shape("batch")
+    proto = to_onnx(lambda x: module(x), [jax.ShapeDtypeStruct((size, *shape), "float32")])
+    reports: list[ImportReport] = []
+    made = interop.import_onnx(proto, report=reports)
+    for batch_size in (3, 5):
+        x = np.random.default_rng(batch_size).standard_normal((batch_size, *shape)).astype("float32")
+        wanted, got = np.asarray(module(x)), numbers(made(x))
+        assert relative_std(wanted) > 1e-2, "the comparison would prove nothing"
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(wanted).max())))
+    found = Counter(lifted.kind for lifted in reports[0].lifted)
+    assert " ".join(f"{name}:{count}" for name, count in sorted(found.items())) == FLAX[kind]
+    made.save(tmp_path / "model.keras")
+    trains(keras.saving.load_model(tmp_path / "model.keras"), np.concatenate([x, x]))
 
 
 def trains(model: keras.Model, x: np.ndarray) -> None:

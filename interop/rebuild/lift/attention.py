@@ -95,14 +95,14 @@ def attention(site: Site, node: Any) -> Lifted | NoMatch:
     if isinstance(found, NoMatch):
         return found
     queries, keys, values = found.projections
-    if keys.inputs[0] is not values.inputs[0]:
+    others = [value for value in _back(keys.inputs[0]) if value in set(_back(values.inputs[0]))]
+    if not others:
         return NoMatch("keys and values are of two tensors")
-    alone = queries.inputs[0] is keys.inputs[0]
     reason = NoMatch("its nodes compute something else, or are used otherwise")
     for y in _onward(site, found.output.node.outputs[0]):
         for x in _back(queries.inputs[0]):
-            for other in (x,) if alone else _back(keys.inputs[0]):
-                inside = _Inside.between((x,) if alone else (x, other), y)
+            for other in (x,) if x in others else others:
+                inside = _Inside.between((x,) if x is other else (x, other), y)
                 if isinstance(inside, NoMatch):
                     reason = inside
                     continue

@@ -255,7 +255,11 @@ def _squared(site: Site, value: Any) -> Any:
 def _axes_of(site: Site, form: Form) -> tuple[int, ...] | None:
     """Over which axes mean and variance of a form are those of what it normalises."""
     mean, variance = _mean(site, form.mean), _mean(site, form.variance)
-    if mean is None or variance is None or mean[0] is not form.x or mean[1] != variance[1]:
+    if mean is None or mean[0] is not form.x:
+        return None
+    if variance is None:
+        return mean[1] if _of_squares(site, form.variance, form.x, mean[1]) else None
+    if mean[1] != variance[1]:
         return None
     centred = _squared(site, variance[0])
     producer = None if centred is None else centred.producer()
@@ -263,6 +267,23 @@ def _axes_of(site: Site, form: Form) -> tuple[int, ...] | None:
         return None
     inner = _mean(site, producer.inputs[1])
     return mean[1] if inner is not None and inner[0] is form.x and inner[1] == mean[1] else None
+
+
+def _of_squares(site: Site, value: Any, x: Any, axes: tuple[int, ...]) -> bool:
+    """Whether a value is a variance, as the mean of squares less the square of the mean; where positive, or so."""
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Max" and len(producer.inputs) == 2:
+        for inner, least in _either(producer):
+            if _is_number(site, least, 0.0):
+                producer = inner.producer()
+                break
+    if producer is None or producer.op_type != "Sub":
+        return False
+    squares, mean = _mean(site, producer.inputs[0]), _squared(site, producer.inputs[1])
+    if squares is None or mean is None or squares[1] != axes or _squared(site, squares[0]) is not x:
+        return False
+    inner = _mean(site, mean)
+    return inner is not None and inner[0] is x and inner[1] == axes
 
 
 # Layers

@@ -147,7 +147,7 @@ ROWS = [
         separable,
         "Dense:1 DepthwiseConv2D:1 GlobalAveragePooling2D:1 SeparableConv2D:1",
     ),
-    Source(by_tf2onnx, "tensorflow", transformer, "Dense:6 GlobalAveragePooling1D:4"),
+    Source(by_tf2onnx, "tensorflow", transformer, "Dense:2 LayerNormalization:2 MultiHeadAttention:1"),
     Source(by_tf2onnx, "tensorflow", upsampled, "Conv2D:2 Conv2DTranspose:1"),
     Source(by_jax2onnx, "jax", mlp, "BatchNormalization:1 Dense:2"),
     Source(

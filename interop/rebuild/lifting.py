@@ -38,9 +38,15 @@ from interop.rebuild.values import Array, Permutation
 
 @dataclass(frozen=True)
 class NoMatch:
-    """Why a pattern does not hold."""
+    """Why a pattern does not hold.
+
+    Attributes:
+        reason: for the report.
+        near: whether so much of it holds that the report says why not all does, if no weights are used too.
+    """
 
     reason: str
+    near: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ _CONSTANTS = {
     "value_floats": "float32",
 }
 #: Patterns of so many nodes are asked before others, of which they have several inside.
-_BLOCK = 50
+_BLOCK = 20
 #: Operators whose result is one number throughout, if what they are given is.
 _SPREAD = ("Expand", "Identity", "Unsqueeze", "Reshape", "Cast", "CastLike")
 _PATTERNS: dict[tuple[str, str], list[tuple[int, str, Pattern]]] = defaultdict(list)
@@ -332,13 +338,14 @@ def _matched(site: Site, refused: Mapping[Any, str]) -> tuple[Plan, dict[Any, An
     claimed: dict[Any, Lifted] = {}
     begun: dict[Any, Any] = {}
     for node, blocks in ((node, blocks) for blocks in (True, False) for node in site.graph):
-        reasons = []
+        reasons, near = [], False
         for name, pattern in patterns(node, blocks=blocks):
             if blocks and node in refused:
                 continue
             found = pattern(site, node)
             if isinstance(found, NoMatch):
                 reasons.append(f"{name}: {found.reason}")
+                near = near or found.near
             elif any(other in claimed for other in found.covers):
                 reasons.append(f"{name}: some of its nodes belong to another layer")
             else:
@@ -348,8 +355,10 @@ def _matched(site: Site, refused: Mapping[Any, str]) -> tuple[Plan, dict[Any, An
                     begun[found.node] = node
                 break
         else:
-            if reasons and node not in claimed and (blocks or any(site.weight(x) for x in node.inputs)):
+            if reasons and (near or any(site.weight(x) for x in node.inputs)):
                 made.reasons[name_of(node)] = "; ".join(reasons)
+    for node in claimed:
+        made.reasons.pop(name_of(node), None)
     return made, begun
 
 

@@ -12,7 +12,7 @@ What reaches in from elsewhere, a mask of the model's inputs or a table of relat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -97,14 +97,14 @@ def attention(site: Site, node: Any) -> Lifted | NoMatch:
     queries, keys, values = found.projections
     others = [value for value in _back(keys.inputs[0]) if value in set(_back(values.inputs[0]))]
     if not others:
-        return NoMatch("keys and values are of two tensors")
-    reason = NoMatch("its nodes compute something else, or are used otherwise")
+        return NoMatch("keys and values are of two tensors", near=True)
+    reason = NoMatch("its nodes compute something else, or are used otherwise", near=True)
     for y in _onward(site, found.output.node.outputs[0]):
         for x in _back(queries.inputs[0]):
             for other in (x,) if x in others else others:
                 inside = _Inside.between((x,) if x is other else (x, other), y)
                 if isinstance(inside, NoMatch):
-                    reason = inside
+                    reason = NoMatch(inside.reason, near=True)
                     continue
                 reading = inside.reading(site, found)
                 if reading is not None:
@@ -120,35 +120,55 @@ def _parts(site: Site, softmax: Any) -> _Attention | NoMatch:
     if site.attributes(softmax).get("axis", -1) not in (-1, (rank or 0) - 1):
         return NoMatch("the softmax is not over the last axis")
     scores, weighed = _product(site, softmax.inputs[0]), _only_user(site, softmax.outputs[0])
+    factor = softmax.outputs[0]
+    while weighed is not None and weighed.op_type in _MOVES and weighed.inputs[0] is factor:
+        factor = weighed.outputs[0]
+        weighed = _only_user(site, factor)
     if scores is None or weighed is None or weighed.op_type != "MatMul":
         return NoMatch("it stands between no two products")
-    if weighed.inputs[0] is not softmax.outputs[0]:
+    if weighed.inputs[0] is not factor:
         return NoMatch("it is no left factor")
     projections = [
         _projection(site, value) for value in (scores.inputs[0], scores.inputs[1], weighed.inputs[1])
     ]
     output = _output(site, weighed.outputs[0])
     if output is None or any(projection is None for projection in projections):
-        return NoMatch("what it computes with is no projection")
+        return NoMatch("what it computes with is no projection", near=True)
     q, k, v = (projection for projection in projections if projection is not None)
     sizes = [
         int(value.shape[-1])
         for value in (scores.inputs[0], weighed.inputs[1], weighed.outputs[0])
         if value.shape is not None and isinstance(value.shape[-1], int)
     ]
-    masked = softmax.inputs[0].producer().op_type == "Add"
+    masked = _is_masked(softmax.inputs[0], scores)
     return _Attention((q, k, v), output, sizes[0] if sizes else None, masked)
 
 
 def _product(site: Site, value: Any) -> Any:
-    """The MatMul whose result a value is, by a factor, and with a mask added."""
-    producer = value.producer()
-    summands = producer.inputs if producer is not None and producer.op_type == "Add" else (value,)
-    for summand in summands:
-        found = None if summand is None else _unscaled(site, summand).producer()
-        if found is not None and found.op_type == "MatMul":
-            return found
-    return None
+    """The MatMul whose result a value is, by a factor, in another order, and with a mask added."""
+    while True:
+        producer = value.producer()
+        if producer is None or producer.op_type == "MatMul":
+            return producer
+        if producer.op_type == "Add":
+            found = [_product(site, summand) for summand in producer.inputs if site.rank(summand) != 0]
+            return next((product for product in found if product is not None), None)
+        inner = producer.inputs[0] if producer.op_type in _MOVES else _unscaled(site, value)
+        if inner is value or inner is None:
+            return None
+        value = inner
+
+
+def _is_masked(value: Any, scores: Any) -> bool:
+    """Whether something is added between products and their softmax."""
+    waiting, found = [value], False
+    while waiting:
+        producer = waiting.pop().producer()
+        if producer is None or producer is scores or producer.op_type not in (*_MOVES, "Mul", "Div", "Add"):
+            continue
+        found = found or producer.op_type == "Add"
+        waiting.extend(producer.inputs[:1] if producer.op_type in _MOVES else producer.inputs)
+    return found
 
 
 def _unscaled(site: Site, value: Any) -> Any:
@@ -172,7 +192,7 @@ def _projection(site: Site, value: Any) -> Lifted | None:
         producer = value.producer()
         if producer is None:
             return None
-        found = _dense_of(site, producer)
+        found = _dense_of(site, producer) or _biased_later(site, producer)
         if found is not None:
             return found
         inner = producer.inputs[0] if producer.op_type in _MOVES else _unscaled(site, value)
@@ -194,6 +214,21 @@ def _dense_of(site: Site, node: Any) -> Lifted | None:
             return None
         found = dense(site, inner)
     return found if isinstance(found, Lifted) and found.node is node else None
+
+
+def _biased_later(site: Site, node: Any) -> Lifted | None:
+    """The Dense layer whose bias a node adds once the heads are apart."""
+    if node.op_type != "Add":
+        return None
+    for value, other in (node.inputs, node.inputs[::-1]):
+        bias = site.weight(other)
+        found = None if bias is None else _projection(site, value)
+        if bias is None or found is None or "bias" in found.weights:
+            continue
+        if bias.array().size == found.weights["kernel"].array().shape[1]:
+            weights = {**found.weights, "bias": bias.changed("flat", np.ravel)}
+            return replace(found, node=node, covers=(*found.covers, node), weights=weights)
+    return None
 
 
 def _output(site: Site, value: Any) -> Lifted | None:
@@ -455,7 +490,7 @@ def _formula(x: Array, other: Array, found: _Attention, reading: _Reading) -> Ar
 def _lifted(found: _Attention, reading: _Reading, inside: _Inside) -> Lifted | NoMatch:
     biased = {"bias" in projection.weights for projection in (*found.projections, found.output)}
     if len(biased) != 1:
-        return NoMatch("some of its projections have a bias and some have not")
+        return NoMatch("some of its projections have a bias and some have not", near=True)
     taken = [
         (id(weight.source), heads.part)
         for projection, heads in zip(found.projections, reading.dealt, strict=True)
@@ -463,7 +498,9 @@ def _lifted(found: _Attention, reading: _Reading, inside: _Inside) -> Lifted | N
     ]
     taken += [(id(weight.source), 0) for weight in found.output.weights.values()]
     if len(set(taken)) < len(taken):
-        return NoMatch("two of its projections have the same weights, which in the layer would be two")
+        return NoMatch(
+            "two of its projections have the same weights, which the layer would have twice", near=True
+        )
     use_bias, count, size = biased.pop(), reading.dealt[0].count, reading.dealt[0].size
     width = int(found.projections[0].weights["kernel"].array().shape[0])
     units = int(found.output.weights["kernel"].array().shape[1])

@@ -229,9 +229,11 @@ def _factors(value: Any) -> Iterator[tuple[Any, Any]]:
 def _mean(site: Site, value: Any) -> tuple[Any, tuple[int, ...]] | None:
     """What a value is the mean of, and over which axes, which are kept with one element."""
     producer = value.producer()
-    if producer is None or producer.op_type != "ReduceMean":
+    if producer is None or producer.op_type not in ("ReduceMean", "GlobalAveragePool"):
         return None
     attributes, rank = site.attributes(producer), site.rank(producer.inputs[0])
+    if producer.op_type == "GlobalAveragePool":
+        return None if rank is None else (producer.inputs[0], tuple(range(2, rank)))
     given = attributes.get("axes")
     if len(producer.inputs) > 1 and producer.inputs[1] is not None:
         given = site.constant(producer.inputs[1])

@@ -82,7 +82,12 @@ def prove(match: Match, *, seed: int = 0) -> Proof:
 
 def _set_aside(match: Match, seed: int, found: Sequence[Difference]) -> Trial | None:
     """The target's graph doing as the source's where they differ; None if it cannot, as sizes do not fit."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidArgument,
+        InvalidGraph,
+        RuntimeException,
+    )
 
     if not found:
         return None
@@ -90,7 +95,7 @@ def _set_aside(match: Match, seed: int, found: Sequence[Difference]) -> Trial | 
     try:
         trial = Trial(match, Expected(match, seed, wanted.cuts), wanted)
         trial.errors()
-    except (Fail, InvalidArgument, RuntimeException):
+    except (Fail, InvalidArgument, InvalidGraph, RuntimeException):
         return None
     return trial
 

@@ -25,6 +25,7 @@ from interop.backend import choose_backend
 from interop.capture.dispatch import capture_any, framework_of, is_tensorflow_path, runnable
 from interop.capture.records import Capture
 from interop.errors import InteropError, RebuildError
+from interop.formats.keras_zip import is_unzipped
 from interop.garbage import uncollected
 from interop.graph.file import write_file
 from interop.graph.kernels import float64_gaps
@@ -141,6 +142,8 @@ def _unproven(row: ParityRow) -> str:
 
 def kind_of(path: Path) -> Kind:
     if path.suffix in (".keras", ".h5", ".hdf5") or (path / "keras_metadata.pb").is_file():
+        return "keras"
+    if is_unzipped(path):
         return "keras"
     if is_tensorflow_path(path):
         return "tensorflow"

@@ -84,6 +84,10 @@ def save_weights(
     kind = _format(path, format)
     if kind == "keras":
         raise FormatError(f"{path}: a .keras file holds a whole model: use model.save, or another ending")
+    if kind == "keras_shards":
+        raise FormatError(
+            f"{path}: weights are not saved in shards here: use .weights.h5, or model.save_weights"
+        )
     from interop.capture.keras import compat, paths
 
     if include_optimizer and compat.optimizer_of(model) is None:
@@ -133,7 +137,7 @@ def load_weights(
     model: Any,
     path: str | os.PathLike[str],
     *,
-    format: WeightsFormat | Literal["keras"] | None = None,
+    format: WeightsFormat | Literal["keras", "keras_shards"] | None = None,
     skip_mismatch: bool = False,
     by_order: bool = False,
 ) -> LoadStatus:
@@ -149,8 +153,8 @@ def load_weights(
 
     Args:
         model: any ``keras.Model`` or layer, built or not.
-        path: a file of ``save_weights``; a checkpoint or SavedModel of TensorFlow; a ``.weights.h5``, ``.keras`` or
-            weights ``.h5`` file of Keras.
+        path: a file of ``save_weights``; a checkpoint or SavedModel of TensorFlow; a ``.weights.h5``, ``.keras``,
+            weights ``.h5`` or ``.weights.json`` file (an index of shards) of Keras.
         format: as in ``save_weights``, where the ending does not tell.
         skip_mismatch: leave out, instead of raising, what has another shape, or what the file does not tell apart.
         by_order: in a ``.weights.h5`` or ``.keras`` file of Keras, take layers of one class and shape by their numbers,
@@ -173,12 +177,15 @@ def load_weights(
     choose_backend()
     from interop.capture.keras import compat
     from interop.formats import find_prefix
+    from interop.formats.keras_zip import is_unzipped
     from interop.rebuild.weights.loading import load
     from interop.rebuild.weights.stored import open_stored
 
     path = Path(path)
     prefix = find_prefix(path) if format in (None, "tf") else None
-    kind = "tf" if prefix else "interop" if format is None and path.is_dir() else _format(path, format)
+    folder = format is None and path.is_dir()
+    in_folder = "keras" if folder and is_unzipped(path) else "interop"
+    kind = "tf" if prefix else in_folder if folder else _format(path, format)
     stored = open_stored(model, prefix or path, kind, by_order=by_order)
     optimizer = compat.optimizer_of(model)
     try:
@@ -228,10 +235,12 @@ def graph_sources(stored: StoredGraph) -> dict[str, TensorSource]:
 
 def _format(path: Path, format: str | None) -> str:
     if format is not None:
-        known = {"tf", "h5", "safetensors", "npz", "interop", "keras"}
+        known = {"tf", "h5", "safetensors", "npz", "interop", "keras", "keras_shards"}
         if format not in known:
             raise FormatError(f"format is one of {', '.join(sorted(known))}. Received: format={format!r}")
         return format
+    if path.name.lower().endswith(".weights.json"):
+        return "keras_shards"
     ending = path.suffix.lower()
     if ending in _FOREIGN:
         raise FormatError(

@@ -64,6 +64,7 @@ WRITERS = {
     "h5": (".weights.h5", write_h5),
     "keras": (".keras", lambda path, tensors: write_keras(path, tensors, zipfile.ZIP_STORED)),
     "shards": (".safetensors.index.json", lambda path, tensors: write_shards(path, tensors)),
+    "keras_shards": (".weights.json", lambda path, tensors: write_keras_shards(path, tensors)),
     "onnx": (".onnx", lambda path, tensors: write_onnx(path, tensors)),
 }
 
@@ -80,6 +81,13 @@ def write_shards(path: Path, tensors: dict[str, np.ndarray]) -> None:
     for file in set(where.values()):
         write_safetensors(path.with_name(file), {n: a for n, a in tensors.items() if where[n] == file})
     path.write_text(json.dumps({"weight_map": where}))
+
+
+def write_keras_shards(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    where = {name: f"shard_{len(name) % 2}.weights.h5" for name in tensors}
+    for file in set(where.values()):
+        write_h5(path.with_name(file), {n: a for n, a in tensors.items() if where[n] == file})
+    path.write_text(json.dumps({"weight_map": {"": sorted(set(where.values()))}}))
 
 
 def write_onnx(path: Path, tensors: dict[str, np.ndarray], external: bool = False) -> None:

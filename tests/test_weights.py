@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from contextlib import suppress
@@ -325,6 +326,40 @@ def test_what_keras_writes(tmp_path):
         assert all(
             np.array_equal(mine[a], theirs[b]) for a, b in zip(mine, theirs, strict=True) if "seed" not in a
         )
+
+
+def test_shards_of_keras(tmp_path):
+    """Several files with an index, the optimizer's state in more than one."""
+
+    def wide():
+        made = keras.Sequential(
+            [keras.Input((8,)), *(keras.layers.Dense(64, name=name) for name in ("a", "b"))]
+        )
+        made.compile("adam", "mse")
+        made.optimizer.build(made.trainable_variables)
+        return made
+
+    saved, other = scrambled(wide()), wide()
+    saved.optimizer.variables[5].assign(keras.ops.ones_like(saved.optimizer.variables[5]))
+    saved.save_weights(tmp_path / "m.weights.json", max_shard_size=2e-5)
+    assert len(list(tmp_path.glob("*.weights.h5"))) > 2
+    interop.load_weights(other, tmp_path / "m.weights.json").assert_consumed()
+    assert same(values(saved), values(other))
+    pairs = zip(saved.optimizer.variables, other.optimizer.variables, strict=True)
+    assert all(np.array_equal(*map(keras.ops.convert_to_numpy, pair)) for pair in pairs)
+    with interop.load_tensors(tmp_path / "m.weights.json") as tensors:
+        assert np.array_equal(tensors["b/0"], values(saved)["b/kernel"])
+    index = json.loads((tmp_path / "m.weights.json").read_text())
+    for change, message in (
+        ({"/layers/dense/vars": ["../x.weights.h5"]}, "no file beside the index"),
+        ({"/layers/dense/vars": ["none.weights.h5"]}, "is missing"),
+        ({"/layers/lost/vars": ["m_00000.weights.h5"]}, "is not in m_00000.weights.h5"),
+        ({"/layers/dense/vars": "m.txt"}, "expected names"),
+    ):
+        changed = {"weight_map": index["weight_map"] | change}
+        (tmp_path / "bad.weights.json").write_text(json.dumps(changed))
+        with pytest.raises(FormatError, match=message):
+            interop.load_weights(other, tmp_path / "bad.weights.json")
 
 
 @pytest.mark.parametrize("index", sorted(KERAS2.glob("*.index")), ids=lambda path: path.stem)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interop.errors import FormatError
+from interop.formats.keras_zip import is_unzipped
 from interop.formats.mapping import TensorMapping
 from interop.formats.orbax import find_item
 from interop.formats.tensorbundle.files import find_prefix
@@ -36,6 +37,7 @@ FORMATS = (
     Format("h5", (".h5", ".hdf5"), "interop.formats.h5"),
     Format("torch", (".pt", ".pth", ".bin"), "interop.formats.torch"),
     Format("shards", (".index.json",), "interop.formats.shards"),
+    Format("keras_shards", (".weights.json",), "interop.formats.keras_shards"),
     Format("tf", (".index",), "interop.formats.tensorbundle.reader"),
     Format("onnx", (".onnx",), "interop.formats.onnx"),
     Format("orbax", (), "interop.formats.orbax"),
@@ -58,7 +60,7 @@ def open_tensors(path: str | os.PathLike[str], format: str | None = None) -> Ten
     row, path = found(path) if format is None else (_by_name(format), path)
     if row.name == "tf":
         path = find_prefix(path) or path
-    elif path.is_dir() and row.name != "orbax":
+    elif path.is_dir() and row.name not in ("orbax", "keras"):
         raise FormatError(f"{path} is a folder; expected a file of format {row.name}")
     opened = import_module(row.module).open_file(path)
     assert isinstance(opened, TensorMapping)
@@ -94,6 +96,8 @@ def _in_folder(path: Path) -> tuple[Format, Path] | None:
         files = sorted(path.glob(pattern))
         if len(files) == 1:
             return _by_suffix(files[0]), files[0]
+    if is_unzipped(path):
+        return _by_name("keras"), path
     item = find_item(path)
     return None if item is None else (_by_name("orbax"), item)
 

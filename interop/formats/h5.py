@@ -28,7 +28,7 @@ and ``legacy_h5_format.py``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -206,9 +206,14 @@ def _object_paths(file: Any, paths: list[str]) -> dict[str, str]:
     """HDF5 path to the name used here."""
     legacy = "model_weights" if "model_weights" in file else ""
     is_legacy = "layer_names" in (file[legacy] if legacy else file).attrs
+
+    def layer_name(group: str) -> str:
+        recorded = file.get(f"{group}/vars")
+        return "" if recorded is None else _text(recorded, "name")
+
     short = {
         path: _text(file[path], OBJECT_PATH)
-        or (_legacy_path(path, legacy) if is_legacy else _keras3_path(file, path))
+        or (_legacy_path(path, legacy) if is_legacy else short_name(path, layer_name))
         for path in paths
     }
     taken = Counter(short.values())
@@ -226,8 +231,13 @@ def _legacy_path(path: str, root: str) -> str:
     return "/".join(parts).removesuffix(":0")
 
 
-def _keras3_path(file: Any, path: str) -> str:
-    """``layers/dense_1/vars/0`` -> ``head/0``, where the group says that its layer is called ``head``."""
+def short_name(path: str, layer_name: Callable[[str], str]) -> str:
+    """``layers/dense_1/vars/0`` -> ``head/0``, where the group says that its layer is called ``head``.
+
+    Args:
+        path: in a file of Keras 3.
+        layer_name: the name that a group says its layer has; empty if it says none.
+    """
     parts = path.split("/")
     if len(parts) < 2 or parts[-2] != "vars" or not parts[-1].isdigit():
         return path
@@ -235,9 +245,7 @@ def _keras3_path(file: Any, path: str) -> str:
     named: list[str] = []
     for index, part in enumerate(owner):
         if index and owner[index - 1] == "layers":
-            recorded = file.get("/".join([*owner[: index + 1], "vars"]))
-            name = recorded.attrs.get("name") if recorded is not None else None
-            named[-1:] = [name if isinstance(name, str) and name else part]
+            named[-1:] = [layer_name("/".join(owner[: index + 1])) or part]
         else:
             named.append(part)
     return "/".join([*named, parts[-1]])

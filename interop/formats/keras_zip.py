@@ -1,4 +1,4 @@
-"""The ``.keras`` format: the ``model.weights.h5`` inside a zip, read in place.
+"""The ``.keras`` format: the ``model.weights.h5`` inside a zip, read in place, or in a folder.
 
 What enters: a path. What leaves: the lazy mapping of the HDF5 file inside, named as `h5` says.
 
@@ -28,6 +28,11 @@ GARBAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSErro
 """What a damaged zip raises."""
 
 
+def is_unzipped(path: Path) -> bool:
+    """Whether a folder is what Keras writes with ``zipped=False``."""
+    return all((path / name).is_file() for name in (_MEMBER, "metadata.json", "config.json"))
+
+
 def open_file(path: Path) -> TensorMapping:
     """Open a ``.keras`` file.
 
@@ -44,6 +49,8 @@ def open_member(path: Path) -> BinaryIO:
     Raises:
         FormatError, OSError: as `open_file`.
     """
+    if path.is_dir():
+        return (path / _MEMBER).open("rb")
     file = path.open("rb")
     try:
         return _member(file, path)

@@ -6,7 +6,7 @@ in the same order as the mapping; arrays that were handed out stay valid after `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
@@ -103,3 +103,29 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
         close = get_close_matches(str(name), self._specs, n=3)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         return f"no tensor {name!r} in {self._source}{hint}"
+
+
+def joined(parts: Iterable[TensorMapping], source: str, name_of: Callable[[str], str] = str) -> TensorMapping:
+    """Several files as one, which closes them all; a name that two of them have is that of the first.
+
+    Args:
+        parts: open files.
+        source: what the tensors come from, for messages.
+        name_of: new name of an old one.
+    """
+    parts = list(parts)
+    places: dict[str, tuple[TensorMapping, str]] = {}
+    for part in parts:
+        for name in part:
+            places.setdefault(name_of(name), (part, name))
+
+    def read(name: str) -> NDArray[Any]:
+        part, own = places[name]
+        return part[own]
+
+    def close() -> None:
+        for part in parts:
+            part.close()
+
+    specs = {name: (part.dtypes[own], part.shapes[own]) for name, (part, own) in places.items()}
+    return TensorMapping(specs, read, close, source)

@@ -49,13 +49,17 @@ def test_folder_and_single_file(tmp_path, name):
     check_resumes(model, interop.load_model(tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ["my_model.keras", "my_model.h5"])
+@pytest.mark.parametrize("name", ["my_model.keras", "my_model.h5", "folder"])
 @pytest.mark.filterwarnings("ignore:.*saving your model as an HDF5")
 def test_what_keras_saved(tmp_path, name):
     """Opened as it is; Keras 3.15 does not open the second, which it wrote."""
     model = trained()
-    model.save(tmp_path / name)
+    model.save(tmp_path / name, **({"zipped": False} if name == "folder" else {}))
     check_resumes(model, interop.load_model(tmp_path / name))
+    if name == "folder":
+        assert interop.convert(tmp_path / name, tmp_path / "m.interop").parity.passed
+        fresh = trained()
+        interop.load_weights(fresh, tmp_path / name).assert_consumed()
 
 
 def test_in_and_out_through_convert(tmp_path):

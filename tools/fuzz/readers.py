@@ -192,6 +192,10 @@ def _make_shards(folder: Path) -> None:
     (folder / "m.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
 
 
+def _make_keras_shards(folder: Path) -> None:
+    model_of(SEED).save_weights(folder / "m.weights.json", max_shard_size=2e-7)
+
+
 def _make_orbax(folder: Path) -> None:
     import orbax.checkpoint  # type: ignore[import-untyped]
 
@@ -256,6 +260,9 @@ READERS: dict[str, Reader] = {
     "tensors of .h5": _of_keras("m.h5", _as_tensors),
     "torch": _torch("w.pt"),
     "torch, old": _torch("w.pth", _use_new_zipfile_serialization=False),
+    "shards of Keras": Reader(
+        _make_keras_shards, lambda folder: _into_model(folder / "m.weights.json"), hdf5=True
+    ),
     "shards": Reader(_make_shards, lambda folder: _as_tensors(folder / "m.safetensors.index.json")),
     "orbax": Reader(_make_orbax, lambda folder: _as_tensors(folder / "orbax")),
     ".onnx": Reader(_make_onnx, lambda folder: _as_imported(folder / "m.onnx")),

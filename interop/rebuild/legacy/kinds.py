@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interop.errors import FormatError
+from interop.formats.keras_zip import is_unzipped
 
 Kind = Literal["h5", "keras", "json", "saved_model"]
 
@@ -22,7 +23,9 @@ _GARBAGE = (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, OSError
 def kind_of(path: Path) -> Kind | None:
     """The kind of a file, or of a folder."""
     if path.is_dir():
-        return "saved_model" if (path / "saved_model.pb").is_file() else None
+        if (path / "saved_model.pb").is_file():
+            return "saved_model"
+        return "keras" if is_unzipped(path) else None
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -56,14 +59,18 @@ def read_json(data: bytes | str, source: str) -> dict[str, Any]:
 
 
 def zipped_json(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config and the metadata in a ``.keras`` file.
+    """The config and the metadata in a ``.keras`` file, or a folder that Keras wrote with ``zipped=False``.
 
     Raises:
         FormatError: it is no such file.
     """
+    names = ("config.json", "metadata.json")
     try:
-        with zipfile.ZipFile(path) as archive:
-            texts = [archive.read(name) for name in ("config.json", "metadata.json")]
+        if path.is_dir():
+            texts = [(path / name).read_bytes() for name in names]
+        else:
+            with zipfile.ZipFile(path) as archive:
+                texts = [archive.read(name) for name in names]
     except _GARBAGE as error:
         raise FormatError(f"{path}: not a .keras file: {error}") from error
     config, metadata = (read_json(text, f"{path}: its config") for text in texts)

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
-
 from interop.errors import FormatError
 from interop.formats import TensorMapping, keras_zip, open_tensors
 from interop.formats.h5 import open_groups
+from interop.formats.keras_shards import open_sharded
+from interop.formats.mapping import joined
 from interop.rebuild.from_config import OPTIMIZER_PREFIX
 from interop.rebuild.weights.matching import Matched, names_below
 
@@ -51,10 +51,15 @@ def open_stored(model: Any, path: Path, kind: str, *, by_order: bool = False) ->
     compiled = compat.optimizer_of(model) is not None
     if kind == "tf":
         return _open_checkpoint(model, path)
-    if kind in ("h5", "keras"):
+    if kind in ("h5", "keras", "keras_shards"):
         from interop.rebuild.weights.keras_layout import match_keras_layout
 
-        groups = open_groups(keras_zip.open_member(path) if kind == "keras" else path.open("rb"), str(path))
+        if kind == "keras_shards":
+            groups = open_sharded(path)
+        else:
+            groups = open_groups(
+                keras_zip.open_member(path) if kind == "keras" else path.open("rb"), str(path)
+            )
         if not groups.is_legacy:
             has_state = any(key.startswith("optimizer/") for key in groups.tensors)
             match = partial(match_keras_layout, groups, model, by_order=by_order)
@@ -82,24 +87,9 @@ def _artifact(path: Path, *, with_state: bool) -> TensorMapping:
 
     with open_bundle(path, verify_digest=True) as bundle:
         weights, state = bundle.weights, bundle.optimizer if with_state else None
-    return weights if state is None else _joined(weights, state)
-
-
-def _joined(weights: TensorMapping, state: TensorMapping) -> TensorMapping:
-    """Two files as one; the keys of the second begin ``optimizer:``."""
-    places = {key: (weights, key) for key in weights}
-    places |= {OPTIMIZER_PREFIX + key: (state, key) for key in state}
-    specs = {key: (file.dtypes[name], file.shapes[name]) for key, (file, name) in places.items()}
-
-    def close() -> None:
-        weights.close()
-        state.close()
-
-    def read(key: str) -> NDArray[Any]:
-        file, name = places[key]
-        return file[name]
-
-    return TensorMapping(specs, read, close, weights.source)
+    if state is None:
+        return weights
+    return joined([weights, joined([state], weights.source, OPTIMIZER_PREFIX.__add__)], weights.source)
 
 
 def _open_checkpoint(model: Any, prefix: Path) -> Stored:

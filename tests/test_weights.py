@@ -406,12 +406,31 @@ def test_h5_of_keras_2_that_does_not_fit(tmp_path):
     "path", sorted(KERAS3.glob("*.h5")), ids=lambda path: path.name.removesuffix(".weights.h5")
 )
 def test_files_of_older_keras_3(path):
-    """Written by Keras 3.0, 3.3 and 3.7 (tools/other_keras/keras3.py)."""
+    """Written by Keras 3.0, 3.3, 3.7, 3.10 and 3.13 (tools/other_keras/keras3.py)."""
     version, name = path.name.removesuffix(".weights.h5").split("-")
     model, x = MODELS[name](keras)
     interop.load_weights(model, path).assert_consumed()
     answer = np.load(KERAS3 / f"{version}-{name}.npy")
     np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), answer, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(KERAS3.glob("*.keras")), ids=lambda path: path.name.removesuffix(".keras")
+)
+@pytest.mark.filterwarnings("ignore:(?s).*structure of `inputs`")  # Keras stored single inputs as lists
+def test_models_of_older_keras_3(path):
+    """The same, whole: with the state of an optimizer, which nothing is lost of."""
+    reports = []
+    model = interop.load_model(path, report=reports)
+    _, x = MODELS[path.stem.rpartition("-")[2]](keras)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(model(x)), np.load(f"{path}.npy"), rtol=1e-5, atol=1e-5
+    )
+    assert not reports[0].assert_consumed().lost
+    assert int(model.optimizer.iterations) == 1
+    assert any(np.any(keras.ops.convert_to_numpy(slot.value)) for slot in model.optimizer._momentums)
+    status = interop.load_weights(model, path).assert_consumed()
+    assert len(status.loaded) >= len(model.weights) + len(model.optimizer.variables)
 
 
 def test_other_dtypes(tmp_path):

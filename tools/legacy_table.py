@@ -1,5 +1,7 @@
 """How many files of old Keras open and compute what they did: ``python tools/legacy_table.py [--write]``.
 
+Models of text are called on TensorFlow only: ``KERAS_BACKEND=tensorflow``.
+
 Opens every fixture under ``tests/fixtures/legacy`` twice, with interop and with Keras 3's own loader, and compares
 what each model computes with what the Keras that wrote it computed. Writes ``README.md`` beside the fixtures.
 """
@@ -91,6 +93,8 @@ def _error(path: Path, load: Callable[[Path], Any]) -> str | None:
         fed = one if len(inputs) == 1 else inputs
         if len(inputs) > 1 and not isinstance(model.input, dict):
             fed = [inputs[tensor.name] for tensor in model.inputs]
+        if isinstance(fed, np.ndarray) and fed.dtype.kind == "U":  # text, which models take on TensorFlow only
+            fed = keras.ops.convert_to_tensor(fed)
         made = keras.tree.map_structure(keras.ops.convert_to_numpy, model(fed, training=False))
     except Exception as error:  # noqa: BLE001  whatever a loader fails with is what is counted
         return f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"

@@ -39,7 +39,8 @@ def load_model(
         path: an artifact (folder or ``.interop``), written on any backend; or a ``.keras``, ``.h5``, ``.json`` file
             or SavedModel of Keras 1, 2 or 3, for which TensorFlow is not needed. Any other SavedModel (of
             ``tf.Module``, of Keras 3's ``export``) becomes stock layers, as ``import_onnx`` makes them, of its
-            ``serving_default`` signature: TensorFlow and tf2onnx open that, and it is to be trusted as a program.
+            ``serving_default`` signature, or of its function if it has none: TensorFlow and tf2onnx open that, and it
+            is to be trusted as a program.
         custom_objects: name to class or function, for what is not registered with Keras. A lambda, whose
             code is never stored, is expected under the name that saving reported.
         compile: compile as the saved model was, with the optimizer's variables and step, so that training
@@ -50,7 +51,8 @@ def load_model(
             uncompiled. One warning lists them, or the report's ``revived`` and ``changes``. If False, or for a
             file of Keras, missing ones raise MissingClassError.
         inline: make the artifact's graph a Functional model of stock layers, as ``import_onnx`` does: no class of its
-            own is needed, it saves as ``.keras`` for where this toolkit is not installed, and it is not compiled.
+            own is needed, it saves as ``.keras`` for where this toolkit is not installed, and it is not compiled. Of a
+            SavedModel of Keras 2, whose classes are not there: of its function, as of other SavedModels.
         verify_digest: hash the weights first (about 0.5 s per GB).
         report: a list to append the ``LoadStatus`` to, or a function to call with it. With it, keys that do
             not match are only listed; without, they raise. Its ``changes`` tell what Keras 3 does otherwise than
@@ -74,12 +76,12 @@ def load_model(
 
     choose_backend()
     kind = kind_of(Path(path))
-    if inline and kind is not None:
+    if inline and kind not in (None, "saved_model"):
         raise RebuildError(
             f"{os.fspath(path)} has no graph that inline=True could use; it loads with inline=False"
         )
     if inline:
-        rebuilt = _load_inline(path, verify_digest)
+        rebuilt = _load_inline(path, verify_digest) if kind is None else _load_traced(path)
     elif kind is None:
         rebuilt = _load_artifact(path, custom_objects, compile, revive, verify_digest)
     else:
@@ -146,6 +148,15 @@ def _load_inline(path: str | os.PathLike[str], verify_digest: bool) -> Rebuilt:
             return inline(bundle)
         except (GraphError, UnsupportedNodes) as error:
             raise type(error)(f"{os.fspath(path)}: {error}") from error
+
+
+def _load_traced(path: str | os.PathLike[str]) -> Rebuilt:
+    from interop.rebuild.legacy.traced import load_traced
+
+    try:
+        return load_traced(Path(path))
+    except (RebuildError, WeightsError) as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from error
 
 
 def load_graph(

@@ -152,8 +152,14 @@ def concrete_function(model: Any, input_signature: Any = None) -> Any:
         function = model.signatures["serving_default" if "serving_default" in names else names[0]]
         function._interop_owner = model  # variables live as long as the object that was loaded
         return function
+    if input_signature is None and (restored := _restored_functions(model)):
+        return _without_signature(model, restored)
     found: Any = model if hasattr(model, "get_concrete_function") else getattr(model, "__call__", None)  # noqa: B004
     if not hasattr(found, "get_concrete_function"):
+        if type(model).__name__ == "_UserObject":
+            raise CaptureError(
+                "the SavedModel has no functions: it was saved with save_traces=False, or holds variables only"
+            )
         raise CaptureError(
             f"a {type(model).__name__} has no tf.function to export. Decorate its __call__ with @tf.function, "
             "or pass the function itself"
@@ -168,6 +174,38 @@ def concrete_function(model: Any, input_signature: Any = None) -> Any:
             f"the function cannot be traced on these inputs: {error}. Pass input_signature, such as "
             'input_signature=[{"shape": (None, 32), "dtype": "float32"}]'
         ) from error
+
+
+def _restored_functions(model: Any) -> dict[str, Any]:
+    """The functions of what was loaded from a SavedModel, by name; of other objects none."""
+    import tensorflow as tf
+
+    if not isinstance(model, tf.Module | tf.__internal__.tracking.AutoTrackable):
+        return {}
+    return {name: f for name, f in object_children(model).items() if getattr(f, "concrete_functions", None)}
+
+
+def _without_signature(model: Any, restored: Mapping[str, Any]) -> Any:
+    """The function of a SavedModel without signatures: its ``__call__``, or the only one, as it predicts."""
+    import tensorflow as tf
+
+    if "__call__" not in restored and len(restored) > 1:
+        raise CaptureError(
+            f"the SavedModel has no signatures, but the functions {', '.join(sorted(restored))}. Load it with "
+            "tf.saved_model.load and pass one: loaded.name.concrete_functions[0]"
+        )
+    traces = restored.get("__call__", next(iter(restored.values()))).concrete_functions
+
+    def rank(trace: Any) -> tuple[bool, int]:
+        """Those of training last, those for any size first."""
+        leaves = tf.nest.flatten(trace.structured_input_signature)
+        specs = [leaf for leaf in leaves if isinstance(leaf, tf.TensorSpec)]
+        known = sum(1 if s.shape.rank is None else sum(dim is not None for dim in s.shape) for s in specs)
+        return any(leaf is True for leaf in leaves), known
+
+    function = min(traces, key=rank)
+    function._interop_owner = model
+    return function
 
 
 def _tensor_specs(input_signature: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

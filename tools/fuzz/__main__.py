@@ -24,7 +24,7 @@ from pathlib import Path
 from tools.fuzz.damage import damage
 from tools.fuzz.readers import READERS, same
 
-_BATCH = 500
+_BATCH = 200
 _BATCH_SECONDS = 300
 _OUTCOMES = ("loaded", "refused", "different", "crashed")
 
@@ -80,6 +80,8 @@ def main() -> int:
     totals = {name: dict.fromkeys(_OUTCOMES, 0) for name in chosen}
     while time.monotonic() < deadline:
         for name in chosen:
+            if time.monotonic() > deadline:
+                break
             command = [sys.executable, "-m", "tools.fuzz", "--batch", name, "--seed", str(seed)]
             try:
                 ended = subprocess.run(
@@ -98,7 +100,9 @@ def main() -> int:
                     flush=True,
                 )
             else:
-                for outcome, count in json.loads(ended.stdout.splitlines()[-1]).items():
+                counted = json.loads(ended.stdout.splitlines()[-1])
+                print(f"{name}, seed {seed}: {counted}", flush=True)
+                for outcome, count in counted.items():
                     totals[name][outcome] += count
         seed += 1
     for name, counts in totals.items():

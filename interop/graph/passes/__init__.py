@@ -18,6 +18,7 @@ dead code          what reaches no output goes (onnx-ir)
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,16 +56,19 @@ def optimized(model: Any, folds: list[Fold] | None = None) -> Any:
     return model
 
 
-def fold_constants(model: Any) -> None:
-    """Compute what depends on weights and constants alone, in place."""
+def fold_constants(model: Any, keep: Collection[Any] = ()) -> None:
+    """Compute what depends on weights and constants alone, in place, but for the nodes to `keep`."""
     from onnxscript import optimizer
 
     from interop.graph.passes.quantised import foldable
     from interop.graph.passes.split import split_constants
 
     stays_narrow = foldable(model)
+    kept = {id(node) for node in keep}
 
     def one_result(node: Any) -> bool | None:
+        if id(node) in kept:
+            return False
         # onnxscript warns of nodes with more results, and leaves them
         return stays_narrow(node) if len(node.outputs) == 1 else False
 

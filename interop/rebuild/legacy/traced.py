@@ -37,6 +37,7 @@ from interop.status import Change, ImportReport, LoadStatus
 
 _LISTS = frozenset({"variables", "trainable_variables", "non_trainable_variables", "keras_api"})
 """What Keras stores a second time, beside the attributes that hold it."""
+_ARITHMETIC = frozenset({"Sqrt", "Reciprocal", "Mul", "Div", "Sub", "Neg", "Add"})
 _SHOWN = 8
 
 
@@ -65,7 +66,7 @@ def load_traced(path: Path) -> Rebuilt:
         with reader.open_file(_checkpoint(path)) as tensors:
             for name in (name for name in graph.graph.initializers if name in traced.keys):
                 _fill(graph.graph.initializers[name], tensors[traced.keys[name]])
-            fold_constants(graph)
+            fold_constants(graph, _normalisations(graph))
             _lift_constants(graph)
             model, report = imported(with_biases(graph), name=_name(path))
             _freeze(model, report, {v.key for v in traced.capture.variables if not v.trainable})
@@ -122,7 +123,8 @@ def _checkpoint(path: Path) -> Path:
 _TRACED = Change(
     "the SavedModel",
     "traced functions without layers",
-    "layers made from the function that predicts: they train, but have no dropout, and fixed statistics",
+    "layers made from the function that predicts: they train, but have no dropout, and statistics that are in no "
+    "layer stay as they are",
     lost=False,
 )
 
@@ -138,6 +140,23 @@ def _fill(value: Any, array: NDArray[Any]) -> None:
     import onnx_ir as ir
 
     value.const_value = ir.tensor(np.array(array), name=value.name)
+
+
+def _normalisations(graph: Any) -> list[Any]:
+    """Nodes that compute what a normalisation multiplies and adds of its weights: with them, it is a layer."""
+    weights = set(map(id, graph.graph.initializers.values()))
+    kept: list[Any] = []
+    made: set[int] = set()
+    for node in graph.graph:
+        values = [value for value in node.inputs if value is not None]
+        users = {user.op_type for output in node.outputs for user, _ in output.uses()}
+        of_weights = [id(value) in weights or id(value) in made for value in values]
+        begins = node.op_type == "Add" and any(of_weights) and "Sqrt" in users
+        goes_on = node.op_type in _ARITHMETIC and all(of_weights) and any(id(v) in made for v in values)
+        if begins or goes_on:
+            kept.append(node)
+            made |= {id(output) for output in node.outputs}
+    return kept
 
 
 def _lift_constants(graph: Any) -> None:

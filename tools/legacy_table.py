@@ -109,7 +109,9 @@ def _error(path: Path, load: Callable[[Path], Any]) -> str | None:
     except Exception as error:  # noqa: BLE001  whatever a loader fails with is what is counted
         return f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
     listed = made if isinstance(made, list | tuple) else [made]
-    outputs = made if isinstance(made, dict) else {str(i): value for i, value in enumerate(listed)}
+    names = [name.removeprefix("output/") for name in arrays if name.startswith("output/")]
+    names = names if len(names) == 1 else [str(i) for i in range(len(listed))]
+    outputs = made if isinstance(made, dict) else dict(zip(names, listed, strict=True))
     atol = ROUNDED.get(path.name.split(".")[0], TOLERANCE)
     for name, expected in arrays.items():
         if name.startswith("output/"):

@@ -31,6 +31,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
+import onnx
+
 Tensor = Any
 """A NumPy array (known), a tensor of the backend, or a ``keras.KerasTensor``."""
 
@@ -76,6 +78,8 @@ class Handler:
         return self.inputs[position] if position < len(self.inputs) else ""
 
 
+#: How `problem` ends for an operator of ONNX' own domain that no version of it has.
+NOT_OF_ONNX = ", which ONNX does not have"
 _HANDLERS: dict[tuple[str, str], list[Handler]] = {}
 
 
@@ -160,6 +164,8 @@ def problem(domain: str, op_type: str, opset: int, attributes: Collection[str]) 
     title = f"{domain}::{op_type}" if domain else op_type
     handler = find_op(domain, op_type, opset)
     if handler is None:
+        if not domain and not onnx.defs.has(op_type):
+            return f"{title}{NOT_OF_ONNX}"
         older = [version.since for version in _HANDLERS.get((domain, op_type), ())]
         return f"{title} of opset {opset}" + (f" (known from {min(older)} on)" if older else "")
     unknown = sorted(set(attributes) - handler.attributes)

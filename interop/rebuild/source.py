@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from interop.errors import GraphError, UnsupportedNodes
 from interop.rebuild.checking import check_model
 from interop.rebuild.expansion import expanded
-from interop.rebuild.registry import canonical, problem
+from interop.rebuild.registry import NOT_OF_ONNX, canonical, problem
 
 _OLDEST_OPSET = 7  # before it, operators broadcast by attributes
 _OPSET = 13  # what older graphs are converted to
@@ -142,9 +142,14 @@ def check_supported(model: Any, computed: Collection[Any] = ()) -> None:
         return
     listed = "; ".join(f"{found}: {_some(names)}" for found, names in sorted(nodes.items()))
     count = sum(len(names) for names in nodes.values())
+    left = [found for found in nodes if found.endswith(NOT_OF_ONNX)]
+    way_out = (
+        "An exporter left what it could not convert; export the model with operators that ONNX has"
+        if left
+        else "The graph runs as it is with interop.load_graph"
+    )
     raise UnsupportedNodes(
-        f"{count} node{'s' if count > 1 else ''} of the graph cannot become Keras operations. {listed}. "
-        "The graph runs as it is with interop.load_graph"
+        f"{count} node{'s' if count > 1 else ''} of the graph cannot become Keras operations. {listed}. {way_out}"
     )
 
 

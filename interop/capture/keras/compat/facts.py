@@ -295,15 +295,20 @@ def states(layers: Iterable[tuple[Any, str]]) -> dict[str, Any]:
     }
 
 
+# Layers for which TensorFlow has a kernel of its own for each order of the axes.
+_OF_KERNELS = (
+    *(BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseSeparableConv, BasePooling),
+    keras.layers.STFTSpectrogram,
+)
+
+
 def departure(layer: Any) -> str | None:
     """What a layer of Keras' own cannot do on the running backend though it can be captured there; None if nothing.
 
     As of Keras 3.15.
     """
     here, kind = backend(), type(layer).__name__
-    if here == "tensorflow" and isinstance(
-        layer, BaseConv | BaseConvTranspose | BaseDepthwiseConv | BaseSeparableConv | BasePooling
-    ):
+    if here == "tensorflow" and isinstance(layer, _OF_KERNELS):
         if layer.data_format == "channels_first":
             return "TensorFlow takes channels first on GPUs only"
         if isinstance(layer, BaseConvTranspose) and set(layer.dilation_rate) != {1}:

@@ -111,7 +111,7 @@ def _load_artifact(
 
     with ExitStack() as open_files:
         bundle = open_files.enter_context(open_bundle(path, verify_digest=False))
-        framework = bundle.config["source"].get("framework", "unknown")
+        framework = bundle.config.get("source", {}).get("framework", "unknown")
         if framework != "keras":
             raise RebuildError(
                 f"{os.fspath(path)} was saved from {framework}: it has a graph and tensors, but no Keras layers. "

@@ -97,6 +97,10 @@ def _check_structure(config: dict[str, Any]) -> None:
     for key, kind in kinds.items():
         if type(config.get(key)) is not kind:
             raise ArtifactError(f"config.json has {key} {config.get(key)!r:.80}; expected {kind.__name__}")
+    if not isinstance(config.get("source", {}), dict):
+        raise ArtifactError(
+            f"config.json has source {config['source']!r:.80}; expected what the model was made with"
+        )
     for name, record in config["files"].items():
         if (
             not isinstance(record, dict)

@@ -259,7 +259,7 @@ READERS: dict[str, Reader] = {
     "tensors of .keras": _of_keras("m.keras", _as_tensors),
     "tensors of .h5": _of_keras("m.h5", _as_tensors),
     "torch": _torch("w.pt"),
-    "torch, old": _torch("w.pth", _use_new_zipfile_serialization=False),
+    "torch before 1.6": _torch("w.pth", _use_new_zipfile_serialization=False),
     "shards of Keras": Reader(
         _make_keras_shards, lambda folder: _into_model(folder / "m.weights.json"), hdf5=True
     ),

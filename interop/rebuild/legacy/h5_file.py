@@ -46,9 +46,10 @@ class H5File:
 
     def text(self, name: str) -> str | None:
         """A text attribute of the file, or of its weights."""
-        for owner in (self._file, self._weights):
-            if name in owner.attrs:
-                return _text(owner.attrs[name])
+        with self._reading(f"the attribute {name!r}"):
+            for owner in (self._file, self._weights):
+                if name in owner.attrs:
+                    return _text(owner.attrs[name])
         return None
 
     def json(self, name: str) -> Any:
@@ -71,10 +72,8 @@ class H5File:
 
     def optimizer(self) -> list[Stored]:
         """The tensors of the optimizer, in order; empty if there are none."""
-        if _OPTIMIZER not in self._file:
-            return []
         with self._reading("the state of its optimizer"):
-            return self._group(self._file, _OPTIMIZER)
+            return self._group(self._file, _OPTIMIZER) if _OPTIMIZER in self._file else []
 
     def _group(self, owner: Any, name: str) -> list[Stored]:
         group = owner[name]

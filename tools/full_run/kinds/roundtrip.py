@@ -1,4 +1,4 @@
-"""Every row of ``tests/cases/layers`` and every application, exported and imported again; on one backend."""
+"""Every row of ``tests/cases/layers`` and every application, exported and imported again; on two backends."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from tools.full_run.pytest_rows import rows_of
 
 KIND = replace(
     rows_of("Exported and imported again", "tests/test_roundtrip.py::test_round_trip", dict),
-    backends=("torch",),
+    backends=("torch", "tensorflow"),
 )

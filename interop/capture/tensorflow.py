@@ -100,7 +100,7 @@ def run(
     function = model if isinstance(model, tf.types.experimental.ConcreteFunction) else None
     function = function or concrete_function(model, signature)
     tensors = [tf.constant(array) for array in arrays]
-    _, leaves, _ = structure_of(_structured_call(function, tensors))
+    _, leaves, _ = structure_of(_in_order(function, _structured_call(function, tensors)))
     return [np.asarray(leaf) for leaf in leaves]
 
 
@@ -244,7 +244,7 @@ def _capture_function(
     structure, order, keys = structure_of(_numbered(_call_structure(function)))
     given = [tensor for tensor in function.inputs if tensor.dtype.name != "resource"]
     given = [given[position] for position in order]
-    output_structure, order, names = structure_of(_numbered(function.structured_outputs))
+    output_structure, order, names = structure_of(_numbered(_in_order(function, function.structured_outputs)))
     proto = _converted(function, variables, given, [function.outputs[position] for position in order])
     model = ir.from_proto(proto)
     lift_inputs(model, {variable.name: variable.value.numpy() for variable in variables})
@@ -272,6 +272,13 @@ def _capture_function(
     )
 
 
+def _in_order(function: Any, nested: Any) -> Any:
+    """The names of a SavedModel's signature in one order: TensorFlow's is another whenever it is loaded."""
+    if isinstance(nested, Mapping) and hasattr(function, "_interop_owner"):
+        return dict(sorted(nested.items()))
+    return nested
+
+
 def _numbered(nested: Any) -> Any:
     """A structure with its leaves numbered in TensorFlow's order, which sorts the keys of a dict."""
     import tensorflow as tf
@@ -285,7 +292,7 @@ def _call_structure(function: Any) -> Any:
 
     args, kwargs = function.structured_input_signature
     keep = functools.partial(_only_specs, tf.TensorSpec)
-    positional, named = keep(args), keep(kwargs)
+    positional, named = keep(args), _in_order(function, keep(kwargs))
     if named and positional:
         names = [spec.name for spec in positional if isinstance(spec, tf.TensorSpec)]
         if len(names) == len(positional) and all(names):

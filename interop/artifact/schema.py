@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from interop.errors import ArtifactError
 from interop.formats.dtypes import BY_NAME
 from interop.formats.messages import message_classes
+from interop.formats.onnx import MESSAGES as TENSOR_MESSAGES
 
 _EXTERNAL = 1
 
@@ -68,21 +69,7 @@ _MESSAGES = {
         "sparse_tensors 23 *SparseTensorProto",
     ),
     "SparseTensorProto": ("values 1 TensorProto", "indices 2 TensorProto", "dims 3 *int64"),
-    "TensorProto": (
-        "dims 1 *int64",
-        "data_type 2 int32",
-        "float_data 4 +float",
-        "int32_data 5 +int32",
-        "string_data 6 *bytes",
-        "int64_data 7 +int64",
-        "name 8 string",
-        "raw_data 9 bytes",
-        "double_data 10 +double",
-        "uint64_data 11 +uint64",
-        "external_data 13 *StringStringEntryProto",
-        "data_location 14 int32",
-    ),
-    "StringStringEntryProto": ("key 1 string", "value 2 string"),
+    **TENSOR_MESSAGES,
 }
 
 

@@ -9,7 +9,6 @@ Layout: ``ShardedH5IOStore`` in ``keras/src/saving/saving_lib.py``.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Any
 from interop.errors import FormatError
 from interop.formats.h5 import Groups, open_groups, short_name
 from interop.formats.mapping import TensorMapping, joined
+from interop.formats.shards import weight_map
 
 SUFFIX = ".weights.json"
-_MAX_INDEX_BYTES = 100_000_000
 
 
 def open_file(path: Path) -> TensorMapping:
@@ -71,15 +70,9 @@ def _joined(opened: dict[str, Groups], source: str, *, shorten: bool) -> Groups:
 
 def _read_index(path: Path) -> dict[str, list[str]]:
     """Group to the files that it lies in."""
-    if path.stat().st_size > _MAX_INDEX_BYTES:
-        raise FormatError(f"{path}: an index of over {_MAX_INDEX_BYTES} bytes is not read")
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: the index is not JSON: {error}") from error
-    places = value.get("weight_map") if isinstance(value, dict) else None
-    if not isinstance(places, dict) or not places:
-        raise FormatError(f"{path}: the index has no weight_map of group to files")
+    places = weight_map(path)
+    if not places:
+        raise FormatError(f"{path}: the index names no group")
     found: dict[str, list[str]] = {}
     for group, files in places.items():
         listed = [files] if isinstance(files, str) else files

@@ -36,7 +36,8 @@ _RAW_DATA = 9  # of TensorProto
 _STRING, _COMPLEX128, _UINT4, _INT4 = 8, 15, 21, 22
 _OTHERS = {_STRING: "string", _COMPLEX128: "complex128", _UINT4: "uint4", _INT4: "int4"}
 _MOST_AXES = 32
-_MESSAGES = {
+# For `message_classes`.
+MESSAGES = {
     "TensorProto": (
         "dims 1 *int64",
         "data_type 2 int32",
@@ -45,6 +46,7 @@ _MESSAGES = {
         "string_data 6 *bytes",
         "int64_data 7 +int64",
         "name 8 string",
+        "raw_data 9 bytes",
         "double_data 10 +double",
         "uint64_data 11 +uint64",
         "external_data 13 *StringStringEntryProto",
@@ -74,7 +76,7 @@ class _Place(NamedTuple):
 
 @cache
 def _tensor_message() -> Any:
-    return message_classes("interop.formats.onnx", _MESSAGES)["TensorProto"]
+    return message_classes("interop.formats.onnx", MESSAGES)["TensorProto"]
 
 
 def open_file(path: Path) -> TensorMapping:

@@ -23,11 +23,11 @@ INDEX_SUFFIX = ".index.json"
 _MAX_INDEX_BYTES = 100_000_000
 
 
-def read_index(path: Path) -> dict[str, str]:
-    """Name of each tensor to name of its file.
+def weight_map(path: Path) -> dict[str, Any]:
+    """What an index says of where weights are.
 
     Raises:
-        FormatError: it is no such index.
+        FormatError: it is no index.
         OSError: it cannot be read.
     """
     if path.stat().st_size > _MAX_INDEX_BYTES:
@@ -39,6 +39,17 @@ def read_index(path: Path) -> dict[str, str]:
     files = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(files, dict):
         raise FormatError(f"{path}: the index has no weight_map of name to file")
+    return files
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Name of each tensor to name of its file.
+
+    Raises:
+        FormatError: it is no such index.
+        OSError: it cannot be read.
+    """
+    files = weight_map(path)
     for name, file in files.items():
         if not isinstance(file, str) or not file or Path(file).name != file or "\0" in file:
             raise FormatError(f"{path}: {name!r} is in {file!r}, which is no file beside the index")

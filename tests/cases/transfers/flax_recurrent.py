@@ -5,36 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import pytest
 from cases.transfers import Pair
 from cases.transfers.flax import _bound
+from cases.transfers.gates import recurrent
 
-L = keras.layers
 _SHAPE = (6, 5)
-_KINDS = {"LSTM": L.LSTM, "GRU": L.GRU, "RNN": L.SimpleRNN}
-
-
-def _others(kind: str, layers: int, both: bool) -> Callable[[Any], tuple[Any, Any]]:
-    """The Keras model and the PyTorch module."""
-
-    def make(nn: Any) -> tuple[Any, Any]:
-        class Net(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.out = nn.Linear(8 if both else 4, 3)
-                self.inner = getattr(nn, kind)(5, 4, layers, batch_first=True, bidirectional=both)
-
-            def forward(self, x: Any) -> Any:
-                return self.out(self.inner(x)[0])
-
-        h = inputs = keras.Input(_SHAPE)
-        for _ in range(layers):
-            layer = _KINDS[kind](4, return_sequences=True)
-            h = (L.Bidirectional(layer) if both else layer)(h)
-        return keras.Model(inputs, L.Dense(3)(h)), Net()
-
-    return make
 
 
 def _linen(cell: str, layers: int, both: bool) -> Any:
@@ -98,7 +74,7 @@ PAIRS = [
     _row(
         name,
         lambda make=make, cell=cell, layers=layers, both=both: make(cell, layers, both),  # type: ignore[misc]
-        _others(kind, layers, both),
+        recurrent(kind, layers, both),
         other,
     )
     for name, kind, make, cell, layers, both in _MADE

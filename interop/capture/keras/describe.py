@@ -37,6 +37,7 @@ NONFINITE = "__nonfinite__"
 """Class name in a config of a float that JSON lacks; its config is ``"inf"``, ``"-inf"`` or ``"nan"``."""
 
 _BACKEND_CLASSES = ("keras.src.backend.torch.optimizers", "keras.src.backend.tensorflow.optimizer")
+_SIMPLE = frozenset({str, int, bool})  # what JSON holds as it is
 
 
 @dataclass(frozen=True)
@@ -252,8 +253,9 @@ class _Plain:
         )
 
     def _convert_dict(self, value: dict[Any, Any], where: tuple[str, ...]) -> dict[str, Any]:
-        self.names_functions |= value.get("class_name") in ("function", LAMBDA) or _is_bare_code(value)
-        if value.get("class_name") == LAMBDA or _is_bare_code(value):
+        kind, is_code = value.get("class_name"), _is_bare_code(value)
+        self.names_functions |= is_code or kind in ("function", LAMBDA)
+        if is_code or kind == LAMBDA:
             owner, argument = where[-2:] if len(where) > 1 else (where[-1], "function")
             return {"class_name": LAMBDA, "config": {"name": _lambda_name(owner, argument)}}
         inner = value.get("config")
@@ -262,6 +264,9 @@ class _Plain:
             where = (*where[:-1], name)
         converted = {}
         for key, item in value.items():
+            if item is None or type(item) in _SIMPLE:
+                converted[str(key)] = item
+                continue
             step = where if key in {"config", "class_name"} else (*where, str(key))
             converted[str(key)] = self.convert(item, step)
         if str(converted.get("module")).startswith(_BACKEND_CLASSES):
@@ -278,13 +283,10 @@ class _Plain:
 
 def _is_bare_code(value: dict[Any, Any]) -> bool:
     """Keras strips the class name off a lambda given as an activation: ``{"value": [code, None, None]}``."""
-    code = value.get("value")
-    return (
-        set(value) == {"value"}
-        and isinstance(code, list | tuple)
-        and len(code) == 3
-        and isinstance(code[0], str)
-    )
+    if value.keys() != {"value"}:
+        return False
+    code = value["value"]
+    return isinstance(code, list | tuple) and len(code) == 3 and isinstance(code[0], str)
 
 
 def _lambda_name(owner: str, argument: str) -> str:

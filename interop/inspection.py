@@ -27,6 +27,7 @@ from interop.artifact.signature import TensorSpec
 from interop.errors import ArtifactError, FormatError
 from interop.formats import find_prefix, found, holds_tensors, open_tensors
 from interop.formats.dtypes import BY_NAME, BY_ONNX, HALF_BYTES, size_bytes
+from interop.formats.keras_zip import GARBAGE
 from interop.formats.tensorbundle.elements import STRING
 from interop.formats.tensorbundle.files import files_of
 from interop.formats.tensorbundle.objects import OBJECT_GRAPH
@@ -399,7 +400,7 @@ def _keras_facts(path: Path) -> dict[str, str]:
             "saved": str(metadata["date_saved"]),
             "compiled": "yes" if config.get("compile_config") else "no",
         }
-    except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError) as e:
+    except (*GARBAGE, KeyError, TypeError, AttributeError) as e:
         raise FormatError(f"{path} is not a .keras file: {type(e).__name__}: {e}") from e
 
 

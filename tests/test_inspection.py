@@ -256,6 +256,19 @@ ODD_MODELS = [
 ]
 
 
+def test_a_keras_file_whose_directory_is_damaged(files, tmp_path):
+    """Each byte of the zip's table of contents in turn: where a member lies may be before the file begins."""
+    good = (files / "m.keras").read_bytes()
+    start = good.index(b"PK\x01\x02")
+    path = tmp_path / "m.keras"
+    for position in range(start, len(good)):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 0x80]) + good[position + 1 :])
+        try:
+            interop.inspect(path)
+        except FormatError:
+            continue
+
+
 @pytest.mark.parametrize("model", ODD_MODELS)
 def test_a_config_that_fits_its_digest_but_not_the_schema(tmp_path, model):
     artifacts.save(tmp_path / "m")

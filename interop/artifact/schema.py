@@ -18,8 +18,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from interop.errors import ArtifactError
 from interop.formats.dtypes import BY_NAME
-from interop.formats.messages import message_classes
-from interop.formats.onnx import MESSAGES as TENSOR_MESSAGES
+from interop.formats.messages import ONNX_TENSOR, message_classes
 
 _EXTERNAL = 1
 
@@ -69,7 +68,7 @@ _MESSAGES = {
         "sparse_tensors 23 *SparseTensorProto",
     ),
     "SparseTensorProto": ("values 1 TensorProto", "indices 2 TensorProto", "dims 3 *int64"),
-    **TENSOR_MESSAGES,
+    **ONNX_TENSOR,
 }
 
 

@@ -31,6 +31,26 @@ _TYPES = {
 }
 
 
+ONNX_TENSOR = {
+    "TensorProto": (
+        "dims 1 *int64",
+        "data_type 2 int32",
+        "float_data 4 +float",
+        "int32_data 5 +int32",
+        "string_data 6 *bytes",
+        "int64_data 7 +int64",
+        "name 8 string",
+        "raw_data 9 bytes",
+        "double_data 10 +double",
+        "uint64_data 11 +uint64",
+        "external_data 13 *StringStringEntryProto",
+        "data_location 14 int32",
+    ),
+    "StringStringEntryProto": ("key 1 string", "value 2 string"),
+}
+"""A tensor of ONNX and what it consists of (onnx.proto); the parts of a table that two readers share."""
+
+
 def message_classes(package: str, messages: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """The class of every message of a table.
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from interop.errors import FormatError
 from interop.formats.dtypes import BY_ONNX, HALF_BYTES, numpy_dtype, size_bytes
 from interop.formats.mapping import TensorMapping
-from interop.formats.messages import message_classes
+from interop.formats.messages import ONNX_TENSOR, message_classes
 from interop.formats.wire import fields
 
 _GRAPH = 7  # of ModelProto
@@ -36,24 +36,6 @@ _RAW_DATA = 9  # of TensorProto
 _STRING, _COMPLEX128, _UINT4, _INT4 = 8, 15, 21, 22
 _OTHERS = {_STRING: "string", _COMPLEX128: "complex128", _UINT4: "uint4", _INT4: "int4"}
 _MOST_AXES = 32
-# For `message_classes`.
-MESSAGES = {
-    "TensorProto": (
-        "dims 1 *int64",
-        "data_type 2 int32",
-        "float_data 4 +float",
-        "int32_data 5 +int32",
-        "string_data 6 *bytes",
-        "int64_data 7 +int64",
-        "name 8 string",
-        "raw_data 9 bytes",
-        "double_data 10 +double",
-        "uint64_data 11 +uint64",
-        "external_data 13 *StringStringEntryProto",
-        "data_location 14 int32",
-    ),
-    "StringStringEntryProto": ("key 1 string", "value 2 string"),
-}
 _TYPED = {
     **dict.fromkeys(("float32", "complex64"), "float_data"),
     **dict.fromkeys(("float64", "complex128"), "double_data"),
@@ -76,7 +58,7 @@ class _Place(NamedTuple):
 
 @cache
 def _tensor_message() -> Any:
-    return message_classes("interop.formats.onnx", MESSAGES)["TensorProto"]
+    return message_classes("interop.formats.onnx", ONNX_TENSOR)["TensorProto"]
 
 
 def open_file(path: Path) -> TensorMapping:

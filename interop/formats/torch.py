@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from interop.errors import FormatError
 from interop.formats.dtypes import BY_NAME, numpy_dtype
+from interop.formats.keras_zip import GARBAGE
 from interop.formats.mapping import TensorMapping
 from interop.formats.opcodes import Call, Global, Reference, described
 from interop.formats.source import TensorSource
@@ -39,7 +39,6 @@ _MOST_NAMES = 1_000_000
 _DEEPEST = 100
 _MAX_RANK = 32
 _ALIGNMENT = 64
-_GARBAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
 _MODULE_PARTS = ("_parameters", "_buffers", "_modules")
 
 _STORAGES = {
@@ -118,7 +117,7 @@ def open_file(path: Path) -> TensorMapping:
     except FormatError:
         file.close()
         raise
-    except _GARBAGE as error:
+    except GARBAGE as error:
         file.close()
         raise FormatError(f"{path}: not what torch.save writes: {error}") from error
     last: dict[str, bytes] = {}
@@ -132,7 +131,7 @@ def open_file(path: Path) -> TensorMapping:
             array = view.of(last[view.storage])
         except FormatError:
             raise
-        except _GARBAGE as error:
+        except GARBAGE as error:
             raise FormatError(f"{path}: tensor {name!r} is damaged: {error}") from error
         return array.byteswap() if stored.big_endian else array
 

@@ -55,17 +55,11 @@ from interop.capture.keras.compat.facts import (
     functional_structure,
     is_functional,
     is_keras_class,
-    is_ragged,
     is_sequential,
     keras_version,
     layers_of,
     layers_with_paths,
     loaded_keras_class,
-    lookup_default,
-    lookup_depth,
-    lookup_first_unknown,
-    lookup_table,
-    lookup_weights,
     map_structure,
     module_of,
     named_layers,
@@ -87,7 +81,6 @@ from interop.capture.keras.compat.facts import (
     takes_mask,
     takes_name,
     tensor_spec,
-    text_settings,
     to_numpy,
     to_tensor,
     treats_examples_alone,
@@ -95,6 +88,15 @@ from interop.capture.keras.compat.facts import (
     with_values,
 )
 from interop.capture.keras.compat.inference import inference
+from interop.capture.keras.compat.lookups import (
+    is_ragged,
+    lookup_default,
+    lookup_depth,
+    lookup_first_unknown,
+    lookup_table,
+    lookup_weights,
+    text_settings,
+)
 from interop.capture.keras.compat.quantization import (
     has_four_bits,
     quantization_config,

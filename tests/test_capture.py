@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from cases import keras_models
 from cases.sessions import session_of
 from keras import layers, ops
 
+import interop
 from interop.artifact.bundle import Placement
 from interop.capture.keras import capture, compat
 from interop.errors import CaptureError, SpecializationError, UnsupportedOp
@@ -164,6 +166,26 @@ class Looping(keras.layers.Layer):
         for step in range(ops.shape(x)[1]):
             total = total + x[:, step]
         return total
+
+
+def test_a_loss_added_in_a_call_stays_out_of_the_graph(tmp_path: Path) -> None:
+    class Committed(keras.Layer):
+        def call(self, x: Any) -> Any:
+            self.add_loss(ops.mean(ops.square(x)))
+            return x * 2.0
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Committed()(keras.layers.Dense(3, activity_regularizer="l2")(inputs)))
+    x = np.ones((2, 4), "float32")
+
+    def losses() -> list[float]:
+        model(x)
+        return [float(ops.convert_to_numpy(loss)) for loss in model.losses]
+
+    before = losses()
+    interop.export_onnx(model, tmp_path / "m.onnx")
+    assert losses() == before
+    assert len(before) == 2
 
 
 def test_a_loop_over_a_dynamic_dimension_is_an_error_naming_the_layer() -> None:

@@ -215,6 +215,7 @@ def test_what_trains_and_what_does_not_is_told(saved: Path) -> None:
     noisy = next(revived for revived in report[1].revived if revived.path == "noisy")
     assert "no longer updates" in " ".join(noisy.notes)
     assert "draws no random numbers" in " ".join(noisy.notes)
+    assert "add_loss" in " ".join(noisy.notes)
     x = calls("tied", saved, tied)[0][0]
     one, other = (keras.ops.convert_to_numpy(tied(x, training=flag)) for flag in (False, True))
     np.testing.assert_array_equal(one, other)

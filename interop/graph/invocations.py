@@ -96,6 +96,8 @@ def described(
         "layers": [list(layer) for layer in layers],
         "arguments": None,
     }
+    if invocation is not None and invocation.adds_loss:
+        entry["adds_loss"] = True
     if invocation is None or any(
         leaf is OPAQUE for leaf in leaves([invocation.arguments, invocation.results])
     ):

@@ -35,9 +35,10 @@ class Value:
         name: graph input's name, variable's key, or a hint.
         array: the contents of a constant.
         origin: the graph input this value is a mere view of (casts, reshapes), if any.
+        producer: the node that computes it (None unless it is a result).
     """
 
-    __slots__ = ("array", "dtype", "kind", "name", "origin", "scope", "shape")
+    __slots__ = ("array", "dtype", "kind", "name", "origin", "producer", "scope", "shape")
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Value:
         self.name = name
         self.array = array
         self.origin: Value | None = self if kind == "input" else None
+        self.producer: Node | None = None
 
     @property
     def dims(self) -> Dims:
@@ -111,12 +113,14 @@ class Invocation:
         results: the structure of the output.
         masks: by leaf of the results: the mask that goes with it, or None.
         whole: whether all results must stay, though the model may use some only.
+        adds_loss: whether the layer's own code called ``add_loss``, of which a graph knows nothing.
     """
 
     arguments: dict[str, Any]
     results: Any = None
     masks: list[Value | None] = field(default_factory=list)
     whole: bool = False
+    adds_loss: bool = False
 
 
 OPAQUE: Any = object()
@@ -295,6 +299,8 @@ class Recorder:
                 self.check_in_reach(value, body.scope)
         results = tuple(Value("result", dtype, shape, scope=self.scope) for dtype, shape in outputs)
         node = Node(op_type, domain, tuple(inputs), results, attributes, self.scope, dict(bodies or {}))
+        for result in results:
+            result.producer = node
         self.scope.items.append(node)
         return results
 

@@ -368,6 +368,8 @@ def _notes(record: Mapping[str, Any], own: list[Any]) -> tuple[str, ...]:
     notes = []
     if any(p[0] == "training" for p in record["call"]["parameters"]):
         notes.append("what its own code does when it trains is not known; layers inside it do as ever")
+    if any(entry.get("adds_loss") for entry in record["invocations"]):
+        notes.append("the loss that its own code adds (add_loss) is no part of training any more")
     fixed = [r["key"] for r in own if not r["trainable"] and r["role"] == "weight"]
     if fixed:
         notes.append(f"its own code no longer updates {', '.join(fixed)}")

@@ -18,6 +18,7 @@ import numpy as np
 
 from interop.capture.keras.symint import Poly, SymInt, is_symbolic, same
 from interop.errors import UnsupportedOp
+from interop.formats.dtypes import numpy_dtype
 from interop.graph.record import Body, Dims, Recorder, Scope, Value
 from interop.graph.typecodes import onnx_type_code
 
@@ -395,17 +396,6 @@ def _first_opset(op_type: str, opset: int) -> int:
         versions = (s.since_version for s in schemas if s.name == op_type and s.domain == "")
         return min(versions, default=opset)
     return opset
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """A NumPy dtype by name, ml_dtypes' included."""
-    try:
-        return np.dtype(name)
-    except TypeError:
-        import ml_dtypes
-
-        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return dtype
 
 
 def to_numpy(x: Any) -> np.ndarray[Any, Any]:

@@ -21,6 +21,7 @@ import keras
 
 from interop.capture.keras import compat, invocations, registry
 from interop.capture.keras.absent import reason
+from interop.capture.keras.contents import elements_of
 from interop.capture.keras.emit import Emit
 from interop.capture.keras.fallback import Fallback
 from interop.capture.keras.shapes import Unify
@@ -49,7 +50,18 @@ class TraceResult:
 
 
 #: Operations whose arguments may be sizes; any other takes them as tensors.
-_TAKES_SIZES = frozenset({"Arange", "GetItem", "ScaleAndTranslate", "Slice", "SliceUpdate"})
+#: Attributes of operations, and first arguments of functions, that are sizes and may come as a tensor of them.
+_SIZES = {
+    "BroadcastTo": "shape",
+    "Full": "shape",
+    "OneHot": "num_classes",
+    "Reshape": "newshape",
+    "Resize": "size",
+    "Slice": "shape",
+    "Tile": "repeats",
+}
+_SIZED = frozenset({"empty", "eye", "full", "identity", "ones", "tri", "zeros"})
+_TAKES_SIZES = frozenset({"Arange", "GetItem", "ScaleAndTranslate", "Slice", "SliceUpdate", "Stack"})
 
 
 @cache
@@ -197,6 +209,7 @@ class Trace:
                 raise self._unsupported("keras operation", cls.__name__)
             return operation.call(*args, **kwargs)
         args = tuple(compat.value_of(item) for item in args)
+        self._read_sizes(operation, _SIZES.get(cls.__name__))
         if cls.__name__ not in _TAKES_SIZES:
             self.emit.arguments = _values(args)
             args = tuple(self._counted(item) for item in args)
@@ -215,6 +228,8 @@ class Trace:
     def function(self, name: str, args: Any, kwargs: Any, symbolic: Callable[..., Any] | None) -> Any:
         emitter = registry.find_function(name, self.recorder.opset)
         if emitter is not None:
+            if name in _SIZED and args:
+                args = (self._sizes(args[0], name), *args[1:])
             args, kwargs = self._to_values(args), self._to_values(kwargs)
             self.emit.spec = None
             self.emit.arguments = _values([args, kwargs])
@@ -222,6 +237,10 @@ class Trace:
         if symbolic is None:
             raise self._unsupported("keras backend function", name)
         return compat.run_symbolic(symbolic, args, kwargs)
+
+    def added_loss(self) -> None:
+        if self.recorder.scope.invocation is not None:
+            self.recorder.scope.invocation.adds_loss = True
 
     def variable(self, variable: Any) -> Any:
         found = self._variables.get(id(variable))
@@ -254,6 +273,29 @@ class Trace:
         if is_symbolic(item) or (whole and any(is_symbolic(dim) for dim in item)):
             return compat.Sym(self.emit.tensor(item))
         return item
+
+    def _read_sizes(self, operation: Any, attribute: str | None) -> None:
+        if attribute is not None:
+            given = getattr(operation, attribute)
+            sizes = self._sizes(given, type(operation).__name__)
+            if sizes is not given:
+                vars(operation)[attribute] = sizes
+
+    def _sizes(self, given: Any, name: str) -> Any:
+        """Sizes as ints where they come as a traced tensor of them, or as a sequence with some."""
+        if isinstance(given, list | tuple) and any(isinstance(item, compat.Sym) for item in given):
+            return tuple(self._sizes(item, name) for item in given)
+        if not isinstance(given, compat.Sym):
+            return given
+        elements = elements_of(given.value)
+        if elements is None:
+            where = self.recorder.scope.path
+            raise UnsupportedOp(
+                f"{f'layer {where!r}' if where else 'the model'} gives {name} a size that is computed from more than "
+                "sizes and constants, so that the shape of its result depends on values. Compute it from "
+                "keras.ops.shape(x) with keras.ops, or give a number."
+            )
+        return elements.item() if elements.ndim == 0 else tuple(elements)
 
     def _to_values(self, structure: Any) -> Any:
         """Traced tensors and variables as values, everything else as it is."""

@@ -24,6 +24,7 @@ from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
 from interop.capture.keras.standin import StandIn
+from interop.capture.keras.symint import SymInt
 from interop.formats.dtypes import BY_NAME, FROM_ML_DTYPES
 
 
@@ -401,7 +402,7 @@ def module_of(layer: Any) -> ModuleType | None:
 
 def result_type(*kinds: Any) -> str:
     """Keras' dtype promotion over dtype names and Python number types."""
-    return str(keras_backend.result_type(*kinds))
+    return str(keras_backend.result_type(*(int if kind is SymInt else kind for kind in kinds)))
 
 
 def tensor_spec(shape: Any, dtype: str) -> Any:

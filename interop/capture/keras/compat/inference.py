@@ -36,7 +36,7 @@ def _compiled(model: Any, eager: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return compiled([variable.value for variable in model.variables], args, kwargs)
         except Exception as error:
-            if not any(isinstance(step, unknown) for step in _chain(error)):
+            if not any(isinstance(step, unknown) or "Tracer" in str(step) for step in _chain(error)):
                 raise
         return eager(*args, **kwargs)
 

@@ -5,6 +5,7 @@ Invariant: code that needs a real tensor gets a ``RawFrameworkCall``, never a wr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from interop.capture.keras.compat.tracebacks import RawFrameworkCall
 from interop.capture.keras.symint import SymInt
+from interop.formats.dtypes import numpy_dtype
 from interop.graph.record import Value
 
 KerasTensor = keras.KerasTensor
@@ -84,5 +86,34 @@ def _is_operand(x: object) -> bool:
         keras.ops.is_tensor(x)
     )
 
+
+def _as_framework(x: Sym, other: Any) -> Any:
+    """A NumPy operand as the operators of a real tensor take it, where Keras' own promotion would widen ``x``.
+
+    TensorFlow gives it the dtype of its tensor; torch takes a scalar for a Python number; JAX promotes as Keras.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax" or not x.dtype.startswith(("float", "bfloat")):
+        return other
+    if isinstance(other, np.floating | np.integer):
+        return other.item()
+    if backend == "tensorflow" and isinstance(other, np.ndarray) and other.dtype.kind in "fiu":
+        return other.astype(numpy_dtype(x.dtype))
+    return other
+
+
+def _operator(name: str) -> None:
+    original = getattr(KerasTensor, name)
+
+    @functools.wraps(original)
+    def operator(self: Sym, other: Any) -> Any:
+        return original(self, _as_framework(self, other))
+
+    setattr(Sym, name, operator)
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"):
+    _operator(f"__{_name}__")
+    _operator(f"__r{_name}__")
 
 _TORCH_OPERATORS = {"add", "sub", "mul", "truediv", "div", "pow", "mod", "matmul", "floordiv"}

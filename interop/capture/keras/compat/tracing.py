@@ -57,6 +57,9 @@ class Hooks(Protocol):
     def function(self, name: str, args: Any, kwargs: Any, symbolic: Callable[..., Any] | None) -> Any:
         """A backend function called on traced values; ``symbolic`` is the public op of that name."""
 
+    def added_loss(self) -> None:
+        """The running layer called ``Layer.add_loss``."""
+
     def variable(self, variable: Any) -> Any:
         """The traced tensor that stands for a variable."""
 
@@ -345,12 +348,24 @@ def _layer_call_hook(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _loss_hook(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Instead of ``Layer.add_loss``: a loss is for training, and must not stay on the user's layers."""
+
+    def add_loss(self: Any, loss: Any) -> Any:
+        if _State.hooks is None:
+            return original(self, loss)
+        return _State.hooks.added_loss()
+
+    return add_loss
+
+
 def _patches() -> list[tuple[Any, str, Any]]:
     return [
         (Operation, "__new__", _bare_operation(Operation.__new__)),
         (Operation, "symbolic_call", _operation_hook(Operation.symbolic_call)),
         (Layer, "symbolic_call", _layer_body_hook(Layer.symbolic_call)),
         (Layer, "__call__", _layer_call_hook(Layer.__call__)),
+        (Layer, "add_loss", _loss_hook(Layer.add_loss)),
         (layer_module, "Node", _no_node),
         (keras_backend, "standardize_shape", _standardize_shape(keras_backend.standardize_shape)),
         *_symbolic_checks(),

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from interop.capture.keras import compat
-from interop.capture.keras.emit import Emit, numpy_dtype
+from interop.capture.keras.emit import Emit
 from interop.capture.keras.ops.elementwise import operands
 from interop.capture.keras.registry import op
 from interop.capture.keras.shapes import broadcast_shapes
 from interop.errors import UnsupportedOp
+from interop.formats.dtypes import numpy_dtype
 from interop.graph.record import Value
 
 _BITWISE = {

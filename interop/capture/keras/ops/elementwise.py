@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from interop.capture.keras import compat
-from interop.capture.keras.emit import Emit, numpy_dtype
+from interop.capture.keras.emit import Emit
 from interop.capture.keras.ops.indexing import nonzero
 from interop.capture.keras.registry import op
 from interop.capture.keras.shapes import broadcast_shapes
+from interop.formats.dtypes import numpy_dtype
 from interop.graph.record import Value
 
 # Element types that ONNX Runtime's Max, Min, Where and Clip take, and its Pow.

@@ -445,7 +445,10 @@ def one_hot_rows(e: Emit, x: Any, num_classes: int, axis: int, dtype: str) -> Va
     # ONNX wraps negative indices around; Keras gives a row of zeros: compare instead of OneHot.
     place = axis % (index.rank + 1)
     dims: Sequence[int] = [num_classes if i == place else 1 for i in range(index.rank + 1)]
-    classes = e.constant(np.arange(num_classes).reshape(dims), index.dtype)
+    if is_symbolic(num_classes):
+        classes = e.reshape(e.cast(counting(e, num_classes), index.dtype), dims)
+    else:
+        classes = e.constant(np.arange(num_classes).reshape(dims), index.dtype)
     return e.cast(e.binary("Equal", e.unsqueeze(index, [place]), classes, dtype="bool"), dtype)
 
 

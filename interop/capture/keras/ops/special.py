@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from interop.capture.keras.emit import Emit, numpy_dtype
+from interop.capture.keras.emit import Emit
 from interop.capture.keras.ops.elementwise import choose, floating, is_float, isnan, operands
 from interop.capture.keras.registry import op
 from interop.capture.keras.shapes import broadcast_shapes
 from interop.capture.keras.subgraphs import loop
 from interop.errors import UnsupportedOp
+from interop.formats.dtypes import numpy_dtype
 from interop.graph.record import Value
 
 _ERFC = (

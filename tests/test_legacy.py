@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import interop
-from interop.errors import FormatError, MissingClassError, RebuildError
+from interop.errors import FormatError, MissingClassError, RebuildError, WeightsError
 from interop.rebuild.legacy import operations, raw_operations, table
 from interop.rebuild.legacy.migration import Migration
+from tools.legacy_arguments import table as legacy_page
 
 # JAX has no 64-bit numbers unless it is told to.
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*Explicitly requested dtype")
@@ -23,8 +24,11 @@ FIXTURES = Path(__file__).parent / "fixtures" / "legacy"
 TOLERANCE = {"mixed_precision": 4e-3, "mixed_policy_object": 3e-2}
 # What tf_keras computes in the next step depends on how often its Python code was traced: its product of momenta
 # counts the variables, not the steps.
-RESUMES_OTHERWISE = {"nadam"}
-LOST = {"loss_scale.h5": "dynamic_scale, step_counter"}  # tf_keras does not store them in HDF5
+RESUMES_OTHERWISE = {"nadam", "legacy_nadam"}
+LOST = {
+    "loss_scale.h5": "dynamic_scale, step_counter",  # tf_keras does not store them in HDF5
+    "legacy_nadam.h5": "momenta follow another schedule",
+}
 
 
 def names(folder: str, suffix: str) -> list[str]:
@@ -149,6 +153,10 @@ REFUSED = {
     "locally_connected": (RebuildError, "locally connected"),
     "time_major": (RebuildError, "time_major=True"),
     "random_height": (RebuildError, "random heights"),
+    "virtual_batches": (RebuildError, "virtual_batch_size=2"),
+    "several_axes": (RebuildError, "several axes"),
+    "causal_separable": (RebuildError, "causal padding"),
+    "area": (RebuildError, "interpolation='area'"),
 }
 
 
@@ -157,6 +165,20 @@ def test_what_keras_3_lacks_is_refused_by_name(name):
     error, words = REFUSED[name]
     with pytest.raises(error, match=words):
         interop.load_model(FIXTURES / "refused" / f"{name}.h5")
+
+
+def test_a_class_of_the_user_takes_the_place_of_one_that_is_refused():
+    seen = []
+
+    class LocallyConnected1D(keras.layers.Conv1D):
+        def __init__(self, implementation, **settings):
+            seen.append(implementation)
+            super().__init__(**settings)
+
+    path = FIXTURES / "refused" / "locally_connected.h5"
+    with pytest.raises(WeightsError, match="kernel"):  # that is not what it computes
+        interop.load_model(path, custom_objects={"LocallyConnected1D": LocallyConnected1D})
+    assert seen == [1]
 
 
 def test_a_lambda_is_the_function_that_the_caller_passes():
@@ -225,6 +247,12 @@ def test_arguments_of_the_table_are_those_of_classes_that_exist():
         assert name == table.ANY or any(
             hasattr(getattr(keras, family), made) for family in ("layers", "initializers", "optimizers")
         ), name
+
+
+def test_the_page_says_what_becomes_of_every_argument_of_keras_2():
+    listed = json.loads(legacy_page.LISTED.read_text(encoding="utf-8"))
+    assert sum(len(arguments) for classes in listed.values() for arguments in classes.values()) > 1500
+    assert legacy_page.page(listed) == legacy_page.PAGE.read_text(encoding="utf-8")
 
 
 def test_an_argument_that_nothing_is_known_of_is_reported():

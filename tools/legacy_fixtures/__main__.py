@@ -121,8 +121,14 @@ def weights_rows() -> dict[str, Callable[[], Any]]:
     return {n: rows[n] for n in ["convnet", "bidirectional", "shared_deep", "frozen_inside"]}
 
 
-def write(path: Path, build: Callable[[], Any], save: str = "model", answers: bool = True) -> None:
-    """Build one model, save it, and write down what it answers."""
+def write(
+    path: Path,
+    build: Callable[[], Any],
+    save: str = "model",
+    answers: bool = True,
+    targets: Callable[[Any, Any], Any] | None = None,
+) -> None:
+    """Build one model, save it, and write down what it answers; `targets` makes what it is trained on."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(len(path.stem))
     model = build()
@@ -133,7 +139,7 @@ def write(path: Path, build: Callable[[], Any], save: str = "model", answers: bo
     fed = _fed(model, inputs)
     target = None
     if model.optimizer is not None:
-        target = _targets(model, fed)
+        target = (targets or _targets)(model, fed)
         for _ in range(2):
             model.train_on_batch(fed, target)
         arrays |= {f"target/{name}": value for name, value in _named(target).items()}
@@ -141,8 +147,12 @@ def write(path: Path, build: Callable[[], Any], save: str = "model", answers: bo
     if answers:
         _reset(model)
         arrays |= {f"output/{name}": value for name, value in _named(_answer(model, fed)).items()}
+        if model.losses:
+            arrays["penalty"] = np.asarray(sum(float(loss) for loss in model.losses))
         if target is not None:
-            arrays["loss"] = np.asarray(model.train_on_batch(fed, target, reset_metrics=True)).reshape(-1)[0]
+            results = tf.nest.flatten(model.train_on_batch(fed, target, reset_metrics=True))
+            arrays["loss"] = np.asarray(results[0])
+            arrays["metrics"] = np.concatenate([np.ravel(one) for one in results])
             arrays |= {f"resumed/{name}": value for name, value in _named(_answer(model, fed)).items()}
         np.savez_compressed(path.with_name(f"{path.name}.npz"), allow_pickle=False, **arrays)
 
@@ -217,7 +227,7 @@ def _named(value: Any) -> Arrays:
 
 def _randomize(model: Any) -> None:
     rng = np.random.default_rng(3)
-    taught = [layer for layer in model.submodules if isinstance(layer, PreprocessingLayer)]
+    taught = [layer for layer in model._flatten_layers() if isinstance(layer, PreprocessingLayer)]
     kept = {id(variable) for layer in taught for variable in layer.variables}
     for variable in model.variables:
         if (

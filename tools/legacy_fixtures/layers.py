@@ -261,6 +261,12 @@ PREPROCESSING: dict[str, Callable[[], Any]] = {
         lambda: L.GlobalAveragePooling2D(),
         lambda: L.Dense(2),
     ),
+    "random_crop": stack((8, 8, 3), lambda: L.RandomCrop(5, 6), lambda: L.Flatten()),
+    "integer_lookup_tf_idf": stack(
+        (3,),
+        lambda: L.IntegerLookup(vocabulary=[1, 3, 4], output_mode="tf_idf", idf_weights=[0.5, 0.2, 0.1]),
+        dtype="int64",
+    ),
     "discretization": stack((3,), lambda: L.Discretization(bin_boundaries=[-0.5, 0.0, 0.5])),
     "category_encoding": stack((3,), lambda: L.CategoryEncoding(5, output_mode="multi_hot"), dtype="int32"),
     "integer_lookup": stack((3,), lambda: L.IntegerLookup(vocabulary=[1, 3, 4]), dtype="int64"),

@@ -44,5 +44,9 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "unknown_operation": _unknown_operation,
     "locally_connected": stack(SEQUENCE, lambda: L.LocallyConnected1D(3, 2)),
     "time_major": stack(SEQUENCE, lambda: L.LSTM(3, time_major=True)),
+    "virtual_batches": stack((4,), lambda: L.BatchNormalization(virtual_batch_size=2)),
+    "several_axes": stack(SEQUENCE, lambda: L.BatchNormalization(axis=[1, 2])),
+    "causal_separable": stack(SEQUENCE, lambda: L.SeparableConv1D(2, 2, padding="causal")),
+    "area": stack((4, 4, 1), lambda: L.UpSampling2D(interpolation="area")),
     "random_height": stack((8, 8, 3), lambda: L.RandomHeight(0.2)),
 }

@@ -76,6 +76,7 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "legacy_adam_decay": _compiled(lambda: optimizers.legacy.Adam(0.01, decay=0.1), "mse"),
     "legacy_sgd": _compiled(lambda: optimizers.legacy.SGD(0.1, momentum=0.9), "mae"),
     "legacy_rmsprop": _compiled(lambda: optimizers.legacy.RMSprop(0.01), "mape"),
+    "legacy_nadam": _compiled(lambda: optimizers.legacy.Nadam(0.01), "mse"),
     "schedule_exponential": _compiled(
         lambda: optimizers.Adam(schedules.ExponentialDecay(0.1, 2, 0.5)), "msle"
     ),

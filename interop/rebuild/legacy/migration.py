@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -31,12 +32,19 @@ class Migration:
     Args:
         container: what to put in place of a model that a layer holds; given its class name and its config.
         current: whether the configs are those of Keras 3, and only lack the modules of classes.
+        own: classes of the user by name, which are not those that Keras 2 calls so.
     """
 
-    def __init__(self, container: Callable[[str, dict[str, Any]], Any], current: bool = False) -> None:
+    def __init__(
+        self,
+        container: Callable[[str, dict[str, Any]], Any],
+        current: bool = False,
+        own: Mapping[str, type] = MappingProxyType({}),
+    ) -> None:
         self.changes: list[Change] = []
         self._container = container
         self._current = current
+        self._own = own
 
     def object(self, config: Mapping[str, Any], family: str = "layers") -> dict[str, Any]:
         """The config of one object; `family` is the part of Keras in which its class is looked up first.
@@ -52,25 +60,45 @@ class Migration:
         if self._current:
             inner = {key: self.value(key, value, where) for key, value in arguments.items()}
             return _complete({**config, "config": inner}, name, registered, family)
+        if name in self._own:
+            migrated = self._arguments("", None, arguments, where, parameters(self._own[name]))
+            return {
+                "module": None,
+                "class_name": name.split(">")[-1],
+                "config": migrated,
+                "registered_name": registered,
+            }
         if name in table.REFUSED_CLASSES:
             raise RebuildError(
-                f"{where}: Keras 3 has no {table.REFUSED_CLASSES[name]}. Take that part out with the Keras that "
-                "wrote the file, or convert the model to ONNX there and open it with interop.load_graph"
+                f"{where}: Keras 3 has no {table.REFUSED_CLASSES[name]}. Pass a class of your own by that name "
+                "in custom_objects, or take that part out with the Keras that wrote the file, or convert "
+                "the model to ONNX there and open it with interop.load_graph"
             )
         module, cls = _found(table.CLASSES.get(name, name), family)
         migrated = self._arguments(name, cls, {**table.ADDED.get(name, {}), **arguments}, where)
-        return {
+        made = {
             "module": module if cls is not None else None,
             "class_name": name.split(">")[-1] if cls is None else cls.__name__,
             "config": migrated,
             "registered_name": registered if cls is None else None,
         }
+        if name not in table.FOLLOWED:
+            return made
+        follower, meaning = table.FOLLOWED[name]
+        self.changes.append(Change(where, name, meaning, lost=False))
+        return table.pipeline(str(migrated.get("name", name.lower())), made, follower(migrated))
 
     def _arguments(
-        self, name: str, cls: type | None, arguments: Mapping[str, Any], where: str
+        self,
+        name: str,
+        cls: type | None,
+        arguments: Mapping[str, Any],
+        where: str,
+        named: frozenset[str] = frozenset(),
     ) -> dict[str, Any]:
+        """The arguments of a class; of one of the user, `named` are those that its constructor names."""
         made: dict[str, Any] = {}
-        taken = parameters(cls) if cls is not None else frozenset(arguments)
+        taken = parameters(cls) if cls is not None else named
         for argument, value in arguments.items():
             if argument == "name" and value is None:
                 continue
@@ -80,26 +108,18 @@ class Migration:
                 )
                 value = new_name(value)
             key, value = argument, self.value(argument, value, where)
-            row, general = _row(name, key)
+            row = becomes(name, key, key in taken)
             if isinstance(row, table.Renamed):
                 if row.reported:
                     self._note(where, argument, value, f"renamed {row.name}")
                 key = row.name
-                row, general = _row(name, key)
-            drops = isinstance(row, table.Dropped | table.Ignored | table.Refused)
-            if (
-                drops
-                and argument in taken
-                and (general or isinstance(row, table.Refused))
-                and cls is not None
-            ):
-                row = None
+                row = becomes(name, key, key in taken)
             match row:
                 case table.Ignored():
                     continue
-                case table.Dropped(neutral, meaning):
+                case table.Dropped(neutral, meaning, lost):
                     if value not in neutral:
-                        self._note(where, argument, value, f"left out: {meaning}", lost=True)
+                        self._note(where, argument, value, f"left out: {meaning}", lost)
                     continue
                 case table.Refused(feature, neutral):
                     if value not in neutral:
@@ -107,6 +127,12 @@ class Migration:
                             f"{where}: {argument}={value!r:.80}: Keras 3 does not have {feature}"
                         )
                     continue
+                case table.Only(accepts, feature, convert):
+                    value = convert(value, arguments)
+                    if not accepts(value):
+                        raise RebuildError(
+                            f"{where}: {argument}={value!r:.80}: Keras 3 does not have {feature}"
+                        )
                 case table.Converted(convert, meaning):
                     converted = convert(value, arguments)
                     if meaning and converted != value:
@@ -188,12 +214,21 @@ def parameters(cls: type) -> frozenset[str]:
     return frozenset(named) - {"self"}
 
 
-def _row(name: str, argument: str) -> tuple[table.Becomes | None, bool]:
-    """The row of an argument, and whether it is that of any class."""
+def becomes(name: str, argument: str, taken: bool) -> table.Becomes | None:
+    """What becomes of an argument of a class; None: it is kept if the class of Keras 3 takes it, else reported.
+
+    Args:
+        name: the class of Keras 2.
+        argument: its own name.
+        taken: whether the class of Keras 3 takes an argument of this name.
+    """
     for owner in (name, table.CLASSES.get(name, name)):
-        if (owner, argument) in table.ARGUMENTS:
-            return table.ARGUMENTS[owner, argument], False
-    return table.ARGUMENTS.get((table.ANY, argument)), True
+        row = table.ARGUMENTS.get((owner, argument))
+        if row is not None:
+            return None if taken and isinstance(row, table.Refused | table.Ignored) else row
+    row = table.ARGUMENTS.get((table.ANY, argument))
+    leaves_out = isinstance(row, table.Dropped | table.Ignored | table.Refused)
+    return None if taken and leaves_out else row
 
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -210,6 +245,11 @@ def _found(name: str, family: str) -> tuple[str | None, type | None]:
             return f"keras.{module}", found
     found = compat.application_class(name)
     return (None, None) if found is None else (found.__module__, found)
+
+
+def found_class(name: str, family: str = "layers") -> type | None:
+    """The class of Keras 3 by that name, that of a family first; None if there is none."""
+    return _found(name, family)[1]
 
 
 def _family(argument: str, value: Mapping[str, Any]) -> str:

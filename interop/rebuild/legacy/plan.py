@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
 from interop.errors import RebuildError
 from interop.rebuild.classes import Resolver
 from interop.rebuild.legacy import table
@@ -88,7 +90,7 @@ class Planner:
 
     def __init__(self, resolver: Resolver, current: bool = False) -> None:
         self._resolver = resolver
-        self._migration = Migration(self.container, current)
+        self._migration = Migration(self.container, current, _own_classes(resolver))
 
     @property
     def changes(self) -> list[Change]:
@@ -155,6 +157,16 @@ class Planner:
                 "translated to Keras 3"
             )
         return operation(name)
+
+
+def _own_classes(resolver: Resolver) -> dict[str, type]:
+    """The classes of the user by name: a LocallyConnected1D of theirs is made as they say."""
+    known = {**keras.saving.get_custom_objects(), **resolver.known}
+    return {
+        name.removeprefix("Custom>"): value
+        for name, value in known.items()
+        if isinstance(value, type) and value.__module__.split(".")[0] != "keras"
+    }
 
 
 def _is_functional(config: Any) -> bool:

@@ -27,10 +27,15 @@ class Renamed:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Keras 3 does not have it and computes as if it were one of `neutral`; another value is reported as lost."""
+    """Keras 3 does not have it and computes as if it were one of `neutral`; another value is reported.
+
+    Attributes:
+        lost: whether it is reported as lost, not only as changed.
+    """
 
     neutral: tuple[Any, ...] = (None, False)
     meaning: str = "Keras 3 has no such argument"
+    lost: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +62,38 @@ class Converted:
     meaning: str = ""
 
 
-Becomes = Renamed | Dropped | Ignored | Refused | Converted
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Kept if Keras 3 takes the value, once converted; another is refused."""
 
-HARD_SIGMOID: Mapping[str, Any] = {
-    "module": "keras.layers",
-    "class_name": "Pipeline",
-    "config": {
-        "name": "hard_sigmoid",
-        "layers": [
-            {
-                "module": "keras.layers",
-                "class_name": "Rescaling",
-                "config": {"name": "line", "scale": 0.2, "offset": 0.5},
-                "registered_name": None,
-            },
-            {
-                "module": "keras.layers",
-                "class_name": "ReLU",
-                "config": {"name": "clip", "max_value": 1.0},
-                "registered_name": None,
-            },
-        ],
-    },
-    "registered_name": None,
-}
+    accepts: Callable[[Any], bool]
+    feature: str
+    convert: Callable[[Any, Mapping[str, Any]], Any] = lambda value, arguments: value
+
+
+Becomes = Renamed | Dropped | Ignored | Refused | Converted | Only
+
+
+def _layer(class_name: str, **arguments: Any) -> dict[str, Any]:
+    """A layer of Keras 3, as its configs have it."""
+    return {
+        "module": "keras.layers",
+        "class_name": class_name,
+        "config": arguments,
+        "registered_name": None,
+    }
+
+
+def pipeline(name: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
+    """One layer that calls others in turn."""
+    return _layer("Pipeline", name=name, layers=list(layers))
+
+
+HARD_SIGMOID: Mapping[str, Any] = pipeline(
+    "hard_sigmoid",
+    _layer("Rescaling", name="line", scale=0.2, offset=0.5),
+    _layer("ReLU", name="clip", max_value=1.0),
+)
 """``clip(0.2 x + 0.5, 0, 1)``, as Keras 2 computed; Keras 3's own is ``clip(x / 6 + 0.5, 0, 1)``."""
 
 
@@ -131,6 +144,13 @@ def _replaced(old: Any, new: Any) -> Converted:
     return Converted(lambda value, arguments: new if value == old else value)
 
 
+def _cropped(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What cuts the middle out of a picture; does nothing where a RandomCrop already made it that large."""
+    size = {key: arguments[key] for key in ("height", "width") if key in arguments}
+    return _layer("Resizing", name="middle", crop_to_aspect_ratio=True, dtype=arguments.get("dtype"), **size)
+
+
+_RESIZING = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 _ACTIVATION = Converted(_activation, "computed as Keras 2 did, 0.2 x + 0.5; Keras 3's own is x / 6 + 0.5")
 _TIME_MAJOR = Refused("recurrence over the first dimension")
 _RECURRENT = ("RNN", "LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -182,14 +202,21 @@ ARGUMENTS: Mapping[tuple[str, str], Becomes] = {
     # renamed and restricted
     ("LeakyReLU", "alpha"): Renamed("negative_slope"),
     ("ThresholdedReLU", "theta"): Renamed("threshold"),
-    ("BatchNormalization", "axis"): Converted(_single),
+    ("BatchNormalization", "axis"): Only(
+        lambda axis: not isinstance(axis, list), "normalisation over several axes", _single
+    ),
     ("BatchNormalization", "renorm"): Refused("batch renormalisation"),
     ("BatchNormalization", "renorm_clipping"): Refused("batch renormalisation"),
     ("BatchNormalization", "renorm_momentum"): Dropped((None, 0.99)),
     ("BatchNormalization", "fused"): Ignored(),
-    ("BatchNormalization", "virtual_batch_size"): Dropped(),
+    ("BatchNormalization", "virtual_batch_size"): Refused("statistics of virtual batches"),
     ("BatchNormalization", "adjustment"): Refused("an adjustment of the batch's statistics"),
     ("LayerNormalization", "axis"): Converted(_single),
+    ("UpSampling2D", "interpolation"): Only(_RESIZING.__contains__, "that way to resize pictures"),
+    ("Resizing", "interpolation"): Only(_RESIZING.__contains__, "that way to resize pictures"),
+    ("SeparableConv1D", "padding"): Only(
+        lambda padding: padding != "causal", "causal padding of separable convolutions"
+    ),
     ("Softmax", "axis"): Converted(_single),
     ("Softmax", "robust_masking"): Ignored(),
     ("Embedding", "input_length"): Ignored(),
@@ -246,6 +273,15 @@ ARGUMENTS: Mapping[tuple[str, str], Becomes] = {
         _learning_rate, "with the optimizer's decay, an InverseTimeDecay schedule"
     ),
     (ANY, "decay"): Ignored(),
+    # only the optimizers before TensorFlow 2.11 have a decay
+    ("Nadam", "learning_rate"): Converted(lambda value, arguments: value),
+    ("Nadam", "decay"): Dropped((), "the momenta follow another schedule in Keras 3: 0.96 ** step"),
+    ("RMSprop", "decay"): Dropped(
+        (), "without momentum, Keras 3 adds epsilon under the square root, not behind it", lost=False
+    ),
+    ("Adagrad", "decay"): Dropped(
+        (), "Keras 3 adds epsilon under the square root, not behind it", lost=False
+    ),
     ("LossScaleOptimizer", "dynamic"): Refused("a loss scale that is not dynamic", (True,)),
     # losses and metrics
     (ANY, "reduction"): _replaced("auto", "sum_over_batch_size"),
@@ -286,6 +322,14 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
 }
 """Arguments that say in Keras 3 what the class alone said before, or what a config did not say yet."""
 
+FOLLOWED: Mapping[str, tuple[Callable[[Mapping[str, Any]], dict[str, Any]], str]] = {
+    "RandomCrop": (
+        _cropped,
+        "followed by a Resizing that takes the middle: Keras 3's own does nothing when it does not train",
+    ),
+}
+"""Classes that compute what they did together with a layer behind them, made of their arguments."""
+
 REFUSED_CLASSES: Mapping[str, str] = {
     "AddLoss": "a loss added with model.add_loss(tensor)",
     "LocallyConnected1D": "locally connected layers",
@@ -298,6 +342,13 @@ REFUSED_CLASSES: Mapping[str, str] = {
     "PeepholeLSTMCell": "LSTM cells with peepholes",
     "ConvRNN2D": "convolutional recurrence with a cell of its own",
     "RadialConstraint": "radial constraints",
+    "RandomFourierFeatures": "random Fourier features",
+    "DynamicEmbedding": "vocabularies that change while training",
+    "DynamicLookup": "vocabularies that change while training",
+    "LinearModel": "ready-made linear models",
+    "WideDeepModel": "ready-made wide and deep models",
+    "MeanRelativeError": "mean relative error",
+    "MeanTensor": "means of tensors",
     "MaxoutDense": "maxout layers of Keras 1",
     "Highway": "highway layers of Keras 1",
 }

@@ -119,6 +119,8 @@ def pair_list(layer: Any, stored: Sequence[Stored]) -> tuple[Pairs, list[Stored]
     """
     kept = [item for item in stored if item.leaf not in table.STATES]
     left = [item for item in stored if item.leaf in table.STATES]
+    if compat.keeps_vocabulary(layer):  # weights of its words, which its config has too
+        return [], left
     if not is_container(layer):
         return _pair_leaf(layer, kept), left
     inner = {id(leaf): (names, leaf) for names, leaf in leaves(layer) if variables(leaf)}

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from interop.transfer.skeleton import Labels, Place, Site, Skeleton
 
 Colour = int
 Colours = dict[Place, Colour]
+Choices = Mapping[Site, Site]
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,27 @@ class Pair:
     alike: int = 1
 
 
+@dataclass(frozen=True)
+class Tie:
+    """A pair that was chosen among several that structure allows.
+
+    Attributes:
+        pair: the one chosen.
+        sources: every site of the source that it allows.
+    """
+
+    pair: Pair
+    sources: tuple[Site, ...]
+
+
 @dataclass
 class Alignment:
-    """Pairs of sites, those without a partner, and the pairs that were chosen among several, as they were."""
+    """Pairs of sites, those without a partner, and the ties, in the order in which they were decided."""
 
     pairs: list[Pair] = field(default_factory=list)
     source_rest: list[Site] = field(default_factory=list)
     target_rest: list[Site] = field(default_factory=list)
-    ties: list[Pair] = field(default_factory=list)
+    ties: list[Tie] = field(default_factory=list)
 
 
 class _Palette:
@@ -75,21 +90,22 @@ _KINDS_OF_LABELS: tuple[_Keep, ...] = (
 )
 
 
-def align(source: Skeleton, target: Skeleton, choices: Sequence[int] = ()) -> Alignment:
+def align(source: Skeleton, target: Skeleton, choices: Choices = MappingProxyType({})) -> Alignment:
     """Pair the sites of two skeletons.
 
     Args:
         source: of the source.
         target: of the target.
-        choices: each time that several pairs are as good, which one is taken; by default the first.
+        choices: for sites of the target, which of the sites of the source that are as good is taken; by default the
+            first.
     """
     return _Aligner(source, target, choices).run()
 
 
 class _Aligner:
-    def __init__(self, source: Skeleton, target: Skeleton, choices: Sequence[int]) -> None:
+    def __init__(self, source: Skeleton, target: Skeleton, choices: Choices) -> None:
         self._choices = choices
-        self._ties: list[Pair] = []
+        self._ties: list[Tie] = []
         self._sides = (source, target)
         self._after = tuple(_followers(side.places) for side in self._sides)
         self._colour = _Palette()
@@ -130,11 +146,10 @@ class _Aligner:
                 return
             first = min(alike, key=lambda one: min(site.index for site in one[1]))
             ordered = [sorted(side, key=lambda site: site.index) for side in first]
-            number = len(self._ties)
-            choice = self._choices[number] if number < len(self._choices) else 0
-            chosen = ordered[0][choice % len(ordered[0])]
+            wanted = self._choices.get(ordered[1][0])
+            chosen = wanted if wanted in first[0] else ordered[0][0]
             self._pair(chosen, ordered[1][0], found, len(ordered[0]))
-            self._ties.append(self._pairs[-1])
+            self._ties.append(Tie(self._pairs[-1], tuple(ordered[0])))
             sites = self._rest()
 
     def _pair(self, source: Site, target: Site, found: str, alike: int) -> None:

@@ -1,54 +1,252 @@
 """One arrangement of arithmetic that exporters write in several.
 
-Enters: a flat ``ir.Model``. Leaves: the same model, changed: ``x m + (b - a m)`` is ``(x - a) m + b``, so that a mean,
-a factor and an offset are one each, as a normalisation has them.
+Enters: a flat ``ir.Model``, and which of its initializers are parameters. Leaves: the same model, changed, so that each
+use of a parameter is a node of its own, as a layer has it: a mean is subtracted, a factor multiplies, an offset is
+added, a matrix is multiplied with.
+
+Invariant: a rule puts nodes that compute the same in the place of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 
-def arranged(model: Any) -> Any:
-    """Arrange the arithmetic of a model; it is changed."""
-    import onnx_ir as ir
+def arranged(model: Any, parameters: Container[str]) -> Any:
+    """Arrange the arithmetic of a model; it is changed.
 
-    for node in list(model.graph):
-        found = _mean_in_offset(node)
-        if found is None:
-            continue
-        x, mean, factor, offset = found
-        value = x
-        for op_type, other in (("Sub", mean), ("Mul", factor), ("Add", offset)):
-            made = ir.node(op_type, [value, other])
-            value = made.outputs[0]
-            value.name = f"{node.outputs[0].name}/{op_type}"
-            model.graph.insert_before(node, made)
-        old = node.outputs[0]
-        value.shape, value.type = old.shape, old.type
-        if old.is_graph_output():
-            value.name, old.name = old.name, value.name
-        old.replace_all_uses_with(value, replace_graph_outputs=True)
-        model.graph.remove(node, safe=True)
+    Args:
+        model: a flat ``ir.Model``.
+        parameters: names of the initializers that are.
+    """
+    origins = _Origins(model.graph, parameters)
+    for rule in _RULES:
+        for node in list(model.graph):
+            value = rule(_Rewriting(model.graph, node, origins))
+            if value is not None:
+                _replace(model.graph, node, value)
+    for node in reversed(model.graph):
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            model.graph.remove(node, safe=True)
     return model
 
 
-def _mean_in_offset(node: Any) -> tuple[Any, Any, Any, Any] | None:
-    """What is normalised, the mean, the factor and the offset."""
-    if node.op_type != "Add":
+def _replace(graph: Any, node: Any, value: Any) -> None:
+    old = node.outputs[0]
+    value.shape, value.type = old.shape, old.type
+    if old.is_graph_output():
+        value.name, old.name = old.name, value.name
+    old.replace_all_uses_with(value, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+
+
+class _Origins:
+    """What values depend on: inputs of the graph, parameters alone, or neither."""
+
+    def __init__(self, graph: Any, parameters: Container[str]) -> None:
+        self.inputs: set[Any] = set(graph.inputs)
+        self.parameters = {value for name, value in graph.initializers.items() if name in parameters}
+        for node in graph:
+            self.add(node)
+
+    def add(self, node: Any) -> None:
+        """Note what the results of a node depend on; of one with a body that is not looked at."""
+        if any(value in self.inputs for value in node.inputs) or _has_body(node):
+            self.inputs.update(node.outputs)
+        elif any(value in self.parameters for value in node.inputs):
+            self.parameters.update(node.outputs)
+
+
+class _Rewriting:
+    """A node that may be replaced, and the nodes that come before it then.
+
+    Attributes:
+        node: the node.
+    """
+
+    def __init__(self, graph: Any, node: Any, origins: _Origins) -> None:
+        self.node = node
+        self._graph, self._origins = graph, origins
+        self._count = 0
+
+    def __call__(self, op_type: str, *inputs: Any, **attributes: Any) -> Any:
+        """The result of a new node."""
+        import onnx_ir as ir
+
+        made = ir.node(op_type, inputs, attributes)
+        (value,) = made.outputs
+        value.name = f"{self.node.outputs[0].name}/{op_type}{self._count or ''}"
+        self._count += 1
+        self._graph.insert_before(self.node, made)
+        self._origins.add(made)
+        return value
+
+    def flows(self, value: Any) -> bool:
+        """Whether a value depends on the inputs."""
+        return value in self._origins.inputs
+
+    def is_weight(self, value: Any) -> bool:
+        """Whether a value depends on parameters and on no input."""
+        return value in self._origins.parameters
+
+
+def _slope(new: _Rewriting) -> Any:
+    """A leak with a slope for each feature: what is positive, and the slope times what is not."""
+    if new.node.op_type != "PRelu":
         return None
-    for product, rest in _both(node):
-        if _made_by(product, "Mul") is None or (offset := _made_by(rest, "Sub")) is None:
-            continue
-        shifted = _made_by(offset.inputs[1], "Mul")
-        if shifted is None:
-            continue
-        for x, factor in _both(product.producer()):
-            for mean, same in _both(shifted):
-                if factor is same:
-                    return x, mean, factor, offset.inputs[0]
+    x, slope = new.node.inputs
+    return new("Add", new("Relu", x), new("Neg", new("Mul", slope, new("Relu", new("Neg", x)))))
+
+
+def _negative_factor(new: _Rewriting) -> Any:
+    """``-p x`` with parameters p: the sign of the product."""
+    if new.node.op_type != "Mul":
+        return None
+    for negative, x in _both(new.node):
+        made = _made_by(negative, "Neg")
+        if made is not None and new.is_weight(negative) and new.flows(x):
+            return new("Neg", new("Mul", made.inputs[0], x))
     return None
+
+
+def _mean_in_offset(new: _Rewriting) -> Any:
+    """``x m + (b - a m)``, or ``x m + (-a m + b)``: ``(x - a) m + b``."""
+    if new.node.op_type != "Add":
+        return None
+    for product, rest in _both(new.node):
+        if _made_by(product, "Mul") is None:
+            continue
+        for negative, shifted, offset in _shifts(rest):
+            for x, factor in _both(product.producer()):
+                for mean, same in _both(shifted):
+                    sign = mean.producer() if negative else None
+                    if factor is not same or (negative and (sign is None or sign.op_type != "Neg")):
+                        continue
+                    centred = new("Sub", x, mean if sign is None else sign.inputs[0])
+                    return new("Add", new("Mul", centred, factor), offset)
+    return None
+
+
+def _shifts(value: Any) -> Iterator[tuple[bool, Any, Any]]:
+    """Ways to read a value as an offset less a product: whether a factor has the sign, the product, the offset."""
+    if (node := _made_by(value, "Sub")) is not None:
+        offset, product = node.inputs
+        if (made := _made_by(product, "Mul")) is not None:
+            yield False, made, offset
+    elif (node := _made_by(value, "Add")) is not None:
+        for product, offset in _both(node):
+            if (made := _made_by(product, "Mul")) is not None:
+                yield True, made, offset
+
+
+def _inner_factor(new: _Rewriting) -> Any:
+    """``x (y p)`` with parameters p: ``(x y) p``."""
+    if new.node.op_type != "Mul":
+        return None
+    for x, product in _both(new.node):
+        made = _made_by(product, "Mul")
+        if made is None or not new.flows(x):
+            continue
+        for y, factor in _both(made):
+            if new.flows(y) and new.is_weight(factor):
+                return new("Mul", new("Mul", x, y), factor)
+    return None
+
+
+def _matrix_of_parts(new: _Rewriting) -> Any:
+    """A product with a matrix that is a sum or a product of parameters: the sum of products, one after the other."""
+    node = new.node
+    if node.op_type not in ("MatMul", "Gemm"):
+        return None
+    x, matrix = node.inputs[:2]
+    turned = bool(node.attributes.get_int("transB", 0))
+    plain = node.attributes.get_int("transA", 0) == 0 and all(
+        node.attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta")
+    )
+    if not plain or not new.flows(x) or not new.is_weight(matrix) or not _has_parts(new, matrix):
+        return None
+    made = _times(new, x, matrix, turned=turned)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return made if bias is None else new("Add", made, bias)
+
+
+def _has_parts(new: _Rewriting, matrix: Any) -> bool:
+    parts = _parts(new, matrix)
+    return parts is not None and (
+        parts[0] in ("Add", "Sub", "MatMul") or any(_has_parts(new, p) for p in parts[1])
+    )
+
+
+def _parts(new: _Rewriting, matrix: Any) -> tuple[str, list[Any]] | None:
+    """The operator that makes a matrix of parameters, and those of its operands that are; None if it is not known."""
+    node = matrix.producer()
+    if node is None:
+        return None
+    if node.op_type in ("Add", "Sub", "MatMul"):
+        alike = node.op_type == "MatMul" or len({str(value.shape) for value in node.inputs}) == 1
+        whole = all(value.shape is not None and len(value.shape) == 2 for value in node.inputs)
+        return (node.op_type, list(node.inputs)) if alike and whole else None
+    if node.op_type == "Transpose" and (matrix.shape is not None and len(matrix.shape) == 2):
+        return node.op_type, [node.inputs[0]]
+    if node.op_type in ("Mul", "Div"):
+        for one, number in list(_both(node))[: 1 + (node.op_type == "Mul")]:
+            if new.is_weight(one) and number.shape is not None and number.shape.is_static():
+                if all(size == 1 for size in number.shape.numpy()) and not new.is_weight(number):
+                    return node.op_type, [one]
+    return None
+
+
+def _times(new: _Rewriting, x: Any, matrix: Any, *, turned: bool) -> Any:
+    """``x`` times a matrix, or its transpose."""
+    parts = _parts(new, matrix)
+    if parts is None or not _has_parts(new, matrix):
+        return new("MatMul", x, new("Transpose", matrix, perm=[1, 0]) if turned else matrix)
+    op_type, operands = parts
+    if op_type == "Transpose":
+        return _times(new, x, operands[0], turned=not turned)
+    if op_type == "MatMul":
+        for operand in reversed(operands) if turned else operands:
+            x = _times(new, x, operand, turned=turned)
+        return x
+    made = [_times(new, x, operand, turned=turned) for operand in operands]
+    if op_type in ("Add", "Sub"):
+        return new(op_type, *made)
+    (number,) = [value for value in matrix.producer().inputs if value is not operands[0]]
+    return new(op_type, *made, number)
+
+
+def _chain(new: _Rewriting) -> Any:
+    """A sum over products of three tensors or more: of two, and then of that and the next."""
+    if new.node.op_type != "Einsum" or len(new.node.inputs) < 3:
+        return None
+    left, _, result = new.node.attributes.get_string("equation").replace(" ", "").partition("->")
+    letters = left.split(",")
+    if "." in left or not result or any(len(set(word)) < len(word) for word in letters):
+        return None
+    value, have = new.node.inputs[0], letters[0]
+    for index, (other, word) in enumerate(zip(new.node.inputs[1:], letters[1:], strict=True), start=2):
+        wanted = set(result).union(*letters[index:])
+        kept = [letter for letter in dict.fromkeys(have + word) if letter in wanted]
+        after = result if index == len(letters) else "".join(kept)
+        value, have = new("Einsum", value, other, equation=f"{have},{word}->{after}"), after
+    return value
+
+
+_RULES: tuple[Callable[[_Rewriting], Any], ...] = (
+    _slope,
+    _mean_in_offset,
+    _negative_factor,
+    _inner_factor,
+    _matrix_of_parts,
+    _chain,
+)
+
+
+def _has_body(node: Any) -> bool:
+    import onnx_ir as ir
+
+    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
 
 
 def _both(node: Any) -> Iterator[tuple[Any, Any]]:

@@ -8,14 +8,14 @@ weights, and what departs is chosen anew.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from interop.errors import CaptureError, WeightsError
-from interop.transfer.alignment import Alignment, Pair, align
+from interop.transfer.alignment import Alignment, Choices, Pair, align
 from interop.transfer.arithmetic import arranged
 from interop.transfer.elements import Numbering, numbered
 from interop.transfer.inputs import Meeting, meetings
@@ -28,7 +28,8 @@ from interop.transfer.reading import read_skeleton
 from interop.transfer.rules import Rules, ruled
 from interop.transfer.skeleton import Site, Skeleton
 
-_TRIALS = 48
+_TRIALS = 48  # at least, to make choices that structure leaves open
+_ELEMENTS = 2**25  # that the models of all trials have together, if there are more
 _SEED = 0
 
 
@@ -175,7 +176,8 @@ def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
             graphs = []
             for model, inputs in ((source, meeting.source), (target, meeting.target)):
                 assert model.graph is not None
-                graphs.append(_inferred(arranged(recurrent_loops(_inferred(model.graph(inputs))))))
+                layers = recurrent_loops(_inferred(model.graph(inputs)))
+                graphs.append(_inferred(arranged(layers, model.tensors)))
             return meeting, graphs
         except CaptureError as error:
             failure = failure or error
@@ -209,7 +211,7 @@ def _best_pairing(source: Half, target: Half, meeting: Meeting, given: Sequence[
     for pairing in meeting.paired():
         for place, partner in zip(inputs, pairing.partners, strict=True):
             place.kind = f"input {partner}"
-        found = _aligned(source, target, pairing, given, ())
+        found = _aligned(source, target, pairing, given, {})
         if best is None or _firmly(found) > _firmly(best):
             best = found
         if _firmly(best) == len(source.skeleton.sites) == len(target.skeleton.sites):
@@ -230,7 +232,7 @@ def _firmly(match: Match) -> int:
 
 
 def _aligned(
-    source: Half, target: Half, meeting: Meeting, given: Sequence[Entry], choices: Sequence[int]
+    source: Half, target: Half, meeting: Meeting, given: Sequence[Entry], choices: Choices
 ) -> Match:
     alignment = align(source.skeleton, target.skeleton, choices)
     return Match(source, target, meeting, alignment, _plan(source, target, alignment, given))
@@ -245,27 +247,39 @@ def _settled(found: Match, given: Sequence[Entry]) -> Match:
 
     expected = Expected(found, _SEED)
     best, at = found, departure(found, expected)
-    choices = [0] * len(found.alignment.ties)
-    trials = 0
-    while at is not None and trials < _TRIALS:
-        improved, reached = False, at
-        open_ties = [k for k, pair in enumerate(best.alignment.ties) if pair.target.index <= reached]
-        for k in reversed(open_ties):
-            for choice in range(1, best.alignment.ties[k].alike):
-                trials += 1
-                tried = [*choices[:k], choice, *[0] * (len(choices) - k - 1)]
-                other = _aligned(found.source, found.target, found.meeting, given, tried)
-                later = departure(other, expected)
-                if later is None or later > reached:
-                    best, at, choices, improved = other, later, tried, True
-                    break
-                if trials >= _TRIALS:
-                    break
-            if improved or trials >= _TRIALS:
+    trials = max(_TRIALS, _ELEMENTS // max(sum(spec.size for spec in found.plan.targets.values()), 1))
+    improved = True
+    while at is not None and improved:
+        improved = False
+        for choices in exchanges(best.alignment, at.index):
+            if trials == 0:
+                return best
+            trials -= 1
+            other = _aligned(found.source, found.target, found.meeting, given, choices)
+            then = departure(other, expected)
+            if then is None:
+                return other
+            if (-then.index, then.error) < (-at.index, at.error):
+                best, at, improved = other, then, True
                 break
-        if not improved:
-            break
     return best
+
+
+def exchanges(alignment: Alignment, reached: int) -> Iterator[Choices]:
+    """Choices among what structure leaves open: two partners exchanged, those decided last first.
+
+    Args:
+        alignment: with the choices as they are.
+        reached: up to which place of the target a choice can matter.
+    """
+    partner = {pair.source: pair.target for pair in alignment.pairs}
+    chosen = {tie.pair.target: tie.pair.source for tie in alignment.ties}
+    for tie in reversed(alignment.ties):
+        if tie.pair.target.index > reached:
+            continue
+        for source in tie.sources:
+            if source is not tie.pair.source and source in partner:
+                yield {**chosen, partner[source]: tie.pair.source, tie.pair.target: source}
 
 
 def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entry]) -> Plan:

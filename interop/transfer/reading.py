@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from interop.transfer.elements import Numbering, Numbers, numbered, regular, taken, without_repeats
 from interop.transfer.movement import movement
-from interop.transfer.skeleton import Joint, Labels, Place, Probe, Site, Skeleton
+from interop.transfer.skeleton import Joint, Place, Probe, Site, Skeleton
 from interop.transfer.values import (
     Constant,
     Feeds,
@@ -30,6 +30,7 @@ from interop.transfer.values import (
     Term,
     Uses,
     Weight,
+    labelled,
     united,
     within,
 )
@@ -299,7 +300,7 @@ class Reader:
                     sites[self.site(kind, numbers, [1] * numbers.ndim, feeds)] = frozenset()
         after = sites or feeds
         shapes = [() if shape is None else shape for shape in step.shapes]
-        return [Flow(shape, None, _with_label(after, step.op_type)) for shape in shapes]
+        return [Flow(shape, None, labelled(after, step.op_type)) for shape in shapes]
 
     def affine(self, flow: Flow, weight: Weight, shape: tuple[int, ...], role: str) -> Flow:
         """A flow after parameters were added to, or multiplied with, each element.
@@ -380,11 +381,6 @@ def _entering(node: Any, inputs: Sequence[Tensor | None]) -> Probe | None:
     if len(flows) != 1 or flows[0][1].layout is None:
         return None
     return Probe(flows[0][0], flows[0][1].layout)
-
-
-def _with_label(feeds: Feeds, label: str) -> Feeds:
-    labels: Labels = frozenset({label})
-    return {place: found | labels for place, found in feeds.items()}
 
 
 def _canonical(numbers: Numbers, places: NDArray[np.int64]) -> tuple[Numbers, NDArray[np.int64]]:

@@ -126,5 +126,11 @@ class Skeleton:
     outputs: tuple[Probe, ...]
 
     @property
+    def ends(self) -> list[Place]:
+        """The place of each output; none if some output depends on no input."""
+        found = [place for place in self.places if place.kind == "output"]
+        return found if len(found) == len(self.outputs) else []
+
+    @property
     def sites(self) -> list[Site]:
         return [place for place in self.places if isinstance(place, Site)]

@@ -21,7 +21,7 @@ from interop.transfer.alignment import Pair
 from interop.transfer.matching import Half, Match
 from interop.transfer.models import Input
 from interop.transfer.setting_aside import Aside, changed
-from interop.transfer.skeleton import Joint, Probe, Site
+from interop.transfer.skeleton import Joint, Place, Probe, Site
 
 Array = NDArray[Any]
 
@@ -37,10 +37,14 @@ class Errors:
     Attributes:
         sites: pairs of sites whose results can be compared, in the order of the target.
         outputs: of the outputs that can be compared.
+        ends: the places of those in the target, as far as they are known.
+        cuts: sites of the target that took what the source's take.
     """
 
     sites: list[tuple[Pair, float]]
     outputs: list[float]
+    ends: Sequence[Place | None] = ()
+    cuts: frozenset[Place] = frozenset()
 
     @property
     def worst(self) -> float:
@@ -48,12 +52,36 @@ class Errors:
         return max([error for _, error in self.lasting()] + self.outputs, default=math.inf)
 
     def lasting(self) -> list[tuple[Pair, float]]:
-        """The sites without those that depart although later ones agree: parts of a sum, in another order."""
-        agreed = [k for k, (_, error) in enumerate(self.sites) if error <= TOLERANCE]
-        last = agreed[-1] if agreed else -1
-        if any(not error <= TOLERANCE for error in self.outputs) and last == len(self.sites) - 1:
-            return self.sites
-        return [entry for k, entry in enumerate(self.sites) if k > last or entry[1] <= TOLERANCE]
+        """The sites without those that depart although what comes of them agrees: parts of a sum, in another order."""
+        agreed: list[Place] = [pair.target for pair, error in self.sites if error <= TOLERANCE]
+        ends = zip(self.ends, self.outputs, strict=False)
+        agreed += [end for end, error in ends if end is not None and error <= TOLERANCE]
+        before: set[Place] = set()
+        while agreed:
+            place = agreed.pop()
+            if place not in self.cuts:
+                agreed += [one for one in place.feeds if one not in before]
+                before.update(place.feeds)
+        return [(pair, error) for pair, error in self.sites if error <= TOLERANCE or pair.target not in before]
+
+
+def relative(expected: Array, made: Array) -> float:
+    """The largest error, relative to the root mean square of what is expected."""
+    if not np.issubdtype(expected.dtype, np.floating):
+        return float(not np.array_equal(expected, made))
+    scale = math.sqrt(float(np.mean(np.square(expected, dtype="float64"))))
+    error = float(np.max(np.abs(expected.astype("float64") - made), initial=0.0))
+    return error / scale if scale else float(error > 0)
+
+
+def deviation(expected: Array, made: Array) -> float:
+    """The root mean square of the error, relative to that of what is expected."""
+    if not np.issubdtype(expected.dtype, np.floating):
+        return float(np.mean(expected != made))
+    error, scale = (
+        math.sqrt(float(np.mean(np.square(one)))) for one in (expected.astype("float64") - made, expected)
+    )
+    return error / scale if scale else float(error > 0)
 
 
 class Expected:
@@ -117,6 +145,9 @@ class Trial:
             and pair.source.probe.places.size == pair.target.probe.places.size
         ]
         outputs = [(i, j) for i, j in paired_outputs(match) if j not in wanted.outputs]
+        ends = match.target.skeleton.ends
+        self._ends = [ends[j] if ends else None for _, j in outputs]
+        self._cuts = frozenset(pair.target for pair in wanted.cuts)
         self._expected = [expected.of(pair.source) for pair in self._pairs]
         self._expected += [expected.of(i) for i, _ in outputs]
         self._probes = [pair.target.probe for pair in self._pairs if pair.target.probe is not None]
@@ -129,11 +160,16 @@ class Trial:
         ]
         self.weights = _converted(match, expected.seed, self._runner.parameters)
 
-    def errors(self, replaced: Mapping[str, Array] = MappingProxyType({})) -> Errors:
+    def errors(
+        self,
+        replaced: Mapping[str, Array] = MappingProxyType({}),
+        measure: Callable[[Array, Array], float] = relative,
+    ) -> Errors:
         """How far the target is off.
 
         Args:
             replaced: other values of some of its parameters.
+            measure: how far two arrays are apart.
         """
         worst = np.full(len(self._expected), -1.0)
         for example, feeds in enumerate(self._feeds):
@@ -143,24 +179,39 @@ class Trial:
             ):
                 one = expected[example]
                 if one is not None and value.size == probe.places.size:
-                    worst[k] = np.maximum(worst[k], relative(one, probe.canonical(value)))
+                    worst[k] = np.maximum(worst[k], measure(one, probe.canonical(value)))
         count = len(self._pairs)
         sites = zip(self._pairs, worst[:count].tolist(), strict=True)
         return Errors(
             [(pair, error) for pair, error in sites if not error < 0],
-            [error for error in worst[count:].tolist() if not error < 0],
+            *_compared(worst[count:].tolist(), self._ends),
+            self._cuts,
         )
 
 
-def departure(match: Match, expected: Expected) -> int | None:
-    """The place of the target where the two graphs first depart; None if they do not."""
-    errors = Trial(match, expected).errors()
+def _compared(
+    errors: Sequence[float], ends: Sequence[Place | None]
+) -> tuple[list[float], list[Place | None]]:
+    kept = [k for k, error in enumerate(errors) if not error < 0]
+    return [errors[k] for k in kept], [ends[k] for k in kept]
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Where the target first departs from the source, as the index of its place, and how far."""
+
+    index: int
+    error: float
+
+
+def departure(match: Match, expected: Expected) -> Departure | None:
+    """Run both graphs; None if they do not depart."""
+    errors = Trial(match, expected).errors(measure=deviation)
     for pair, error in errors.lasting():
         if not error <= TOLERANCE:
-            return pair.target.index
-    if any(not error <= TOLERANCE for error in errors.outputs):
-        return len(match.target.skeleton.places)
-    return None
+            return Departure(pair.target.index, error)
+    worst = max(errors.outputs, default=0.0)
+    return None if worst <= TOLERANCE else Departure(len(match.target.skeleton.places), worst)
 
 
 def paired_outputs(match: Match) -> list[tuple[int, int]]:
@@ -169,8 +220,8 @@ def paired_outputs(match: Match) -> list[tuple[int, int]]:
         return []
     source, target = match.source.skeleton, match.target.skeleton
     partner: dict[Any, Any] = {pair.target: pair.source for pair in match.alignment.pairs}
-    ends = [[p for p in side.places if p.kind == "output"] for side in (source, target)]
-    if [len(source.outputs), len(target.outputs)] != [len(side) for side in ends]:
+    ends = source.ends, target.ends
+    if not ends[0] or not ends[1]:
         return [(k, k) for k in range(min(len(source.outputs), len(target.outputs)))]
     made: list[tuple[int, int]] = []
     for j, (end, probe) in enumerate(zip(ends[1], target.outputs, strict=True)):
@@ -357,12 +408,3 @@ def _vocabulary(half: Half) -> dict[int, int]:
                     index = int(place.kind.split()[1])
                     found[index] = min(found.get(index, site.shape[0]), site.shape[0])
     return found
-
-
-def relative(expected: Array, made: Array) -> float:
-    """The largest error, relative to the root mean square of what is expected."""
-    if not np.issubdtype(expected.dtype, np.floating):
-        return float(not np.array_equal(expected, made))
-    scale = math.sqrt(float(np.mean(np.square(expected, dtype="float64"))))
-    error = float(np.max(np.abs(expected.astype("float64") - made), initial=0.0))
-    return error / scale if scale else float(error > 0)

@@ -124,9 +124,7 @@ class Flow:
 
     def labelled(self, *labels: str) -> Flow:
         """The same, after an operation that a label names."""
-        added = frozenset(labels)
-        feeds = {place: found | added for place, found in self.feeds.items()}
-        return replace(self, feeds=feeds, run=None)
+        return replace(self, feeds=labelled(self.feeds, *labels), run=None)
 
     def features(self) -> NDArray[np.int64] | None:
         """Which features of its frame it holds; None: all."""
@@ -199,6 +197,12 @@ class Uses:
                     for part in sorted(largest, key=min)
                 )
         return made
+
+
+def labelled(feeds: Feeds, *labels: str) -> Feeds:
+    """The places, each with more labels."""
+    added = frozenset(labels)
+    return {place: found | added for place, found in feeds.items()}
 
 
 def united(all_feeds: Iterable[Feeds]) -> Feeds:

@@ -64,16 +64,22 @@ def conv_transpose(reader: Reader, step: Step, x: Tensor, w: Tensor, b: Tensor |
     "GlobalMaxPool",
     "Resize",
     "Upsample",
-    "InstanceNormalization",
-    "GroupNormalization",
-    "LRN",
 )
 def pooled(reader: Reader, step: Step, x: Tensor, *others: Tensor | None) -> list[Tensor]:
-    """Each channel by itself; scales and offsets of a normalisation are sites."""
+    """Each channel by itself."""
     if not isinstance(x, Flow) or step.shapes[0] is None:
         return reader.opaque(step, [x, *others])
     reader.uses.record(x)
-    flow = Flow(step.shapes[0], channels_last(step.shapes[0]), x.feeds)
+    return [Flow(step.shapes[0], channels_last(step.shapes[0]), x.feeds)]
+
+
+@reads("InstanceNormalization", "GroupNormalization", "LRN")
+def normalised(reader: Reader, step: Step, x: Tensor, *others: Tensor | None) -> list[Tensor]:
+    """Each channel or group of them by itself; scales and offsets are sites."""
+    if not isinstance(x, Flow):
+        return reader.opaque(step, [x, *others])
+    reader.uses.record(x)
+    flow = Flow(x.shape, x.layout, x.feeds)
     if "epsilon" in step.attributes:
         flow = flow.labelled(f"epsilon={step.attributes['epsilon']:.6g}")
     for weight, role in zip(others, ("mul", "add"), strict=False):

@@ -188,10 +188,13 @@ def _epsilon(step: Step, inputs: tuple[Tensor, ...]) -> float | None:
 
 def _met(reader: Reader, flows: list[Flow], shape: tuple[int, ...]) -> Flow:
     """Flows that meet element by element; the layout is that of one that has every element."""
+    feeds = reader.joined([flow.feeds for flow in flows])
+    first, *others = flows
+    if first.frame is not None and all(_same_features(first, flow) for flow in others):
+        return Flow(shape, first.layout, feeds, first.frame, first.partial)
     for flow in flows:
         reader.uses.record(flow)
     whole = [flow for flow in flows if flow.shape == shape]
-    feeds = reader.joined([flow.feeds for flow in flows])
     if whole:
         return Flow(shape, whole[0].layout, feeds, pairing=whole[0].pairing)
     first, *rest = sorted(flows, key=lambda flow: -int(np.prod(flow.shape)))
@@ -200,3 +203,13 @@ def _met(reader: Reader, flows: list[Flow], shape: tuple[int, ...]) -> Flow:
         places = places * (int(flow.places().max(initial=0)) + 1) + np.broadcast_to(flow.places(), shape)
     _, ranks = np.unique(places, return_inverse=True)
     return Flow(shape, np.asarray(ranks, np.int64).reshape(shape), feeds)
+
+
+def _same_features(one: Flow, other: Flow) -> bool:
+    """Whether two flows have the same features of one product, each in the same places: none meets another."""
+    return (
+        one.frame is other.frame
+        and one.layout is not None
+        and other.layout is not None
+        and np.array_equal(one.layout, other.layout)
+    )

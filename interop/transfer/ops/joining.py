@@ -6,7 +6,7 @@ import numpy as np
 
 from interop.transfer.elements import numbered, regular
 from interop.transfer.reading import Reader, Step, reads
-from interop.transfer.values import Feeds, Flow, Tensor, Term, Weight
+from interop.transfer.values import Feeds, Flow, Tensor, Term, Weight, labelled
 
 
 @reads("Concat")
@@ -20,7 +20,7 @@ def concat(reader: Reader, step: Step, *inputs: Tensor) -> list[Tensor]:
         if isinstance(tensor, Flow):
             reader.uses.record(tensor)
             places = tensor.places()
-            feeds.append(_labelled(tensor.feeds, f"part {index}"))
+            feeds.append(labelled(tensor.feeds, f"part {index}"))
         else:
             places = np.arange(int(np.prod(tensor.shape)), dtype=np.int64).reshape(tensor.shape)
             if isinstance(tensor, Weight):
@@ -55,7 +55,3 @@ def _parameters(reader: Reader, weight: Weight) -> Feeds:
         kept = numbers[tuple(0 if size == 1 else slice(None) for size in numbers.shape)]
         sites[reader.site("beside", kept, [kept.ndim], {})] = frozenset()
     return sites
-
-
-def _labelled(feeds: Feeds, label: str) -> Feeds:
-    return {place: labels | {label} for place, labels in feeds.items()}

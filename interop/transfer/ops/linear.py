@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from interop.transfer.elements import Numbers, reshaped, taken
 from interop.transfer.reading import Reader, Step, reads
 from interop.transfer.skeleton import Place
-from interop.transfer.values import Constant, Flow, Frame, Pairing, Tensor, Weight
+from interop.transfer.values import Constant, Flow, Frame, Pairing, Tensor, Weight, labelled
 
 
 @reads("MatMul")
 def matmul(reader: Reader, step: Step, a: Tensor, b: Tensor) -> list[Tensor]:
     """A product over the last axis of the first and the last but one of the second."""
     if isinstance(a, Flow) and isinstance(b, Weight) and (matrix := _matrix(b)) is not None:
-        return [linear(reader, step, a, matrix)]
+        return [_times(reader, step, a, matrix)]
     if isinstance(a, Weight) and isinstance(b, Flow) and (matrix := _matrix(a)) is not None:
-        return [_swapped(linear(reader, step, _swapped(b), np.swapaxes(matrix, 0, 1)))]
+        return [_swapped(_times(reader, step, _swapped(b), np.swapaxes(matrix, -1, -2)))]
     if isinstance(a, Flow) and isinstance(b, Flow):
         return [_product(reader, step, a, b)]
     if isinstance(a, Flow) and isinstance(b, Constant):
@@ -58,7 +58,7 @@ def einsum(reader: Reader, step: Step, *inputs: Tensor) -> list[Tensor]:
     summed = [c for c in shared if c not in result]
     rows = [c for c in letters[0] if c not in shared]
     columns = [c for c in letters[1] if c not in shared]
-    if set(result) != {*batch, *rows, *columns} or (batch and isinstance(two, Weight)):
+    if set(result) != {*batch, *rows, *columns}:
         return reader.opaque(step, inputs)
     sizes = dict(zip("".join(letters), (*one.shape, *two.shape), strict=True))
     first = _arranged(one, letters[0], [batch, rows, summed], sizes, joined=len(batch))
@@ -91,6 +91,28 @@ def gather(reader: Reader, step: Step, table: Tensor, at: Tensor) -> list[Tensor
     flow = Flow(places.shape, places, dict.fromkeys(sites, frozenset()), frame)
     reader.show(step, flow)
     return [flow]
+
+
+def _times(reader: Reader, step: Step, x: Flow, numbers: Numbers) -> Flow:
+    """A flow times a matrix, or each part of it times one of a stack of matrices, as experts have them."""
+    stack = numbers.shape[:-2]
+    if not stack:
+        return linear(reader, step, x, numbers)
+    shape = np.broadcast_shapes(x.shape[:-2], stack)
+    places = np.broadcast_to(x.places(), (*shape, *x.shape[-2:]))
+    rows, columns = x.shape[-2], numbers.shape[-1]
+    layout = np.empty((*shape, rows, columns), np.int64)
+    feeds, start = [], 0
+    for number, index in enumerate(np.ndindex(stack)):
+        part = (..., *index, slice(None), slice(None))
+        taken_from = reader.narrowed(replace(x, shape=places[part].shape, layout=places[part]))
+        made = linear(reader, replace(step, name=f"{step.name}/{number}"), taken_from, numbers[index])
+        for place in made.feeds:
+            place.probe = None
+        layout[part] = made.places() + start
+        start += int(made.places().max(initial=-1)) + 1
+        feeds.append(labelled(made.feeds, f"part {number}"))
+    return Flow(layout.shape, layout, reader.joined(feeds))
 
 
 def linear(reader: Reader, step: Step, x: Flow, numbers: Numbers) -> Flow:
@@ -168,13 +190,13 @@ def _mixed(reader: Reader, flow: Flow, shape: tuple[int, ...]) -> Flow:
 
 
 def _matrix(weight: Weight) -> Numbers | None:
-    """The numbers of a matrix; axes of size 1 before it do not count. None if it is a sum, or something else."""
-    if len(weight.terms) != 1:
+    """The numbers of a matrix or a stack of them; axes of size 1 before do not count. None if it is something else."""
+    if len(weight.terms) != 1 or weight.terms[0].role:
         return None
     numbers = weight.terms[0].numbers
     while numbers.ndim > 2 and numbers.shape[0] == 1:
         numbers = numbers[0]
-    return numbers if numbers.ndim == 2 else None
+    return numbers if numbers.ndim >= 2 else None
 
 
 def _swapped(flow: Flow) -> Flow:

@@ -58,12 +58,13 @@ def folded(folder: Path) -> tuple[Any, Any]:
 _FAILURES: dict[str, tuple[Callable[[Path], tuple[Any, Any]], tuple[str, ...]]] = {
     "the target has more": (
         lambda _: (dense(L.Dense(8, "relu", name="a"), L.Dense(3, "relu", use_bias=False, name="b")), stack(6, 8, 3)),
-        ("1 parameters of the target have no source: 2.bias (float32[3]; nearest: a/bias float32[8], which is taken)",
-         "3 of 4"),
+        ("1 parameters of the target have no source: 2.bias (float32[3], added where the source adds nothing, as if "
+         "it were 0; nearest: a/bias float32[8], which is taken)", "3 of 4"),
     ),
     "the source has more": (
         lambda _: (dense(L.Dense(8, "relu", name="a"), L.Dense(3, "relu", name="b")), stack(6, 8, 3, bias=False)),
-        ("1 parameters of the source go nowhere: b/bias (float32[3]; nearest: 0.bias float32[8], which is taken)",),
+        ("1 parameters of the source go nowhere: b/bias (float32[3], added where the target adds nothing",
+         "nearest: 0.bias float32[8], which is taken)"),
     ),
     "another size": (
         lambda _: (dense(L.Dense(8, "relu", name="a"), L.Dense(3, "relu", name="b")), stack(6, 9, 3)),

@@ -119,6 +119,8 @@ class _Aligner:
             rest = self._rest()
             if rest[0] and rest[1]:
                 self._settle(rest, "neighbourhood", lambda r=radius: self._nearby(r))  # type: ignore[misc]
+        for beside in (self._after_same, self._before_same):
+            self._settle_while_found(beside)
         rest = self._rest()
         self._in_order(rest)
         pairs = sorted(self._pairs, key=lambda pair: pair.target.index)
@@ -152,6 +154,15 @@ class _Aligner:
             self._ties.append(Tie(self._pairs[-1], tuple(ordered[0])))
             sites = self._rest()
 
+    def _settle_while_found(self, colours: Callable[[], Iterable[tuple[Colours, Colours]]]) -> None:
+        """Pair by neighbours that are paired, which are more after each time."""
+        count = -1
+        while count < len(self._pairs):
+            count = len(self._pairs)
+            rest = self._rest()
+            if rest[0] and rest[1]:
+                self._settle(rest, "neighbourhood", colours)
+
     def _pair(self, source: Site, target: Site, found: str, alike: int) -> None:
         self._pairs.append(Pair(source, target, found, alike))
         self._told[source] = self._told[target] = len(self._pairs)
@@ -161,9 +172,15 @@ class _Aligner:
         groups = [_grouped(side) for side in rest]
         for key, left in groups[0].items():
             right = groups[1].get(key, [])
-            if len(left) == len(right):
-                for source, target in zip(left, right, strict=True):
-                    self._pair(source, target, "order", len(left))
+            if len(left) != len(right):
+                continue
+            for target in right:
+                wanted = self._choices.get(target)
+                chosen = wanted if wanted in left else left[0]
+                self._pair(chosen, target, "order", len(right))
+                if len(left) > 1:
+                    self._ties.append(Tie(self._pairs[-1], tuple(left)))
+                left.remove(chosen)
 
     def _base(self, place: Place) -> Any:
         return (place.kind, place.shape, self._told.get(place))
@@ -195,6 +212,31 @@ class _Aligner:
                     for place in side.places
                 }
         yield colours[0], colours[1]
+
+    def _after_same(self) -> Iterable[tuple[Colours, Colours]]:
+        """What the sites take alone: what follows may be another head."""
+        made = [
+            {
+                p: self._colour(("after", self._base(p), tuple(sorted(map(self._near, p.feeds)))))
+                for p in side.places
+            }
+            for side in self._sides
+        ]
+        yield made[0], made[1]
+
+    def _before_same(self) -> Iterable[tuple[Colours, Colours]]:
+        """What takes the sites alone."""
+        made = [
+            {
+                p: self._colour(("before", self._base(p), tuple(sorted(self._near(q) for q, _ in after[p]))))
+                for p in side.places
+            }
+            for side, after in zip(self._sides, self._after, strict=True)
+        ]
+        yield made[0], made[1]
+
+    def _near(self, place: Place) -> Colour:
+        return self._colour(self._base(place))
 
     def _forward(self, places: Sequence[Place], keep: _Keep) -> Colours:
         colours: Colours = {}

@@ -9,8 +9,10 @@ Invariant: a rule puts nodes that compute the same in the place of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
+
+import numpy as np
 
 
 def arranged(model: Any, parameters: Container[str]) -> Any:
@@ -47,6 +49,7 @@ class _Origins:
     def __init__(self, graph: Any, parameters: Container[str]) -> None:
         self.inputs: set[Any] = set(graph.inputs)
         self.parameters = {value for name, value in graph.initializers.items() if name in parameters}
+        self.both: set[Any] = set()
         for node in graph:
             self.add(node)
 
@@ -54,6 +57,10 @@ class _Origins:
         """Note what the results of a node depend on; of one with a body that is not looked at."""
         if any(value in self.inputs for value in node.inputs) or _has_body(node):
             self.inputs.update(node.outputs)
+            if any(value in self.both or value in self.parameters for value in node.inputs) or _has_body(
+                node
+            ):
+                self.both.update(node.outputs)
         elif any(value in self.parameters for value in node.inputs):
             self.parameters.update(node.outputs)
 
@@ -82,9 +89,19 @@ class _Rewriting:
         self._origins.add(made)
         return value
 
+    def ints(self, numbers: Iterable[int]) -> Any:
+        """A constant of integers."""
+        import onnx_ir as ir
+
+        return self("Constant", value=ir.tensor(np.array(list(numbers), np.int64)))
+
     def flows(self, value: Any) -> bool:
         """Whether a value depends on the inputs."""
         return value in self._origins.inputs
+
+    def is_given(self, value: Any) -> bool:
+        """Whether a value depends on the inputs and on no parameter, as a mask does."""
+        return value in self._origins.inputs and value not in self._origins.both
 
     def is_weight(self, value: Any) -> bool:
         """Whether a value depends on parameters and on no input."""
@@ -154,8 +171,25 @@ def _inner_factor(new: _Rewriting) -> Any:
     return None
 
 
+def _offset_in_mask(new: _Rewriting) -> Any:
+    """``x + (m + p)`` with parameters p and a mask m: ``(x + p) + m``."""
+    if new.node.op_type != "Add":
+        return None
+    for x, mask in _both(new.node):
+        made = _made_by(mask, "Add")
+        if made is None or not new.flows(x) or new.is_given(x):
+            continue
+        for given, offset in _both(made):
+            if new.is_given(given) and new.is_weight(offset):
+                return new("Add", new("Add", x, offset), given)
+    return None
+
+
 def _matrix_of_parts(new: _Rewriting) -> Any:
-    """A product with a matrix that is a sum or a product of parameters: the sum of products, one after the other."""
+    """A product with a matrix that is made of parameters: a product with each, one after the other.
+
+    With a sum it is a sum, with a product of matrices two products, and what multiplies whole columns comes after.
+    """
     node = new.node
     if node.op_type not in ("MatMul", "Gemm"):
         return None
@@ -164,56 +198,84 @@ def _matrix_of_parts(new: _Rewriting) -> Any:
     plain = node.attributes.get_int("transA", 0) == 0 and all(
         node.attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta")
     )
-    if not plain or not new.flows(x) or not new.is_weight(matrix) or not _has_parts(new, matrix):
+    if not plain or not new.flows(x) or not _has_parts(new, matrix, turned=turned):
         return None
     made = _times(new, x, matrix, turned=turned)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     return made if bias is None else new("Add", made, bias)
 
 
-def _has_parts(new: _Rewriting, matrix: Any) -> bool:
-    parts = _parts(new, matrix)
-    return parts is not None and (
-        parts[0] in ("Add", "Sub", "MatMul") or any(_has_parts(new, p) for p in parts[1])
-    )
-
-
-def _parts(new: _Rewriting, matrix: Any) -> tuple[str, list[Any]] | None:
-    """The operator that makes a matrix of parameters, and those of its operands that are; None if it is not known."""
+def _has_parts(new: _Rewriting, matrix: Any, *, turned: bool) -> bool:
     node = matrix.producer()
-    if node is None:
+    if node is None or not new.is_weight(matrix) or _rank(matrix) != 2:
+        return False
+    if node.op_type in ("Add", "Sub"):
+        return len({str(value.shape) for value in node.inputs}) == 1
+    if node.op_type == "MatMul":
+        return all(_rank(value) == 2 for value in node.inputs)
+    if node.op_type == "Transpose":
+        return _has_parts(new, node.inputs[0], turned=not turned)
+    return _column_factor(node, turned=turned) is not None
+
+
+def _column_factor(node: Any, *, turned: bool) -> tuple[Any, Any] | None:
+    """The matrix and what multiplies, or divides, each of its columns; its rows, if it is turned."""
+    if node.op_type not in ("Mul", "Div"):
         return None
-    if node.op_type in ("Add", "Sub", "MatMul"):
-        alike = node.op_type == "MatMul" or len({str(value.shape) for value in node.inputs}) == 1
-        whole = all(value.shape is not None and len(value.shape) == 2 for value in node.inputs)
-        return (node.op_type, list(node.inputs)) if alike and whole else None
-    if node.op_type == "Transpose" and (matrix.shape is not None and len(matrix.shape) == 2):
-        return node.op_type, [node.inputs[0]]
-    if node.op_type in ("Mul", "Div"):
-        for one, number in list(_both(node))[: 1 + (node.op_type == "Mul")]:
-            if new.is_weight(one) and number.shape is not None and number.shape.is_static():
-                if all(size == 1 for size in number.shape.numpy()) and not new.is_weight(number):
-                    return node.op_type, [one]
+    for matrix, factor in list(_both(node))[: 1 + (node.op_type == "Mul")]:
+        shape = _shape(factor)
+        if shape is not None and _rank(matrix) == 2 and (1, 1, *shape)[-1 if turned else -2] == 1:
+            return matrix, factor
     return None
 
 
 def _times(new: _Rewriting, x: Any, matrix: Any, *, turned: bool) -> Any:
     """``x`` times a matrix, or its transpose."""
-    parts = _parts(new, matrix)
-    if parts is None or not _has_parts(new, matrix):
+    if not _has_parts(new, matrix, turned=turned):
         return new("MatMul", x, new("Transpose", matrix, perm=[1, 0]) if turned else matrix)
-    op_type, operands = parts
-    if op_type == "Transpose":
-        return _times(new, x, operands[0], turned=not turned)
-    if op_type == "MatMul":
-        for operand in reversed(operands) if turned else operands:
+    node = matrix.producer()
+    if node.op_type == "Transpose":
+        return _times(new, x, node.inputs[0], turned=not turned)
+    if node.op_type == "MatMul":
+        for operand in reversed(node.inputs) if turned else node.inputs:
             x = _times(new, x, operand, turned=turned)
         return x
-    made = [_times(new, x, operand, turned=turned) for operand in operands]
-    if op_type in ("Add", "Sub"):
-        return new(op_type, *made)
-    (number,) = [value for value in matrix.producer().inputs if value is not operands[0]]
-    return new(op_type, *made, number)
+    if node.op_type in ("Add", "Sub"):
+        return new(node.op_type, *(_times(new, x, operand, turned=turned) for operand in node.inputs))
+    found = _column_factor(node, turned=turned)
+    assert found is not None
+    made, factor = _times(new, x, found[0], turned=turned), found[1]
+    return new(
+        node.op_type, made, new("Transpose", factor, perm=[1, 0]) if _rank(factor) == 2 and turned else factor
+    )
+
+
+def _kernel_factor(new: _Rewriting) -> Any:
+    """A convolution with a kernel times a factor for each filter: the factor comes after."""
+    node = new.node
+    if node.op_type != "Conv" or not new.is_weight(node.inputs[1]):
+        return None
+    made, perm = node.inputs[1].producer(), None
+    if made is not None and made.op_type == "Transpose":
+        made, perm = made.inputs[0].producer(), made.attributes.get_ints("perm")
+    if made is None or made.op_type not in ("Mul", "Div"):
+        return None
+    for kernel, factor in list(_both(made))[: 1 + (made.op_type == "Mul")]:
+        shape, rank = _shape(factor), _rank(node.inputs[1])
+        if shape is None or rank is None or _rank(kernel) != rank:
+            continue
+        shape = (1,) * (rank - len(shape)) + shape
+        filters = 0 if perm is None else perm[0]
+        if any(size != 1 for axis, size in enumerate(shape) if axis != filters):
+            continue
+        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        kernel = kernel if perm is None else new("Transpose", kernel, perm=perm)
+        value = new("Conv", node.inputs[0], kernel, **attributes)
+        value = new(made.op_type, value, new("Reshape", factor, new.ints([1, -1] + [1] * (rank - 2))))
+        if len(node.inputs) == 2:
+            return value
+        return new("Add", value, new("Unsqueeze", node.inputs[2], new.ints(range(1, rank - 1))))
+    return None
 
 
 def _chain(new: _Rewriting) -> Any:
@@ -238,7 +300,9 @@ _RULES: tuple[Callable[[_Rewriting], Any], ...] = (
     _mean_in_offset,
     _negative_factor,
     _inner_factor,
+    _offset_in_mask,
     _matrix_of_parts,
+    _kernel_factor,
     _chain,
 )
 
@@ -247,6 +311,15 @@ def _has_body(node: Any) -> bool:
     import onnx_ir as ir
 
     return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """The sizes, if all are known."""
+    return tuple(value.shape.numpy()) if value.shape is not None and value.shape.is_static() else None
+
+
+def _rank(value: Any) -> int | None:
+    return None if value.shape is None else len(value.shape)
 
 
 def _both(node: Any) -> Iterator[tuple[Any, Any]]:

@@ -61,6 +61,7 @@ class Match:
     meeting: Meeting
     alignment: Alignment
     plan: Plan
+    given: tuple[Entry, ...] = ()
 
 
 def matched(
@@ -99,7 +100,7 @@ def matched(
         halves.append(Half(model, graph, numbering, read_skeleton(graph, numbering, orders)))
     given = ruled(rules, left.tensors, right.tensors)
     found = _made_whole(_best_pairing(halves[0], halves[1], meeting, given), given)
-    return _settled(found, given)
+    return _settled(found)
 
 
 def _made_whole(found: Match, given: Sequence[Entry]) -> Match:
@@ -231,17 +232,20 @@ def _firmly(match: Match) -> int:
     return sum(pair.found == "structure" for pair in match.alignment.pairs)
 
 
-def _aligned(
-    source: Half, target: Half, meeting: Meeting, given: Sequence[Entry], choices: Choices
-) -> Match:
+def _aligned(source: Half, target: Half, meeting: Meeting, given: Sequence[Entry], choices: Choices) -> Match:
     alignment = align(source.skeleton, target.skeleton, choices)
-    return Match(source, target, meeting, alignment, _plan(source, target, alignment, given))
+    plan = _plan(source, target, alignment, given)
+    return Match(source, target, meeting, alignment, plan, tuple(given))
 
 
-def _settled(found: Match, given: Sequence[Entry]) -> Match:
+def rematched(match: Match, choices: Choices) -> Match:
+    """The same models with other choices among what structure leaves open."""
+    return _aligned(match.source, match.target, match.meeting, match.given, choices)
+
+
+def _settled(found: Match) -> Match:
     """The match with the choices that structure left open made by running both graphs."""
-    ties = [pair for pair in found.alignment.pairs if pair.alike > 1]
-    if not ties:
+    if not found.alignment.ties:
         return found
     from interop.transfer.trial import Expected, departure
 
@@ -255,7 +259,7 @@ def _settled(found: Match, given: Sequence[Entry]) -> Match:
             if trials == 0:
                 return best
             trials -= 1
-            other = _aligned(found.source, found.target, found.meeting, given, choices)
+            other = rematched(found, choices)
             then = departure(other, expected)
             if then is None:
                 return other
@@ -308,16 +312,27 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
     missing = [name for name in target.model.tensors if name not in done and name not in _idle(target)]
     unexpected = [name for name in source.model.tensors if name not in gone and name not in _idle(source)]
     order = {name: k for k, name in enumerate(target.model.tensors)}
+    added = [
+        _added(half, rest, other)
+        for half, rest, other in (
+            (target, alignment.target_rest, "source"),
+            (source, alignment.source_rest, "target"),
+        )
+    ]
+    if not set(missing + unexpected) <= added[0].keys() | added[1].keys() or (missing and unexpected):
+        added = [{}, {}]
     forth = [piece for entry in entries if entry not in given for piece in entry.pieces]
     back = [piece.reversed() for piece in forth if piece.source is not None]
-    missing_parts = _parts_left(target, source.model, alignment.target_rest, forth, unexpected)
-    unexpected_parts = _parts_left(source, target.model, alignment.source_rest, back, missing)
+    missing_parts = _parts_left(target, source.model, "source", alignment.target_rest, forth, unexpected)
+    unexpected_parts = _parts_left(source, target.model, "target", alignment.source_rest, back, missing)
     return Plan(
         tuple(sorted(entries, key=lambda entry: order[entry.target])),
         source.model.tensors,
         target.model.tensors,
-        tuple(_problem(n, target.model, source.model, unexpected) for n in missing) + missing_parts,
-        tuple(_problem(n, source.model, target.model, missing) for n in unexpected) + unexpected_parts,
+        tuple(_problem(n, target.model, source.model, unexpected, added[0].get(n, "")) for n in missing)
+        + missing_parts,
+        tuple(_problem(n, source.model, target.model, missing, added[1].get(n, "")) for n in unexpected)
+        + unexpected_parts,
         tuple(
             Problem(n, "several sources", tuple(sorted(names)))
             for n, names in ambiguous.items()
@@ -328,10 +343,37 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
     )
 
 
+def _added(half: Half, rest: Sequence[Site], other: str) -> dict[str, str]:
+    """What to say of tensors that are added where the other side adds nothing."""
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for site in rest:
+        for term in site.terms:
+            for name in half.numbering.owners(term):
+                kinds[name].add(site.kind)
+    return {
+        name: f"{half.model.tensors[name]}, added where the {other} adds nothing, as if it were 0"
+        for name, found in kinds.items()
+        if all(_adds(kind) for kind in found)
+    }
+
+
+def _adds(kind: str) -> bool:
+    return kind in ("add", "sub") or " bias " in kind
+
+
 def _parts_left(
-    half: Half, other: Model, rest: Sequence[Site], pieces: Sequence[Piece], left: Sequence[str]
+    half: Half, other: Model, side: str, rest: Sequence[Site], pieces: Sequence[Piece], left: Sequence[str]
 ) -> tuple[Problem, ...]:
-    """Tensors of which the plan takes a part, and the computation uses more: what that is."""
+    """Tensors of which the plan takes a part, and the computation uses more: what that is.
+
+    Args:
+        half: whose tensors.
+        other: the other model.
+        side: what that is called.
+        rest: sites without a partner.
+        pieces: what the plan takes.
+        left: names of the other model's tensors without a partner.
+    """
     taken: dict[str, list[Piece]] = defaultdict(list)
     for piece in pieces:
         taken[piece.target].append(piece)
@@ -350,6 +392,8 @@ def _parts_left(
                 count = int(np.count_nonzero(~covered[inside]))
                 if count:
                     what = f"{count} of its {spec.size} elements: {site.kind} {list(site.shape)}"
+                    if _adds(site.kind):
+                        what += f", where the {side} adds nothing, as if it were 0"
                     found[name] = _problem(name, half.model, other, left, what)
     return tuple(found.values())
 
@@ -394,6 +438,7 @@ def _problem(name: str, side: Model, other: Model, rest: Sequence[str], what: st
     """A tensor without a partner, and those on the other side that are most like it: without one too, if any is."""
     spec = side.tensors[name]
     near = nearest(name, spec, {n: other.tensors[n] for n in rest})
+    near = near or tuple(f"{n} {other.tensors[n]}" for n in rest[:3])
     if not near:
         near = tuple(f"{one}, which is taken" for one in nearest(name, spec, other.tensors))
     return Problem(name, what or str(spec), near)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
@@ -125,8 +126,8 @@ class Plan:
         ]
         raise WeightsError(
             f"the weights do not map one to one. {'. '.join(parts)}. {self._whole} of {len(self.targets)} "
-            f"parameters of the target were found.{self._said_apart()} Pass partial=True to transfer those, or rules "
-            "for the others"
+            f"parameters of the target were found.{self._said_apart()} Pass partial=True to transfer those and "
+            "leave the others as they are, or rules for the others"
         )
 
     @property
@@ -422,14 +423,25 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def nearest(name: str, spec: Named, others: Mapping[str, Named]) -> tuple[str, ...]:
-    """The tensors that are most like one: by shape, by size, by name."""
-    ranked = [n for n in others if sorted(others[n].shape) == sorted(spec.shape)]
-    ranked.sort(key=lambda n: -SequenceMatcher(None, name, n).ratio())
-    ranked += [n for n in others if others[n].size == spec.size and n not in ranked]
-    ranked += get_close_matches(name, [n for n in others if n not in ranked], n=3, cutoff=0.5)
-    ranked += [n for n in others if len(others[n].shape) == len(spec.shape) and n not in ranked]
-    ranked += get_close_matches(name, [n for n in others if n not in ranked], n=3, cutoff=0.3)
-    return tuple(f"{n} {others[n]}" for n in ranked[:3])
+    """The tensors that are most like one: of its sizes, of its size, of which it may be a part, of its name."""
+
+    def alike(known: Callable[[Named], bool]) -> list[str]:
+        found = [other for other in others if known(others[other])]
+        return sorted(found, key=lambda other: -SequenceMatcher(None, name, other).ratio())
+
+    def within(one: Named, other: Named) -> bool:
+        sizes = [size for size in one.shape if size > 1]
+        return len(sizes) > 1 and one.size < other.size and not Counter(sizes) - Counter(other.shape)
+
+    ranked = [
+        *alike(lambda one: sorted(one.shape) == sorted(spec.shape)),
+        *alike(lambda one: one.size == spec.size),
+        *alike(lambda one: within(spec, one) or within(one, spec)),
+        *get_close_matches(name, others, n=3, cutoff=0.5),
+        *alike(lambda one: len(one.shape) == len(spec.shape)),
+        *get_close_matches(name, others, n=3, cutoff=0.3),
+    ]
+    return tuple(f"{n} {others[n]}" for n in list(dict.fromkeys(ranked))[:3])
 
 
 def some(names: Sequence[Any], shown: int = 8) -> str:

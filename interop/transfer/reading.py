@@ -21,6 +21,7 @@ from interop.transfer.elements import Numbering, Numbers, numbered, regular, tak
 from interop.transfer.movement import movement
 from interop.transfer.skeleton import Joint, Place, Probe, Site, Skeleton
 from interop.transfer.values import (
+    REDUCED,
     Constant,
     Feeds,
     Flow,
@@ -130,6 +131,7 @@ class Reader:
         self._outputs: list[Probe] = []
         self._at = ""
         self._entering: Probe | None = None
+        self._reduced: list[Numbers] = []
 
     def skeleton(self) -> Skeleton:
         return Skeleton(tuple(self._places), tuple(self._outputs))
@@ -146,11 +148,12 @@ class Reader:
             inputs = [None if value is None else known[value] for value in node.inputs]
             made = self._node(node, inputs, known)
             known.update(zip(node.outputs, made, strict=False))
+        self._keep_reduced()
         for index, value in enumerate(graph.outputs):
             self._output(index, value.name, known[value])
 
     def _initializer(self, name: str, value: Any) -> Tensor:
-        if name in self._numbering.shapes:
+        if name in self._numbering.shapes and not _is_index(value):
             numbers = self._numbering.of(name)
             return Weight((Term(numbers),), numbers.shape)
         return Constant(value.const_value.numpy())
@@ -302,6 +305,24 @@ class Reader:
         shapes = [() if shape is None else shape for shape in step.shapes]
         return [Flow(shape, None, labelled(after, step.op_type)) for shape in shapes]
 
+    def reduced(self, weight: Weight, axes: Sequence[int], *, keep: bool) -> Weight:
+        """One number for many parameters, such as a norm."""
+        self._reduced += [term.numbers for term in weight.terms]
+        over = {axis % len(weight.shape) for axis in axes}
+        one = slice(0, 1) if keep else 0
+        first = tuple(one if axis in over else slice(None) for axis in range(len(weight.shape)))
+        terms = tuple(Term(term.numbers[first], REDUCED) for term in weight.terms)
+        return Weight(terms, terms[0].numbers.shape)
+
+    def _keep_reduced(self) -> None:
+        """Parameters of which nothing but a reduced number is used are used too."""
+        sites = [place for place in self._places if isinstance(place, Site)]
+        used = {name for site in sites for term in site.terms for name in self._numbering.owners(term)}
+        for numbers in self._reduced:
+            if not used.issuperset(self._numbering.owners(numbers)):
+                kept = without_repeats(regular(numbers))
+                self.site(REDUCED, kept, [1] * kept.ndim, {})
+
     def affine(self, flow: Flow, weight: Weight, shape: tuple[int, ...], role: str) -> Flow:
         """A flow after parameters were added to, or multiplied with, each element.
 
@@ -312,6 +333,9 @@ class Reader:
             role: ``"add"`` or ``"mul"``, and how the parameters enter if it is not said in their terms.
         """
         kind = "add" if role in ("add", "sub") else "mul"
+        weight = replace(weight, terms=tuple(term for term in weight.terms if term.role != REDUCED))
+        if not weight.terms:
+            return flow.labelled(REDUCED)
         grown = flow if flow.shape == shape else replace(flow, shape=shape, layout=_grown(flow, shape))
         run = flow.run if flow.run is not None and flow.run.kind == kind else Run(kind, flow.feeds, ())
         plain = kind == "add" and not any(term.role for term in weight.terms)
@@ -357,22 +381,43 @@ class Reader:
     def _elementwise_sites(
         self, role: str, arrays: Sequence[Numbers], flow: Flow, before: Feeds
     ) -> list[Site]:
-        ordered = [_canonical(numbers, flow.places()) for numbers in arrays]
-        frame = flow.frame
-        if frame is None or not frame.parts:
-            return [self.site(role, [numbers for numbers, _ in ordered], [ordered[0][0].ndim], before)]
-        rows, features = np.divmod(ordered[0][1], frame.features)
-        sites: list[Site] = []
+        made: list[Site] = []
+        for alike in _summands(role, [_canonical(numbers, flow.places()) for numbers in arrays]):
+            terms, places = [numbers for numbers, _ in alike], alike[0][1]
+            if flow.frame is None or not flow.frame.parts:
+                made.append(self.site(role, terms, [terms[0].ndim], before))
+            else:
+                made += self._sites_of_parts(role, terms, places, flow.frame, before)
+        return made
+
+    def _sites_of_parts(
+        self, role: str, terms: Sequence[Numbers], places: NDArray[np.int64], frame: Frame, before: Feeds
+    ) -> list[Site]:
+        rows, features = np.divmod(places, frame.features)
+        made: list[Site] = []
         for index, part in enumerate(frame.parts):
             rank = np.full(frame.features, -1)
             rank[part] = np.arange(len(part))
             chosen = np.flatnonzero(rank[features] >= 0)
             chosen = chosen[np.lexsort((rank[features[chosen]], rows[chosen]))]
             if chosen.size:
-                terms = [regular(numbered(numbers).reshape(-1)[chosen]) for numbers, _ in ordered]
+                some = [regular(numbered(numbers).reshape(-1)[chosen]) for numbers in terms]
                 feeds = within(before, frame, part)
-                sites.append(self.site(role, terms, [terms[0].ndim], feeds, block=(frame.key, index)))
-        return sites
+                made.append(self.site(role, some, [some[0].ndim], feeds, block=(frame.key, index)))
+        return made
+
+
+_LOOKUPS = ("Gather", "GatherElements", "GatherND")
+
+
+def _is_index(value: Any) -> bool:
+    """Whether something is looked up at what a value holds, and nothing else is done with it."""
+    uses = value.uses()
+    return bool(uses) and all(
+        (node.op_type in _LOOKUPS and index == 1)
+        or (movement(node.op_type, {}, ()) is not None and index == 0 and all(map(_is_index, node.outputs)))
+        for node, index in uses
+    )
 
 
 def _entering(node: Any, inputs: Sequence[Tensor | None]) -> Probe | None:
@@ -397,6 +442,16 @@ def _canonical(numbers: Numbers, places: NDArray[np.int64]) -> tuple[Numbers, ND
         inner = taken(inner, axis, by_place)
         at = np.take(at, by_place, axis)
     return inner, at.reshape(-1)
+
+
+def _summands(
+    role: str, arrays: Sequence[tuple[Numbers, NDArray[np.int64]]]
+) -> list[list[tuple[Numbers, NDArray[np.int64]]]]:
+    """Arrays that one site adds up: those of one size. Each factor is by itself."""
+    made: dict[Any, list[tuple[Numbers, NDArray[np.int64]]]] = {}
+    for index, array in enumerate(arrays):
+        made.setdefault(array[0].shape if role in ("add", "sub") else index, []).append(array)
+    return list(made.values())
 
 
 def _repeats(numbers: Numbers, axis: int) -> bool:

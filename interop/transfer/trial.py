@@ -9,7 +9,8 @@ elements are; the weights of one side are in memory at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from interop.errors import ParityError
 from interop.transfer.alignment import Pair
 from interop.transfer.matching import Half, Match
 from interop.transfer.models import Input
@@ -62,7 +64,9 @@ class Errors:
             if place not in self.cuts:
                 agreed += [one for one in place.feeds if one not in before]
                 before.update(place.feeds)
-        return [(pair, error) for pair, error in self.sites if error <= TOLERANCE or pair.target not in before]
+        return [
+            (pair, error) for pair, error in self.sites if error <= TOLERANCE or pair.target not in before
+        ]
 
 
 def relative(expected: Array, made: Array) -> float:
@@ -237,6 +241,24 @@ def paired_outputs(match: Match) -> list[tuple[int, int]]:
     return made
 
 
+class DoesNotRun(ParityError):
+    """ONNX Runtime does not run a graph on the inputs that were drawn."""
+
+
+@contextmanager
+def _named_errors(label: str) -> Iterator[None]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    kinds = (runtime.Fail, runtime.InvalidArgument, runtime.InvalidGraph, runtime.RuntimeException)
+    try:
+        yield
+    except (*kinds, runtime.NotImplemented) as error:
+        raise DoesNotRun(
+            f"the graph of {label} does not run with drawn weights and inputs, so nothing is proven: {error!s:.300}. "
+            "verify=False transfers without proof, if structure alone tells the parameters apart"
+        ) from error
+
+
 class _Runner:
     """A graph on ONNX Runtime that takes its parameters as inputs.
 
@@ -279,9 +301,10 @@ class _Runner:
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they keep what was used once
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session = onnxruntime.InferenceSession(
-            ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._label = half.model.label
+        written = ir.to_proto(model).SerializeToString()
+        with _named_errors(self._label):
+            self._session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
 
     def run(self, weights: Mapping[str, Array], inputs: Sequence[Array]) -> list[Array]:
         """The values that the probes show; some may have another size than they had."""
@@ -289,7 +312,8 @@ class _Runner:
             zip(self._inputs, inputs, strict=True)
         )
         shown = [name for name in self._shown if name not in feed]
-        made = feed | dict(zip(shown, self._session.run(shown, feed), strict=True))
+        with _named_errors(self._label):
+            made = feed | dict(zip(shown, self._session.run(shown, feed), strict=True))
         return [made[probe.value] for probe in self._probes]
 
 
@@ -403,8 +427,8 @@ def _vocabulary(half: Half) -> dict[int, int]:
     found: dict[int, int] = {}
     for site in half.skeleton.sites:
         if site.kind == "table":
-            for place in site.feeds:
-                if isinstance(place, Joint) and place.kind.startswith("input "):
+            for place, labels in site.feeds.items():
+                if isinstance(place, Joint) and place.kind.startswith("input ") and not labels:
                     index = int(place.kind.split()[1])
                     found[index] = min(found.get(index, site.shape[0]), site.shape[0])
     return found

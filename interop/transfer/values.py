@@ -21,6 +21,7 @@ from interop.transfer.skeleton import Joint, Labels, Place, Site
 
 Layout = NDArray[np.int64]
 Feeds = dict[Place, Labels]
+REDUCED = "reduced"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,9 @@ class Constant:
 @dataclass(frozen=True, eq=False)
 class Term:
     """Parameters in one role: ``""`` as they are, else what is done with them.
+
+    In the role ``REDUCED`` one number stands for many, as the norm of a matrix does: not to be matched element by
+    element, which the use of the elements themselves allows.
 
     Attributes:
         numbers: of the elements.

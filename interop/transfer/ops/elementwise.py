@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from interop.transfer.reading import Reader, Step, reads
-from interop.transfer.values import Constant, Flow, Tensor, Term, Weight
+from interop.transfer.values import REDUCED, Constant, Flow, Tensor, Term, Weight
 
 # What tells activations apart. Two forms of one function have the same labels (Gelu, and Erf with arithmetic).
 _SAID = {
@@ -68,7 +68,8 @@ def unary(reader: Reader, step: Step, x: Tensor, *others: Tensor | None) -> list
         return pairwise(reader, step, x, *more)
     if isinstance(x, Weight):
         role = "rsqrt" if step.op_type in ("Sqrt", "Reciprocal") else step.op_type
-        return [Weight(tuple(replace(term, role=role) for term in x.terms), x.shape)]
+        terms = (term if term.role == REDUCED else replace(term, role=role) for term in x.terms)
+        return [Weight(tuple(terms), x.shape)]
     if isinstance(x, Constant):
         return pairwise(reader, step, x, *[tensor for tensor in others if tensor is not None])
     label = _SAID.get(step.op_type)
@@ -147,9 +148,8 @@ def compared(reader: Reader, step: Step, *inputs: Tensor) -> list[Tensor]:
 
 def _role(step: Step, inputs: tuple[Tensor, ...], weight: Weight) -> str:
     second = len(inputs) > 1 and inputs[1] is weight
-    return {"Add": "add", "Sub": "sub" if second else "add", "Mul": "mul", "Div": "div"}.get(
-        step.op_type, step.op_type
-    )
+    found = {"Add": "add", "Sub": "sub" if second else "add", "Mul": "mul", "Div": "div" if second else "mul"}
+    return found.get(step.op_type, step.op_type)
 
 
 def _combined(step: Step, inputs: tuple[Tensor, ...], shape: tuple[int, ...]) -> Weight:
@@ -161,7 +161,7 @@ def _combined(step: Step, inputs: tuple[Tensor, ...], shape: tuple[int, ...]) ->
     for weight in weights:
         for term in weight.terms:
             role = term.role
-            if step.op_type == "Pow":
+            if step.op_type == "Pow" and role != REDUCED:
                 role = "rsqrt"
             elif len(weights) > 1 and not role and step.op_type != "Add":
                 role = _role(step, inputs, weight)

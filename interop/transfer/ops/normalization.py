@@ -8,7 +8,7 @@ import numpy as np
 
 from interop.transfer.ops.convolution import spread
 from interop.transfer.reading import Reader, Step, reads
-from interop.transfer.values import Flow, Tensor, Weight
+from interop.transfer.values import Constant, Flow, Tensor, Weight
 
 
 @reads("BatchNormalization")
@@ -65,18 +65,20 @@ def layer_normalization(
 def reduced(reader: Reader, step: Step, x: Tensor, axes: Tensor | None = None) -> list[Tensor]:
     """Over some axes: an element is told by the first of those it is made of."""
     from interop.transfer.ops.elementwise import told_keys
-    from interop.transfer.values import Constant
 
-    if not isinstance(x, Flow):
-        return reader.opaque(step, [x, axes])
     given = step.attributes.get("axes", step.attributes.get("axis"))
     if isinstance(axes, Constant):
         given = axes.array.reshape(-1).tolist()
     over = tuple(range(len(x.shape))) if given is None else tuple(np.atleast_1d(given).tolist())
+    keep = bool(step.attributes.get("keepdims", 1))
+    if isinstance(x, Weight):
+        return [reader.reduced(x, over, keep=keep)]
+    if not isinstance(x, Flow):
+        return reader.opaque(step, [x, axes])
     reader.uses.record(x)
     if len(over) == 1:
         told_keys(x, over[0])
-    least = x.places().min(axis=over, keepdims=bool(step.attributes.get("keepdims", 1)))
+    least = x.places().min(axis=over, keepdims=keep)
     _, ranks = np.unique(least, return_inverse=True)
     places = np.asarray(ranks, np.int64).reshape(least.shape)
     return [Flow(places.shape, places, dict(x.feeds))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from interop.transfer.elements import Numbers, reshaped, taken
 from interop.transfer.reading import Reader, Step, reads
 from interop.transfer.skeleton import Place
-from interop.transfer.values import Constant, Flow, Frame, Pairing, Tensor, Weight, labelled
+from interop.transfer.values import Constant, Flow, Frame, Pairing, Tensor, Weight
 
 
 @reads("MatMul")
@@ -94,44 +95,58 @@ def gather(reader: Reader, step: Step, table: Tensor, at: Tensor) -> list[Tensor
 
 
 def _times(reader: Reader, step: Step, x: Flow, numbers: Numbers) -> Flow:
-    """A flow times a matrix, or each part of it times one of a stack of matrices, as experts have them."""
-    stack = numbers.shape[:-2]
-    if not stack:
-        return linear(reader, step, x, numbers)
+    return linear(reader, step, x, numbers) if numbers.ndim == 2 else _stacked(reader, step, x, numbers)
+
+
+def _stacked(reader: Reader, step: Step, x: Flow, numbers: Numbers) -> Flow:
+    """Each part of a flow times one of a stack of matrices, as experts have them; each has features of its own."""
+    stack, outputs = numbers.shape[:-2], numbers.shape[-1]
     shape = np.broadcast_shapes(x.shape[:-2], stack)
     places = np.broadcast_to(x.places(), (*shape, *x.shape[-2:]))
-    rows, columns = x.shape[-2], numbers.shape[-1]
-    layout = np.empty((*shape, rows, columns), np.int64)
-    feeds, start = [], 0
-    for number, index in enumerate(np.ndindex(stack)):
+    layout = np.empty((*shape, x.shape[-2], outputs), np.int64)
+    frame = reader.frame(step.name, math.prod(stack) * outputs)
+    used = frame.parts or (np.arange(frame.features),)
+    parts: list[NDArray[np.int64]] = []
+    sites: list[Place] = []
+    for index in np.ndindex(stack):
         part = (..., *index, slice(None), slice(None))
-        taken_from = reader.narrowed(replace(x, shape=places[part].shape, layout=places[part]))
-        made = linear(reader, replace(step, name=f"{step.name}/{number}"), taken_from, numbers[index])
-        for place in made.feeds:
-            place.probe = None
-        layout[part] = made.places() + start
-        start += int(made.places().max(initial=-1)) + 1
-        feeds.append(labelled(made.feeds, f"part {number}"))
-    return Flow(layout.shape, layout, reader.joined(feeds))
+        start = int(np.ravel_multi_index(index, stack)) * outputs
+        some = reader.narrowed(replace(x, shape=places[part].shape, layout=places[part]))
+        reader.uses.record(some)
+        matrix, ranks = _lined_up(some, numbers[index])
+        rows = ranks * frame.features + start
+        layout[part] = (rows[:, None] + np.arange(outputs)).reshape(layout[part].shape)
+        for features in used:
+            own = features[(features >= start) & (features < start + outputs)]
+            if own.size:
+                block = frame.key, len(parts)
+                sites.append(_site(reader, "linear", matrix, own - start, some, matrix.ndim - 1, block))
+                parts.append(own)
+    frame.parts = tuple(parts)
+    return Flow(layout.shape, layout, dict.fromkeys(sites, frozenset()), frame)
 
 
 def linear(reader: Reader, step: Step, x: Flow, numbers: Numbers) -> Flow:
     """A flow times a matrix (inputs, outputs), over the flow's last axis."""
     reader.uses.record(x)
-    inputs, outputs = numbers.shape
-    table = x.places().reshape(-1, inputs)
-    order, base = _rows(table)
-    if order is not None:
-        numbers = taken(numbers, 0, order)
-    groups_before = numbers.ndim - 1
-    _, ranks = np.unique(base, return_inverse=True)
-    places = np.asarray(ranks, np.int64).reshape(-1)[:, None] * outputs + np.arange(outputs)
+    outputs = numbers.shape[1]
+    numbers, ranks = _lined_up(x, numbers)
+    places = ranks[:, None] * outputs + np.arange(outputs)
     frame = reader.frame(step.name, outputs)
-    sites = _sites(reader, "linear", numbers, frame, x, groups_before)
+    sites = _sites(reader, "linear", numbers, frame, x, numbers.ndim - 1)
     shape = (*x.shape[:-1], outputs)
     flow = Flow(shape, places.reshape(shape), dict.fromkeys(sites, frozenset()), frame)
     reader.show(step, flow)
     return flow
+
+
+def _lined_up(x: Flow, numbers: Numbers) -> tuple[Numbers, NDArray[np.int64]]:
+    """A matrix with its inputs in canonical order, which may be several axes, and the canonical place of each row."""
+    order, base = _rows(x.places().reshape(-1, numbers.shape[0]))
+    if order is not None:
+        numbers = taken(numbers, 0, order)
+    _, ranks = np.unique(base, return_inverse=True)
+    return numbers, np.asarray(ranks, np.int64).reshape(-1)
 
 
 def _sites(
@@ -140,12 +155,24 @@ def _sites(
     """One site for a matrix, or one for each part of its columns that is used apart."""
     if not frame.parts:
         return [reader.site(kind, numbers, [groups_before, numbers.ndim - groups_before], x.feeds)]
-    made: list[Place] = []
-    for index, part in enumerate(frame.parts):
-        columns = taken(numbers, groups_before, part)
-        groups = [groups_before, columns.ndim - groups_before]
-        made.append(reader.site(kind, columns, groups, x.feeds, block=(frame.key, index)))
-    return made
+    return [
+        _site(reader, kind, numbers, part, x, groups_before, (frame.key, index))
+        for index, part in enumerate(frame.parts)
+    ]
+
+
+def _site(
+    reader: Reader,
+    kind: str,
+    numbers: Numbers,
+    features: NDArray[np.int64],
+    x: Flow,
+    groups_before: int,
+    block: tuple[str, int],
+) -> Place:
+    """Some columns of a matrix."""
+    columns = taken(numbers, groups_before, features)
+    return reader.site(kind, columns, [groups_before, columns.ndim - groups_before], x.feeds, block=block)
 
 
 def _rows(table: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:

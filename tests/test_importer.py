@@ -26,6 +26,8 @@ import interop
 from interop import onnx_backend
 from interop.errors import GraphError, UnsupportedNodes, UnsupportedOp
 from interop.rebuild import registry
+from interop.rebuild.reshaping import reshaped
+from interop.rebuild.sizes import Sizes
 from interop.status import ImportReport
 
 CASES = table.all_cases()
@@ -196,6 +198,18 @@ def graph(
 
 
 node = helper.make_node
+
+
+def test_a_reshape_of_an_unknown_size_splits_it_as_the_target_says() -> None:
+    """That both shapes hold as many elements is what a reshape means."""
+    sizes = Sizes()
+    x = keras.Input((None, 4))
+    target = sizes.declare(x, [sizes.symbol("b"), sizes.symbol("t"), 4])
+    flat = keras.ops.tanh(keras.ops.reshape(x, (-1, 4)))
+    model = keras.Model(x, reshaped(sizes, flat, sizes.of(flat), target))
+    for shape in ((2, 3, 4), (3, 5, 4)):
+        rows = normal(*shape)
+        check(computed(model, {"x": rows}), [np.tanh(rows)])
 
 
 def test_a_weight_that_is_used_twice_is_one_weight() -> None:

@@ -54,7 +54,15 @@ def reshaped(sizes: Sizes, x: Any, have: Dims, dims: Dims) -> Any:
 
 
 def _groups(have: Sequence[int], dims: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Neighbouring axes of two shapes that hold as many elements, as few in a group as can be."""
+    """Neighbouring axes of two shapes that hold as many elements, as few in a group as can be.
+
+    The shapes as a whole hold as many, or the reshape fails: what cannot be shown to be equal, as with a size that
+    depends on values, is one group.
+    """
+    same = 0
+    while same < min(len(have), len(dims)) and polynomial(have[-1 - same]) == polynomial(dims[-1 - same]):
+        same += 1
+    have, dims, equal = have[: len(have) - same], dims[: len(dims) - same], have[len(have) - same :]
     left, right = _prefixes(have), _prefixes(dims)
     groups, start, other = [], 0, 0
     for i in range(1, len(have) + 1):
@@ -62,9 +70,11 @@ def _groups(have: Sequence[int], dims: Sequence[int]) -> list[tuple[list[int], l
         if j is not None:
             groups.append((list(have[start:i]), list(dims[other:j])))
             start, other = i, j
-    if start != len(have) or other != len(dims):
+    if (start == len(have)) != (other == len(dims)):
         raise NoReshape
-    return groups
+    if start < len(have):
+        groups.append((list(have[start:]), list(dims[other:])))
+    return [*groups, *(([size], [size]) for size in equal)]
 
 
 def _prefixes(sizes: Sequence[int]) -> list[Any]:

@@ -7,7 +7,7 @@ batch in front; a second direction is a layer of its own, run backwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,12 +15,26 @@ import numpy as np
 from keras import ops
 
 from interop.rebuild.lifting import Lifted, NoMatch, Site, Weight, lift
+from interop.rebuild.ops.recurrent import with_parameters
 from interop.rebuild.sizes import Dims
 from interop.rebuild.values import Array
 
 _DEFAULTS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh"), "RNN": ("tanh",)}
 _GATES = {"LSTM": (0, 2, 3, 1), "GRU": (0, 1, 2), "RNN": (0,)}
 _BATCH_FIRST = (1, 0, 2)
+
+# ONNX activation -> Keras activation, and the alpha and beta it is for where the node may have others.
+_ACTIVATIONS: dict[str, tuple[str, tuple[float, float] | None]] = {
+    "tanh": ("tanh", None),
+    "sigmoid": ("sigmoid", None),
+    "relu": ("relu", None),
+    "softsign": ("softsign", None),
+    "softplus": ("softplus", None),
+    "affine": ("linear", (1.0, 0.0)),
+    "hardsigmoid": ("hard_sigmoid", (1 / 6, 0.5)),
+    "leakyrelu": ("leaky_relu", (0.2, 0.0)),
+    "elu": ("elu", (1.0, 0.0)),
+}
 
 
 @lift("LSTM", "GRU", "RNN")
@@ -31,8 +45,8 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
     directions = 2 if direction == "bidirectional" else 1
     given = [*node.inputs, *(None,) * (8 - len(node.inputs))]
     activations = tuple(name.lower() for name in attributes.get("activations", ()) or ())
-    wanted = _DEFAULTS[kind] * directions
-    if activations and activations != wanted and not (kind == "RNN" and set(activations) == {"relu"}):
+    functions = _functions(kind, directions, activations or _DEFAULTS[kind] * directions, attributes)
+    if functions is None:
         return NoMatch(f"activations {activations}")
     if attributes.get("clip") or attributes.get("input_forget") or attributes.get("layout"):
         return NoMatch("clip, input_forget or layout=1")
@@ -48,9 +62,17 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
     states = 2 if kind == "LSTM" else 1
     if initial and len(initial) != states:
         return NoMatch("one of its two initial states is zero, the other is not")
-    activation = activations[0] if kind == "RNN" and activations else "tanh"
     lengths = [value for value in given[4:5] if value is not None]
-    config = (kind, units, direction, after, bias is not None, activation, bool(initial), bool(lengths))
+    config = (
+        kind,
+        units,
+        direction,
+        after,
+        bias is not None,
+        tuple(functions.values()),
+        bool(initial),
+        bool(lengths),
+    )
     weights: dict[str, Weight] = {}
     for place in range(directions):
         prefix = f"{'backward' if place else 'forward'}/" if directions == 2 else ""
@@ -58,8 +80,6 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
 
     def make(name: str, dtype: str) -> Any:
         options: dict[str, Any] = {"reset_after": after} if kind == "GRU" else {}
-        if kind == "RNN":
-            options["activation"] = activation
         one = getattr(keras.layers, "SimpleRNN" if kind == "RNN" else kind)(
             units,
             use_bias=bias is not None,
@@ -69,6 +89,7 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
             zero_output_for_mask=bool(lengths),
             name=name,
             dtype=dtype,
+            **functions,
             **options,
         )
         if directions == 1:
@@ -105,6 +126,28 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
         dims=dims,
         permutations=((2, 0, 1, 3), *(_BATCH_FIRST,) * states),
     )
+
+
+def _functions(
+    kind: str, directions: int, names: tuple[str, ...], attributes: Mapping[str, Any]
+) -> dict[str, str] | None:
+    """The activations of a Keras layer, by argument; None if it has none that are the node's."""
+    if any(name not in _ACTIVATIONS for name in names):
+        return None
+    alphas, betas = (attributes.get(f"activation_{which}") or () for which in ("alpha", "beta"))
+    found = []
+    for name, alpha, beta in with_parameters(names, alphas, betas):
+        keras_name, needed = _ACTIVATIONS[name]
+        if needed is not None and not np.allclose((alpha, beta), needed, rtol=1e-6, atol=0):
+            return None
+        found.append(keras_name)
+    count = len(_DEFAULTS[kind])
+    of_one = found[:count]
+    if found != of_one * directions or (kind == "LSTM" and of_one[1] != of_one[2]):
+        return None
+    if kind == "RNN":
+        return {"activation": of_one[0]}
+    return {"recurrent_activation": of_one[0], "activation": of_one[1]}
 
 
 def _within(x: Any, lengths: Any) -> Any:

@@ -42,7 +42,20 @@ def gemm(
 
 @op("Einsum", since=12)
 def einsum(ctx: Context, *xs: Tensor, equation: str) -> Tensor:
-    return ops.einsum(equation.replace(" ", ""), *xs)
+    equation = equation.replace(" ", "")
+    result = ops.einsum(equation, *xs)
+    if "..." in equation:
+        return result
+    terms, arrow, output = equation.partition("->")
+    labels = terms.replace(",", "")
+    if not arrow:
+        output = "".join(sorted(label for label in set(labels) if labels.count(label) == 1))
+    sizes = [size for x in xs for size in ctx.dims(x)]
+    of_label = {
+        label: [(size,) for other, size in zip(labels, sizes, strict=True) if other == label]
+        for label in output
+    }
+    return ctx.declare(result, [ctx.sizes.broadcast(of_label[label])[0] for label in output])
 
 
 @op("Det", since=11)

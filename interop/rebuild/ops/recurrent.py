@@ -43,16 +43,30 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], float, float]] = {
 def _activations(
     ctx: Context, names: Sequence[str], alphas: Sequence[float], betas: Sequence[float], clip: float | None
 ) -> list[Activation]:
-    """The functions of all directions; alphas and betas go to those that have them, in order."""
-    found: list[Activation] = []
-    left, right = list(alphas), list(betas)
+    """The functions of all directions."""
     for name in names:
         if name.lower() not in _ACTIVATIONS:
             ctx.fail(f"activation {name!r} is unknown; expected one of {', '.join(sorted(_ACTIVATIONS))}")
-        function, alpha, beta = _ACTIVATIONS[name.lower()]
+    return [
+        _activation(_ACTIVATIONS[name][0], alpha, beta, clip)
+        for name, alpha, beta in with_parameters(names, alphas, betas)
+    ]
+
+
+def with_parameters(
+    names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]
+) -> list[tuple[str, float, float]]:
+    """Known activations by their names in small letters, each with its alpha and beta.
+
+    The attributes hold those of the activations that have them, in order; what they lack is the default.
+    """
+    found: list[tuple[str, float, float]] = []
+    left, right = list(alphas), list(betas)
+    for name in map(str.lower, names):
+        _, alpha, beta = _ACTIVATIONS[name]
         a = left.pop(0) if alpha and left else alpha
-        b = right.pop(0) if (beta or name.lower() == "affine") and right else beta
-        found.append(_activation(function, a, b, clip))
+        b = right.pop(0) if (beta or name == "affine") and right else beta
+        found.append((name, a, b))
     return found
 
 

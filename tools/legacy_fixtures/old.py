@@ -1,7 +1,7 @@
 """``python old.py FOLDER``: the same few models, written by whatever Keras is installed, back to Keras 1.2.
 
 Stands alone and runs on Python 3.6, for the environments are old: Keras 1.2.2 and 2.2.4 on TensorFlow 1.13, and
-TensorFlow 2.3, 2.9 and 2.12. Beside every file lies ``NAME.npz``: inputs, outputs, and for compiled models what
+TensorFlow 2.3, 2.6, 2.9 and 2.12. Beside every file lies ``NAME.npz``: inputs, outputs, and for compiled models what
 one more training step gives.
 """
 
@@ -99,26 +99,72 @@ def operations():  # noqa: ANN201
     return _model(x, tf.concat([y, tf.reduce_sum(y, axis=-1, keepdims=True), x[:, 1:3]], axis=-1))
 
 
+def _learned(name, data, **settings):  # noqa: ANN001, ANN003, ANN202
+    """A preprocessing layer that learned from data."""
+    layer = _preprocessing(name)(**settings)
+    layer.adapt(np.array(data))
+    return layer
+
+
+def _preprocessing(name):  # noqa: ANN001, ANN202
+    return getattr(L, name, None) or getattr(L.experimental.preprocessing, name)
+
+
+def words():  # noqa: ANN201
+    """Text, its words weighted."""
+    x = L.Input(shape=(1,), name="x", dtype="string")
+    mode = "tf_idf" if VERSION >= (2, 6) else "tf-idf"
+    text = _learned("TextVectorization", TEXTS, output_mode=mode)
+    return _model(x, L.Dense(2)(text(x)))
+
+
+def numbers():  # noqa: ANN201
+    """A vocabulary of numbers."""
+    x = L.Input(shape=(3,), name="x", dtype="int64")
+    return _model(x, _learned("IntegerLookup", [[3], [1], [3], [4]])(x))
+
+
+def buckets():  # noqa: ANN201
+    """Numbers of buckets."""
+    x = L.Input(shape=(3,), name="x", dtype="int64")
+    return _model(x, _preprocessing("Hashing")(7)(x))
+
+
+def boundaries():  # noqa: ANN201
+    """Ranges of numbers, learned where that was possible."""
+    x = L.Input(shape=(3,), name="x")
+    if VERSION < (2, 6):
+        return _model(x, _preprocessing("Discretization")(bins=[-0.5, 0.0, 0.5])(x))
+    return _model(x, _learned("Discretization", np.linspace(-2, 2, 50)[:, None], num_bins=4)(x))
+
+
+TEXTS = ["the cat sat", "the dog", "a cat", "über the moon"]  # noqa: UP025
+LEARNED = [words, numbers, buckets, boundaries]
+
+
 def _model(inputs, outputs):  # noqa: ANN001, ANN202
     make = keras.models.Model
     return make(input=inputs, output=outputs) if FIRST else make(inputs, outputs)
 
 
-def main(folder):  # noqa: ANN001, ANN201
-    """Write every model."""
+def main(folder, only=""):  # noqa: ANN001, ANN201
+    """Write every model, or those whose names contain `only`."""
     if not os.path.isdir(folder):
         os.makedirs(folder)
-    rows = [convnet, recurrent, embedding, shared, compiled] + ([operations] if MODERN else [])
-    for row in rows:
+    rows = [convnet, recurrent, embedding, shared, compiled] + ([operations, *LEARNED] if MODERN else [])
+    for row in [row for row in rows if only in row.__name__]:
         keras.backend.clear_session()
         np.random.seed(1)
         model = row()
         endings = [".h5"]
-        if MODERN and row in (shared, compiled):
+        if row in (words, numbers):
+            endings = [""]  # Keras refuses to write HDF5 of them
+        elif MODERN and row in (shared, compiled):
             endings.append("")
         if VERSION >= (2, 12) and row in (convnet, recurrent, shared, compiled):
             endings.append(".keras")
-        randomize(model)
+        if row not in LEARNED:
+            randomize(model)
         for ending in endings:
             write(model, os.path.join(folder, row.__name__ + ending))
 
@@ -142,11 +188,12 @@ def write(model, path):  # noqa: ANN001, ANN201
         name = tensor.name.split(":")[0]
         shape = [2, *[int(size) for size in tensor.shape[1:]]]
         whole = any(layer.__class__.__name__ == "Embedding" for layer in model.layers)
-        inputs[name] = (
-            rng.randint(0, 6, shape).astype("int32")
-            if whole
-            else rng.standard_normal(shape).astype("float32")
-        )
+        if tensor.dtype == "string":
+            inputs[name] = rng.choice([*TEXTS, "unheard cat"], shape)
+        elif whole or tensor.dtype == "int64":
+            inputs[name] = rng.randint(0, 6, shape).astype("int64" if tensor.dtype == "int64" else "int32")
+        else:
+            inputs[name] = rng.standard_normal(shape).astype("float32")
         fed.append(inputs[name])
     fed = fed[0] if len(fed) == 1 else fed
     arrays = {"input/" + name: value for name, value in inputs.items()}
@@ -175,4 +222,4 @@ def _list(value):  # noqa: ANN001, ANN202
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -20,6 +20,12 @@ from interop.rebuild.legacy.migration import class_name
 LOOKUPS = frozenset({"StringLookup", "IntegerLookup", "TextVectorization"})
 INNER = ("_lookup_layer", "_index_lookup_layer")
 """Where a TextVectorization has the layer that looks words up, in newer versions and older."""
+COUNTING = "_vectorize_layer"
+"""Where it had the layer that counts them, before TensorFlow 2.4."""
+_UNKNOWN = "[UNK]"
+_ROUNDING = 1e-5
+WEIGHTS = ("idf_weights", "tf_idf_weights")
+"""What the weights of words are called, in newer versions and older."""
 TABLES = ("lookup_table", "_table")
 """What a layer calls its table, in newer versions and older."""
 
@@ -30,7 +36,7 @@ Find = Callable[[tuple[str, ...], str, Mapping[str, Any]], "Words | None"]
 
 @dataclass(frozen=True)
 class Words:
-    """A vocabulary, without what stands for masked and unknown words; and the weights of its words."""
+    """A vocabulary and the weights of its words; of unknown words only where these have a weight of their own."""
 
     vocabulary: list[Any]
     weights: list[float] | None = None
@@ -65,7 +71,13 @@ def words_of(
     except UnicodeDecodeError:
         return None
     kept = [float(weight) for weight in weights[first : first + len(listed)]]
-    return Words(listed, kept if len(kept) == len(listed) else None)
+    if len(kept) != len(listed):
+        return Words(listed)
+    unknown = [float(weight) for weight in weights[:first]]
+    if any(abs(weight - sum(kept) / len(kept)) > _ROUNDING for weight in unknown):
+        # Keras 3 gives what is unknown the mean of all weights, unless the vocabulary lists it.
+        return Words([config.get("oov_token", _UNKNOWN)] * first + listed, unknown + kept)
+    return Words(listed, kept)
 
 
 def _number(pair: tuple[int, Any]) -> int:
@@ -74,7 +86,8 @@ def _number(pair: tuple[int, Any]) -> int:
 
 def first_number(name: str, config: Mapping[str, Any]) -> int:
     """The number of the first word of a layer."""
-    unknown, masked = config.get("num_oov_indices", 1), config.get("mask_token")
+    unknown = config.get("num_oov_indices", 1)
+    masked = config.get("mask_token", config.get("mask_value"))  # the latter before TensorFlow 2.4
     if name == "TextVectorization":
         unknown, masked = 1, ""
     counts = config.get("output_mode", "int") not in ("int", None)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -215,16 +215,19 @@ class _Checkpoint:
         return None if tree is None else self._words(tree, name, config)
 
     def _words(self, tree: _Tree, name: str, config: Mapping[str, Any]) -> learned.Words | None:
+        counting = tree
         for attribute in learned.INNER if name == "TextVectorization" else ():
+            counting = tree.child(learned.COUNTING) or tree.child(attribute) or counting
             tree = tree.child(attribute) or tree
         for attribute in learned.TABLES:
             if (place := tree.child(attribute)) is None:
                 continue
             entries = self._tables.read(place.way, place.table)
-            weights = np.asarray(tree.value("idf_weights")).ravel().tolist()
-            found = None if entries is None else learned.words_of(name, config, entries, weights)
+            weights = next((value for key in learned.WEIGHTS if len(value := counting.value(key))), ())
+            listed = np.asarray(weights).ravel().tolist()
+            found = None if entries is None else learned.words_of(name, config, entries, listed)
             if found is not None:
-                self._counts |= tree.numbers("idf_weights", "num_documents")
+                self._counts |= counting.numbers(*learned.WEIGHTS, "num_documents", "num_elements")
                 return found
         return None
 
@@ -281,8 +284,9 @@ class _Checkpoint:
                 seen.add(child)
                 pending.append(child)
                 stored = self.stored(child)
-                if stored is not None:
-                    yield child, stored
+                if stored is not None:  # before TensorFlow 2.7 it is called Variable
+                    is_state = name == "_state_var" and stored.leaf not in table.STATES
+                    yield child, replace(stored, name=f"{stored.name}/StateVar") if is_state else stored
 
     def slots(self, model: Any, plan: Part, builder: Builder, pairs: Pairs) -> tuple[Tensors, list[Stored]]:
         """By the slot variables of a legacy optimizer, or the names of the newer ones' variables."""

@@ -140,6 +140,27 @@ def _learning_rate(value: Any, arguments: Mapping[str, Any]) -> Any:
     }
 
 
+def _output_mode(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """Its name since TensorFlow 2.6."""
+    return {"binary": "multi_hot", "tf-idf": "tf_idf"}.get(value, value)
+
+
+def _padded(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """Whether counts of words are padded to as many as there may be, which was the default before it had to be known."""
+    return bool(value) and arguments.get("max_tokens") is not None
+
+
+def _number_type(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """The type of the numbers of buckets, which was that of every layer before TensorFlow 2.7."""
+    is_number = arguments.get("output_mode", "int") == "int" and str(value).startswith("float")
+    return "int64" if is_number else _policy(value, arguments)
+
+
+def _salt(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """None where TensorFlow 2.3 to 2.6 wrote down the salt that they do not use."""
+    return None if value == [0xDECAFCAFFE] * 2 else value
+
+
 def _replaced(old: Any, new: Any) -> Converted:
     return Converted(lambda value, arguments: new if value == old else value)
 
@@ -154,6 +175,7 @@ _RESIZING = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 _ACTIVATION = Converted(_activation, "computed as Keras 2 did, 0.2 x + 0.5; Keras 3's own is x / 6 + 0.5")
 _TIME_MAJOR = Refused("recurrence over the first dimension")
 _RECURRENT = ("RNN", "LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+_LOOKUPS = ("TextVectorization", "StringLookup", "IntegerLookup")
 _CONVOLUTIONS = ("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D")
 _TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 _RANDOM = [
@@ -243,6 +265,10 @@ ARGUMENTS: Mapping[tuple[str, str], Becomes] = {
     ("TextVectorization", "vocabulary_size"): Ignored(),
     ("StringLookup", "vocabulary_size"): Ignored(),
     ("IntegerLookup", "vocabulary_size"): Ignored(),
+    **{(name, "pad_to_max_tokens"): Converted(_padded) for name in _LOOKUPS},
+    **{(name, "output_mode"): Converted(_output_mode) for name in (*_LOOKUPS, "CategoryEncoding")},
+    ("Hashing", "salt"): Converted(_salt),
+    ("Hashing", "dtype"): Converted(_number_type),
     ("IntegerLookup", "max_values"): Renamed("max_tokens"),
     ("IntegerLookup", "oov_value"): Renamed("oov_token"),
     ("IntegerLookup", "mask_value"): Renamed("mask_token"),
@@ -325,7 +351,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
 FOLLOWED: Mapping[str, tuple[Callable[[Mapping[str, Any]], dict[str, Any]], str]] = {
     "RandomCrop": (
         _cropped,
-        "followed by a Resizing that takes the middle: Keras 3's own does nothing when it does not train",
+        "followed by a Resizing that takes the middle, as Keras 2.9 did: Keras 3's own does nothing when it does not train",
     ),
 }
 """Classes that compute what they did together with a layer behind them, made of their arguments."""

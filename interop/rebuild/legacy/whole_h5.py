@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from interop.capture.keras import compat
 from interop.errors import FormatError
 from interop.rebuild.from_config import Rebuilt
 from interop.rebuild.legacy.assembly import Description, assemble
@@ -53,13 +54,22 @@ class H5Source:
 
     def __init__(self, file: H5File) -> None:
         self._file = file
+        self._summaries: frozenset[str] = frozenset()
 
     def prepare(self, model: Any) -> None:
-        """Keras refuses to write HDF5 where layers had learned words."""
+        """What a Discretization learned; Keras refuses to write HDF5 where layers had learned words."""
+        groups = self._file.layers()
+        for layer in compat.all_layers(model):
+            stored = groups.get(layer.name, ())
+            if isinstance(layer, keras.layers.Discretization) and [item.leaf for item in stored] == [
+                "summary"
+            ]:
+                compat.set_summary(layer, stored[0].read())
+                self._summaries |= {layer.name}
 
     def pair(self, model: Any, plan: Part, builder: Builder) -> tuple[Pairs, list[Stored]]:
         """By the names of the layers, which the config kept."""
-        groups = self._file.layers()
+        groups = {name: stored for name, stored in self._file.layers().items() if name not in self._summaries}
         pairs: Pairs = []
         left: list[Stored] = []
         for part, _ in plan.parts if isinstance(plan, Container) else ():

@@ -58,8 +58,8 @@ def folded(folder: Path) -> tuple[Any, Any]:
 _FAILURES: dict[str, tuple[Callable[[Path], tuple[Any, Any]], tuple[str, ...]]] = {
     "the target has more": (
         lambda _: (dense(L.Dense(8, "relu", name="a"), L.Dense(3, "relu", use_bias=False, name="b")), stack(6, 8, 3)),
-        ("1 parameters of the target have no source: 2.bias (float32[3], added where the source adds nothing, as if "
-         "it were 0; nearest: a/bias float32[8], which is taken)", "3 of 4"),
+        ("1 parameters of the target have no source: 2.bias (float32[3], added where the source adds nothing: the "
+         "same only if it is 0; nearest: a/bias float32[8], which is taken)", "3 of 4"),
     ),
     "the source has more": (
         lambda _: (dense(L.Dense(8, "relu", name="a"), L.Dense(3, "relu", name="b")), stack(6, 8, 3, bias=False)),

@@ -467,19 +467,24 @@ def test_saved_models_of_traced_functions(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.framework("tensorflow")
-def test_a_saved_model_of_a_recurrent_layer_is_a_source_only(tmp_path: Path) -> None:
-    """Its weights are constants of the graph that TensorFlow tells; layers are made of them."""
+def test_saved_models_of_recurrent_layers(tmp_path: Path) -> None:
+    """Their weights are constants of the graph that TensorFlow tells; where they are stored, their values tell."""
+    import tensorflow as tf
 
     def made(seed: int) -> Any:
         keras.utils.set_random_seed(seed)
-        return keras.Sequential([keras.Input((6, 5)), L.LSTM(4, return_sequences=True), L.Dense(3)])
+        layers = [L.LSTM(4, return_sequences=True), L.Bidirectional(L.LSTM(3)), L.Dense(3)]
+        return keras.Sequential([keras.Input((6, 5)), *layers])
 
-    saved, target = made(1), made(2)
-    saved.export(tmp_path / "saved", verbose=False)
-    assert interop.transfer_weights(tmp_path / "saved", target).passed
+    path, saved, target = tmp_path / "saved", made(1), made(2)
+    saved.export(path, verbose=False)
+    assert interop.transfer_weights(path, target).passed
     assert same(saved, target)
-    with pytest.raises(WeightsError, match=r"is not written: .*lstm.* are constants .* interop\.load_model"):
-        interop.transfer_weights(target, tmp_path / "saved")
+    other = made(3)
+    assert interop.transfer_weights(other, path).passed
+    x = np.random.default_rng(0).standard_normal((2, 6, 5)).astype("float32")
+    (result,) = tf.saved_model.load(path).signatures["serving_default"](tf.constant(x)).values()
+    np.testing.assert_allclose(result, keras.ops.convert_to_numpy(other(x)), rtol=1e-5, atol=1e-5)
 
 
 def test_files_need_no_framework(tmp_path: Path) -> None:

@@ -51,10 +51,12 @@ def open_file(path: Path) -> Model:
     if path.name.endswith(".interop") or (path.is_dir() and (path / "model.onnx").is_file()):
         return _artifact(path)
     if _describes_model(path):
-        return _saved_model(path)
+        return keras_model(path)
     if (path / "saved_model.pb").is_file() and find_spec("tensorflow") is not None:
-        return _traced(path)
-    return _tensors(path)
+        from interop.transfer.traced import open_traced_model
+
+        return open_traced_model(path)
+    return tensors_of(path)
 
 
 def new_file(target: Any, tensors: Mapping[str, Named]) -> Model | None:
@@ -121,7 +123,8 @@ def _nothing(name: str) -> Array:
     raise WeightsError(f"the file is new, so it has no {name!r} yet")
 
 
-def _tensors(path: Path) -> Model:
+def tensors_of(path: Path) -> Model:
+    """A file of tensors."""
     from interop.formats import found, open_tensors
 
     row, real = found(path)
@@ -163,7 +166,7 @@ def _describes_model(path: Path) -> bool:
     return kind == "keras"
 
 
-def _saved_model(path: Path) -> Model:
+def keras_model(path: Path) -> Model:
     """A Keras model as its file has it; what is written goes into the file, all else of which stays."""
     from interop.backend import choose_backend
 
@@ -177,44 +180,9 @@ def _saved_model(path: Path) -> Model:
     made = open_model(load(path, kind, compile=False).complete(path))
 
     def write(values: Mapping[str, TensorSource]) -> Any:
-        return with_values_of(made, _tensors(path)).assign(values)
+        return with_values_of(made, tensors_of(path)).assign(values)
 
     return replace(made, label=f"the model in {path}", writer=write)
-
-
-def _traced(path: Path) -> Model:
-    """A SavedModel of traced functions: TensorFlow tells the graph, the checkpoint inside has the values."""
-    from interop.artifact.signature import Structure
-    from interop.capture import tensorflow
-    from interop.rebuild.legacy.traced import open_traced
-
-    traced = open_traced(path)
-    graph = traced.capture.flat()
-    if constants := [name for name in traced.keys if name not in graph.graph.initializers]:
-        # tf2onnx rearranges the weights of recurrent layers; of the graph that it makes, layers can be made.
-        return replace(_saved_model(path), writer=lambda values: _refused(path, constants))
-    stored = _tensors(path)
-    keys = traced.keys
-    structure: Structure = traced.capture.signature.input_structure
-    made = _made(
-        path,
-        graph,
-        list(keys),
-        lambda values: stored.assign({keys[name]: value for name, value in values.items()}),
-    )
-    return replace(
-        made,
-        label=f"the SavedModel {path}",
-        reader=lambda name: stored.read(keys[name]),
-        runs=lambda arrays: tensorflow.run(traced.function, structure, arrays),
-    )
-
-
-def _refused(path: Path, constants: list[str]) -> Path:
-    raise WeightsError(
-        f"the SavedModel {path} is not written: {some(constants)} are constants of the graph that TensorFlow tells. "
-        "Transfer into the model that interop.load_model makes of it, and save that"
-    )
 
 
 def _graph(path: Path) -> Model:
@@ -226,7 +194,7 @@ def _graph(path: Path) -> Model:
         for name, value in model.graph.initializers.items()
         if np.issubdtype(value.const_value.numpy().dtype, np.floating) and value.const_value.size > 1
     }
-    return _made(path, model, list(arrays), lambda values: _rewritten_graph(path, values))
+    return graph_model(path, model, list(arrays), lambda values: _rewritten_graph(path, values))
 
 
 def _artifact(path: Path) -> Model:
@@ -242,12 +210,13 @@ def _artifact(path: Path) -> Model:
         model = deserialized(bundle.graph_bytes())
     for name, value in model.graph.initializers.items():
         value.const_value = ir.tensor(arrays[name], name=name)
-    return _made(path, inlined(model), list(arrays), lambda values: _rewritten_artifact(path, values))
+    return graph_model(path, inlined(model), list(arrays), lambda values: _rewritten_artifact(path, values))
 
 
-def _made(
+def graph_model(
     path: Path, model: Any, names: list[str], write: Callable[[Mapping[str, TensorSource]], Path]
 ) -> Model:
+    """A graph, those of whose initializers are parameters that have one of the names."""
     initializers = model.graph.initializers
     names = [name for name in names if name in initializers]
     shapes = {

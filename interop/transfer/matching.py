@@ -351,7 +351,7 @@ def _added(half: Half, rest: Sequence[Site], other: str) -> dict[str, str]:
             for name in half.numbering.owners(term):
                 kinds[name].add(site.kind)
     return {
-        name: f"{half.model.tensors[name]}, added where the {other} adds nothing, as if it were 0"
+        name: f"{half.model.tensors[name]}, added where the {other} adds nothing: the same only if it is 0"
         for name, found in kinds.items()
         if all(_adds(kind) for kind in found)
     }
@@ -393,7 +393,7 @@ def _parts_left(
                 if count:
                     what = f"{count} of its {spec.size} elements: {site.kind} {list(site.shape)}"
                     if _adds(site.kind):
-                        what += f", where the {side} adds nothing, as if it were 0"
+                        what += f", where the {side} adds nothing: the same only if they are 0"
                     found[name] = _problem(name, half.model, other, left, what)
     return tuple(found.values())
 

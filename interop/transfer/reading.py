@@ -176,7 +176,8 @@ class Reader:
         step = _step(node)
         self._at, self._entering = step.outputs[0], _entering(node, inputs)
         inner = _captured(node, known)
-        if inner:
+        sized = all(v is None or v.shape is not None or not isinstance(known[v], Flow) for v in node.inputs)
+        if inner or not sized:
             return self.opaque(step, [*inputs, *inner])
         if all(tensor is None or isinstance(tensor, Constant) for tensor in inputs):
             return [Constant(array) for array in _computed(node, inputs)]

@@ -44,8 +44,8 @@ from interop.formats.source import TensorSource
 OBJECT_PATH = "object_path"
 """The attribute by which a dataset says what it is."""
 
-# What h5py raises on damaged bytes.
-_GARBAGE = (KeyError, MemoryError, OSError, OverflowError, RuntimeError, SystemError, TypeError, ValueError)
+DAMAGED = (KeyError, MemoryError, OSError, OverflowError, RuntimeError, SystemError, TypeError, ValueError)
+"""What h5py raises on damaged bytes."""
 
 
 def open_file(path: Path) -> TensorMapping:
@@ -106,7 +106,7 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
     except FormatError:
         stream.close()
         raise
-    except _GARBAGE as e:
+    except DAMAGED as e:
         stream.close()
         raise FormatError(f"{source}: not an HDF5 file of weights: {e}") from e
     by_name = {names[path]: dataset for path, dataset in datasets.items()}
@@ -117,7 +117,7 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
             raise FormatError(f"{source}: {name!r} holds text or references, not numbers")
         try:
             array = np.asarray(dataset[()])
-        except _GARBAGE as e:
+        except DAMAGED as e:
             raise FormatError(f"{source}: tensor {name!r} is damaged: {e}") from e
         return array.view(numpy_dtype(specs[name][0])) if array.dtype.kind == "V" else array
 
@@ -157,7 +157,7 @@ def replace(path: Path, sources: Mapping[str, TensorSource]) -> None:
                 dataset[...] = array.view(dataset.dtype) if dataset.dtype.kind == "V" else array
     except FormatError:
         raise
-    except _GARBAGE as e:
+    except DAMAGED as e:
         raise FormatError(f"{path}: its tensors could not be written: {e}") from e
 
 

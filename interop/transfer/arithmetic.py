@@ -159,30 +159,28 @@ def _shifts(value: Any) -> Iterator[tuple[bool, Any, Any]]:
 
 def _inner_factor(new: _Rewriting) -> Any:
     """``x (y p)`` with parameters p: ``(x y) p``."""
-    if new.node.op_type != "Mul":
-        return None
-    for x, product in _both(new.node):
-        made = _made_by(product, "Mul")
-        if made is None or not new.flows(x):
-            continue
-        for y, factor in _both(made):
-            if new.flows(y) and new.is_weight(factor):
-                return new("Mul", new("Mul", x, y), factor)
+    for x, y, factor in _nested(new.node, "Mul"):
+        if new.flows(x) and new.flows(y) and new.is_weight(factor):
+            return new("Mul", new("Mul", x, y), factor)
     return None
 
 
 def _offset_in_mask(new: _Rewriting) -> Any:
     """``x + (m + p)`` with parameters p and a mask m: ``(x + p) + m``."""
-    if new.node.op_type != "Add":
-        return None
-    for x, mask in _both(new.node):
-        made = _made_by(mask, "Add")
-        if made is None or not new.flows(x) or new.is_given(x):
-            continue
-        for given, offset in _both(made):
-            if new.is_given(given) and new.is_weight(offset):
-                return new("Add", new("Add", x, offset), given)
+    for x, mask, offset in _nested(new.node, "Add"):
+        if new.flows(x) and not new.is_given(x) and new.is_given(mask) and new.is_weight(offset):
+            return new("Add", new("Add", x, offset), mask)
     return None
+
+
+def _nested(node: Any, op_type: str) -> Iterator[tuple[Any, Any, Any]]:
+    """An operand and those of the other, where both nodes are of one operator, in every order."""
+    if node.op_type != op_type:
+        return
+    for x, inner in _both(node):
+        if (made := _made_by(inner, op_type)) is not None:
+            for one, other in _both(made):
+                yield x, one, other
 
 
 def _matrix_of_parts(new: _Rewriting) -> Any:

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interop.errors import FormatError
+from interop.formats.h5 import DAMAGED
 from interop.rebuild.legacy.variables import Stored
 
-# What h5py raises on damaged bytes.
-_GARBAGE = (KeyError, MemoryError, OSError, OverflowError, RuntimeError, SystemError, TypeError, ValueError)
 _MODEL, _OPTIMIZER, _TOP = "model_weights", "optimizer_weights", "top_level_model_weights"
 
 
@@ -118,7 +117,7 @@ class H5File:
             yield
         except FormatError:
             raise
-        except _GARBAGE as error:
+        except DAMAGED as error:
             raise FormatError(f"{self._source}: {what} could not be read: {error}") from error
 
 
@@ -141,12 +140,12 @@ def open_stream(stream: BinaryIO, source: str) -> Iterator[H5File]:
 
     try:
         file = h5py.File(stream, "r")
-    except _GARBAGE as error:
+    except DAMAGED as error:
         raise FormatError(f"{source}: not an HDF5 file: {error}") from error
     with file:
         try:
             opened = H5File(file, source)
-        except _GARBAGE as error:
+        except DAMAGED as error:
             raise FormatError(f"{source}: not an HDF5 file of Keras: {error}") from error
         yield opened
 

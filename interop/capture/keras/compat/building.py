@@ -16,7 +16,8 @@ from keras.src.models import functional, sequential
 from keras.src.saving import serialization_lib
 from numpy.typing import NDArray
 
-from interop.capture.keras.compat.facts import is_keras_class, stored_dtype
+from interop.capture.keras.compat.facts import is_keras_class
+from interop.capture.keras.compat.values import stored_dtype
 
 
 @contextmanager

@@ -3,16 +3,22 @@
 ``keras.src.ops.function._build_map_helper`` (Keras 3.10 to 3.15) calls itself once an operation when a Functional
 model is made; nothing else on the way from a file to a model recurses over the depth of a graph. From Python 3.11 on
 such calls take no C stack, so the limit is raised while they run, by what the graph at hand can need.
+
+The limit is the process's. Invariant: each block takes back what it added, so blocks in several threads add up, and the
+limit is what it was when the last one ends.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
+
+_LOCK = threading.Lock()
 
 
 def functional(inputs: Any, outputs: Any, name: str | None, cls: type[keras.Model] = keras.Model) -> Any:
@@ -36,12 +42,16 @@ def depth(model: Any) -> int:
 
 @contextmanager
 def _followed(operations: int) -> Iterator[None]:
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(limit + 2 * operations)
+    _raise_limit(2 * operations)
     try:
         yield
     finally:
-        sys.setrecursionlimit(limit)
+        _raise_limit(-2 * operations)
+
+
+def _raise_limit(calls: int) -> None:
+    with _LOCK:
+        sys.setrecursionlimit(sys.getrecursionlimit() + calls)
 
 
 def _count_behind(tensors: list[Any]) -> int:

@@ -11,8 +11,6 @@ from types import ModuleType
 from typing import Any
 
 import keras
-import numpy as np
-from keras.src import backend as keras_backend
 from keras.src import tree as keras_tree
 from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
@@ -23,9 +21,8 @@ from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
+from interop.capture.keras.compat.values import backend
 from interop.capture.keras.standin import StandIn
-from interop.capture.keras.symint import SymInt
-from interop.formats.dtypes import BY_NAME, FROM_ML_DTYPES
 
 
 def named_layers(owner: Any) -> list[Any]:
@@ -187,11 +184,6 @@ def compiles_its_own_way(model: Any) -> bool:
     )
 
 
-def stored_dtype(variable: Any) -> str:
-    """A variable's own dtype, whatever autocast scope is open."""
-    return str(variable._dtype)
-
-
 def computes_in_float64(root: Any) -> bool:
     """Whether a layer, or one below it, has a float64 policy."""
     return any(layer.compute_dtype == "float64" for layer in all_layers(root))
@@ -333,51 +325,6 @@ def departure(layer: Any) -> str | None:
     return None
 
 
-def flatten(structure: Any) -> list[Any]:
-    """Leaves of a nested structure, in Keras' order."""
-    return list(keras_tree.flatten(structure))
-
-
-def map_structure(function: Callable[..., Any], *structures: Any) -> Any:
-    """``function`` on every leaf, structure kept."""
-    return keras_tree.map_structure(function, *structures)
-
-
-def to_numpy(x: Any) -> np.ndarray[Any, Any]:
-    """A concrete backend tensor or variable as an array (bfloat16 and float8 through ml_dtypes); only to be read.
-
-    A view of the same memory where the backend gives one; Keras copies every tensor.
-    """
-    value = x.value if isinstance(x, keras.Variable) else x
-    view = _VIEWS[keras.backend.backend()](value) if keras.ops.is_tensor(value) else None
-    return np.asarray(keras.ops.convert_to_numpy(x)) if view is None else view
-
-
-def _jax_view(value: Any) -> np.ndarray[Any, Any] | None:
-    return np.asarray(value) if type(value).__module__.startswith("jaxlib") else None
-
-
-def _torch_view(value: Any) -> np.ndarray[Any, Any] | None:
-    if value.is_meta or str(value.dtype).removeprefix("torch.") not in BY_NAME.keys() - FROM_ML_DTYPES:
-        return None
-    found: np.ndarray[Any, Any] = value.detach().cpu().resolve_conj().resolve_neg().numpy()
-    return found
-
-
-def _tensorflow_view(value: Any) -> np.ndarray[Any, Any] | None:
-    import tensorflow
-
-    is_eager = isinstance(value, tensorflow.Variable) or type(value).__name__ == "EagerTensor"
-    return np.asarray(value.numpy()) if is_eager else None
-
-
-_VIEWS: dict[str, Callable[[Any], np.ndarray[Any, Any] | None]] = {
-    "jax": _jax_view,
-    "tensorflow": _tensorflow_view,
-    "torch": _torch_view,
-}
-
-
 def recorded_shapes(model: Any) -> dict[str, Any] | None:
     """Shapes of the first call's arguments, by argument name, as Keras recorded them."""
     return getattr(model, "_build_shapes_dict", None)
@@ -400,21 +347,6 @@ def module_of(layer: Any) -> ModuleType | None:
     return sys.modules.get(type(layer).__module__)
 
 
-def result_type(*kinds: Any) -> str:
-    """Keras' dtype promotion over dtype names and Python number types."""
-    return str(keras_backend.result_type(*(int if kind is SymInt else kind for kind in kinds)))
-
-
-def tensor_spec(shape: Any, dtype: str) -> Any:
-    """An output spec, symbolic sizes kept."""
-    return keras.KerasTensor(tuple(shape), dtype)
-
-
-def dtype_name(dtype: Any) -> str:
-    """A dtype of any framework by Keras' name."""
-    return str(keras_backend.standardize_dtype(dtype))
-
-
 def layers_of(model: Any, paths: Any) -> list[tuple[Any, str]]:
     """(layer, path) for every known layer, the root first, then by path."""
     found = {id(layer): layer for layer in model._flatten_layers()}
@@ -431,11 +363,6 @@ def class_identity(layer: Any) -> tuple[str, str, str | None]:
     registered = keras.saving.get_registered_name(cls)
     module = "keras.layers" if is_keras_class(cls) else cls.__module__
     return module, cls.__name__, None if registered == cls.__name__ else registered
-
-
-def epsilon(given: float | None) -> float:
-    """A layer's epsilon, or Keras' global one."""
-    return float(keras_backend.epsilon() if given is None else given)
 
 
 def output_names(model: Any) -> list[str]:
@@ -461,11 +388,6 @@ def is_sequential(model: Any) -> bool:
 def keras_version() -> str:
     """The running Keras' version."""
     return str(keras.__version__)
-
-
-def current_value(variable: Any) -> np.ndarray[Any, Any]:
-    """A variable's value now, whatever a trace would answer for it."""
-    return to_numpy(variable._value)
 
 
 def takes_mask(layer: Any) -> bool:
@@ -500,28 +422,3 @@ def treats_examples_alone(layer: Any) -> bool:
     functions = (getattr(layer, name, None) for name in ("activation", "recurrent_activation"))
     known = all(f is None or getattr(f, "__module__", "").startswith("keras.src.") for f in functions)
     return known and all(treats_examples_alone(child) for child in sublayers(layer))
-
-
-def backend() -> str:
-    """The backend Keras runs on."""
-    return str(keras_backend.backend())
-
-
-def to_tensor(array: Any) -> Any:
-    """An array as a tensor of the backend."""
-    return keras_backend.convert_to_tensor(array)
-
-
-def pack_like(structure: Any, leaves: list[Any]) -> Any:
-    """Leaves in place of those of a structure, in Keras' order."""
-    return keras_tree.pack_sequence_as(structure, leaves)
-
-
-def with_values(function: Callable[..., Any], variables: list[Any]) -> Callable[..., Any]:
-    """``f(values, *inputs)``: the function with other values for some variables; updates are dropped."""
-
-    def call(values: Any, *inputs: Any) -> Any:
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-            return function(*inputs)
-
-    return call

@@ -14,7 +14,8 @@ import keras
 import numpy as np
 
 from interop.capture.keras.compat.building import initialize, is_uninitialized, replaced
-from interop.capture.keras.compat.facts import all_layers, own_variables, stored_dtype
+from interop.capture.keras.compat.facts import all_layers, own_variables
+from interop.capture.keras.compat.values import stored_dtype
 
 #: Modes whose kernel is found by calibration -> the attribute that says it has been.
 _CALIBRATED = {"gptq": "is_gptq_calibrated", "awq": "is_awq_calibrated"}

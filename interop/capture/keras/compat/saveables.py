@@ -14,7 +14,7 @@ from keras.src.saving import saving_lib
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
-from interop.capture.keras.compat.facts import stored_dtype, to_numpy
+from interop.capture.keras.compat.values import stored_dtype, to_numpy
 
 
 class StoredObject(NamedTuple):

@@ -1,0 +1,114 @@
+"""Values of the backend that runs: dtypes, tensors as arrays and back, nested structures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src import backend as keras_backend
+from keras.src import tree as keras_tree
+
+from interop.capture.keras.symint import SymInt
+from interop.formats.dtypes import BY_NAME, FROM_ML_DTYPES
+
+
+def backend() -> str:
+    """The backend Keras runs on."""
+    return str(keras_backend.backend())
+
+
+def epsilon(given: float | None) -> float:
+    """A layer's epsilon, or Keras' global one."""
+    return float(keras_backend.epsilon() if given is None else given)
+
+
+def dtype_name(dtype: Any) -> str:
+    """A dtype of any framework by Keras' name."""
+    return str(keras_backend.standardize_dtype(dtype))
+
+
+def stored_dtype(variable: Any) -> str:
+    """A variable's own dtype, whatever autocast scope is open."""
+    return str(variable._dtype)
+
+
+def result_type(*kinds: Any) -> str:
+    """Keras' dtype promotion over dtype names and Python number types."""
+    return str(keras_backend.result_type(*(int if kind is SymInt else kind for kind in kinds)))
+
+
+def tensor_spec(shape: Any, dtype: str) -> Any:
+    """An output spec, symbolic sizes kept."""
+    return keras.KerasTensor(tuple(shape), dtype)
+
+
+def flatten(structure: Any) -> list[Any]:
+    """Leaves of a nested structure, in Keras' order."""
+    return list(keras_tree.flatten(structure))
+
+
+def map_structure(function: Callable[..., Any], *structures: Any) -> Any:
+    """``function`` on every leaf, structure kept."""
+    return keras_tree.map_structure(function, *structures)
+
+
+def pack_like(structure: Any, leaves: list[Any]) -> Any:
+    """Leaves in place of those of a structure, in Keras' order."""
+    return keras_tree.pack_sequence_as(structure, leaves)
+
+
+def to_tensor(array: Any) -> Any:
+    """An array as a tensor of the backend."""
+    return keras_backend.convert_to_tensor(array)
+
+
+def to_numpy(x: Any) -> np.ndarray[Any, Any]:
+    """A concrete backend tensor or variable as an array (bfloat16 and float8 through ml_dtypes); only to be read.
+
+    A view of the same memory where the backend gives one; Keras copies every tensor.
+    """
+    value = x.value if isinstance(x, keras.Variable) else x
+    view = _VIEWS[keras.backend.backend()](value) if keras.ops.is_tensor(value) else None
+    return np.asarray(keras.ops.convert_to_numpy(x)) if view is None else view
+
+
+def _jax_view(value: Any) -> np.ndarray[Any, Any] | None:
+    return np.asarray(value) if type(value).__module__.startswith("jaxlib") else None
+
+
+def _torch_view(value: Any) -> np.ndarray[Any, Any] | None:
+    if value.is_meta or str(value.dtype).removeprefix("torch.") not in BY_NAME.keys() - FROM_ML_DTYPES:
+        return None
+    found: np.ndarray[Any, Any] = value.detach().cpu().resolve_conj().resolve_neg().numpy()
+    return found
+
+
+def _tensorflow_view(value: Any) -> np.ndarray[Any, Any] | None:
+    import tensorflow
+
+    is_eager = isinstance(value, tensorflow.Variable) or type(value).__name__ == "EagerTensor"
+    return np.asarray(value.numpy()) if is_eager else None
+
+
+_VIEWS: dict[str, Callable[[Any], np.ndarray[Any, Any] | None]] = {
+    "jax": _jax_view,
+    "tensorflow": _tensorflow_view,
+    "torch": _torch_view,
+}
+
+
+def current_value(variable: Any) -> np.ndarray[Any, Any]:
+    """A variable's value now, whatever a trace would answer for it."""
+    return to_numpy(variable._value)
+
+
+def with_values(function: Callable[..., Any], variables: list[Any]) -> Callable[..., Any]:
+    """``f(values, *inputs)``: the function with other values for some variables; updates are dropped."""
+
+    def call(values: Any, *inputs: Any) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*inputs)
+
+    return call

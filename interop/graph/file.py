@@ -1,7 +1,7 @@
 """A model becomes one ``.onnx`` file, its weights written from where they lie.
 
-Enters: an ``ir.Model`` with its weights in memory. Leaves: the file. Invariants: no weight is copied more than
-once, whatever its size, where protobuf would hold three copies of all of them; the same model gives the same bytes.
+Enters: an ``ir.Model`` with its weights in memory. Leaves: the file. Invariants: no weight is copied as a whole,
+whatever its size, where protobuf would hold three copies of all of them; the same model gives the same bytes.
 
 The file is a ModelProto whose ``graph`` field is last, and in it the initializers; see
 https://protobuf.dev/programming-guides/encoding/ for the wire format.
@@ -13,14 +13,18 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from interop.graph.arranged import ScaledTensor, blocks
+
 _AHEAD = 2
-"""How many weights are put in order, in a thread, while one before them is written."""
+"""How many blocks of weights are put in order, in a thread, while one before them is written."""
+
+_LARGE_BYTES = 256 << 10
+"""A weight that has to be put in order and is smaller takes less time than a thread takes to answer."""
 
 # Tags of length-delimited fields, ``number << 3 | 2``: ModelProto.graph, GraphProto.initializer, TensorProto.raw_data.
 _GRAPH, _INITIALIZER, _RAW_DATA = (bytes([number << 3 | 2]) for number in (7, 5, 9))
@@ -37,15 +41,38 @@ def write_file(model: Any, path: Path) -> None:
     outside, graph = _without_initializers(model)
     starts = [_start(name, tensor) for name, tensor in tensors.items()]
     size = len(graph) + sum(len(start) + length for start, length in starts)
+    large = [tensor for tensor in tensors.values() if _is_arranged(tensor) and tensor.nbytes >= _LARGE_BYTES]
+    waiting = set(map(id, large))
     with open(path, "wb") as file, ThreadPoolExecutor(1) as beside:
         file.write(outside + _GRAPH + _varint(size) + graph)
-        made = deque(beside.submit(_contents, *item) for item in islice(tensors.items(), 0, _AHEAD))
-        rest = islice(tensors.items(), _AHEAD, None)
-        for start, _ in starts:
+        arranged = _ahead(blocks(large, _AHEAD + 1), beside)
+        for (start, left), (name, tensor) in zip(starts, tensors.items(), strict=True):
             file.write(start)
-            contents = made.popleft().result()
-            made.extend(beside.submit(_contents, *item) for item in islice(rest, 1))
-            file.write(contents)
+            if id(tensor) not in waiting:
+                file.write(_contents(name, tensor))
+                continue
+            while left:
+                left -= file.write(next(arranged))
+
+
+def _ahead(items: Iterator[Any], beside: ThreadPoolExecutor) -> Iterator[Any]:
+    """The items, the next ones made in a thread while one is in use."""
+    made = deque(beside.submit(next, items, None) for _ in range(_AHEAD))
+    while (item := made.popleft().result()) is not None:
+        made.append(beside.submit(next, items, None))
+        yield item
+
+
+def _is_arranged(tensor: Any) -> bool:
+    """Whether a tensor's bytes do not lie in memory as ONNX stores them, but for their order or a factor."""
+    import onnx_ir as ir
+
+    if isinstance(tensor, ScaledTensor):
+        return True
+    if type(tensor) is not ir.Tensor or sys.byteorder == "big":
+        return False
+    array = tensor.numpy()
+    return array.nbytes == tensor.nbytes and not array.flags.c_contiguous
 
 
 def _without_initializers(model: Any) -> tuple[bytes, bytes]:

@@ -3,25 +3,28 @@
 Enters: an ``ir.Model`` whose weights are initializers. Leaves: the same model with fewer nodes. ONNX Runtime does
 the same when it loads a graph; other runtimes get it from the file.
 
-Padding is onnxscript's rule; it has none for a bias, and its one for BatchNormalization keeps no account: a ``Fold``
-says what went into a convolution, so that it can be taken apart again (``rebuild/original.py``).
+onnxscript has no rule for a bias, and its one for BatchNormalization keeps no account: a ``Fold`` says what went into a
+convolution, so that it can be taken apart again (``rebuild/original.py``). Its matcher would take longer than all of
+this, so padding is done here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnxscript.rewriter import MatchResult, RewritePass, RewriteRuleClassBase, RewriteRuleSet
-from onnxscript.rewriter.rules import common
 
+from interop.graph.arranged import ScaledTensor
 from interop.graph.passes.movable import constant
+from interop.graph.passes.names import Names
 
 Array = NDArray[Any]
+
+_KINDS = ("Conv", "ConvTranspose")
 
 
 @dataclass(frozen=True)
@@ -64,144 +67,164 @@ class Fold:
 
     def after(self) -> tuple[Array, Array]:
         """The weight and the bias of the convolution that does both."""
+        factor, bias = self.factor_and_bias()
+        return self.before[0] * factor, bias
+
+    def factor_and_bias(self) -> tuple[Array, Array]:
+        """What the weight becomes multiplied with, and the bias, of the convolution that does both."""
         scale = self.scale(self.parameters)
         _, beta, mean, _ = self.parameters
-        weight, bias = self.before
+        bias = self.before[1]
         shift = (np.zeros_like(mean) if bias is None else bias) - mean
-        return weight * self.spread(scale), shift * scale + beta
+        return self.spread(scale), shift * scale + beta
 
 
 def with_whole_convolutions(model: Any, folds: list[Fold] | None = None) -> Any:
     """Fuse what belongs to convolutions, in place; the list is given an account of each normalisation."""
-    present = {node.op_type for node in model.graph.all_nodes()}
-    made: list[Fold] = [] if folds is None else folds
-    normalizations = [
-        (kind, "BatchNormalization", _BatchNormIntoConv.rule(kind, made))
-        for kind in ("Conv", "ConvTranspose")
-        if {kind, "BatchNormalization"} <= present
-    ]
-    # In two steps: a rule for weights wants them unused elsewhere, and padding leaves the old node until its end.
-    for step in (_BEFORE, [*_BIASES, *normalizations]):
-        if rules := _rules(present, step):
-            RewritePass(RewriteRuleSet(rules))(model)
+    names = Names(model)
+    for graph in list(model.graphs()):
+        for node in list(graph):
+            if node.op_type == "Conv":
+                _take_padding(node)
+            elif node.op_type == "Add":
+                _give_bias(graph, node, names)
+            elif node.op_type == "BatchNormalization":
+                _give_normalization(graph, node, names, folds)
     for node in model.graph.all_nodes():
-        node.metadata_props.clear()  # the names of the rules
+        node.metadata_props.clear()  # what other passes noted
         node.name = node.name or node.outputs[0].name
     return model
 
 
 def with_biases(model: Any) -> Any:
     """Fuse only the bias into the convolution before it, in place: what trains on its own stays apart."""
-    RewritePass(RewriteRuleSet([rule for _, _, rule in _BIASES]))(model)
-    for node in model.graph.all_nodes():
-        node.metadata_props.clear()
+    names = Names(model)
+    for graph in list(model.graphs()):
+        for node in list(graph):
+            if node.op_type == "Add":
+                _give_bias(graph, node, names)
     return model
 
 
-class _BiasIntoConv(RewriteRuleClassBase):  # type: ignore[misc]
+def _take_padding(node: Any) -> None:
+    """``Conv(Pad(x), w)`` becomes ``Conv(x, w)`` where zeros were put around the spatial axes."""
+    pad = _only_producer(node.inputs[0], ("Pad",), shared=True)
+    if node.domain or pad is None or node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+        return
+    shape = pad.inputs[0].shape
+    around = None if shape is None else _zeros_around(pad, len(shape))
+    if shape is None or around is None:
+        return
+    rank = len(shape)
+    if min(around) < 0 or any(around[:2]) or any(around[rank : rank + 2]):
+        return
+    spatial = around[2:rank] + around[rank + 2 :]
+    own = node.attributes.get_ints("pads", [0] * len(spatial))
+    node.attributes["pads"] = ir.AttrInt64s("pads", [a + b for a, b in zip(own, spatial, strict=True)])
+    node.replace_input_with(0, pad.inputs[0])
+
+
+def _zeros_around(pad: Any, rank: int) -> list[int] | None:
+    """How many zeros a Pad puts before each axis, and then after each; None if that is not known or not all it does."""
+    if pad.attributes.get_string("mode", "constant") != "constant":
+        return None
+    given = [*pad.inputs[1:], None, None][:3]
+    counts, value, axes = known = [constant(each) for each in given]
+    if counts is None or [each is None for each in known] != [each is None for each in given]:
+        return None
+    if value is not None and value.numpy().item() != 0:
+        return None
+    places = range(rank) if axes is None else [int(axis) % rank for axis in axes.numpy()]
+    before, after = counts.numpy().reshape(2, -1).tolist()
+    around = [0] * 2 * rank
+    for axis, first, last in zip(places, before, after, strict=True):
+        around[axis], around[axis + rank] = first, last
+    return around
+
+
+def _give_bias(graph: Any, node: Any, names: Names) -> None:
     """``Add(Conv(x, w), bias)``, a Transpose to channels-last between them or not, becomes ``Conv(x, w, bias)``."""
-
-    def __init__(self, operator: str, transposed: bool) -> None:
-        super().__init__(f"{operator}{'Transpose' if transposed else ''}Bias")
-        self._operator = operator
-        self._transposed = transposed
-
-    def pattern(self, op: Any, x: Any, weight: Any, bias: Any) -> Any:
-        made = getattr(op, self._operator)(x, weight, _allow_other_attributes=True, _outputs=["conv"])
-        if self._transposed:
-            made = op.Transpose(made, _allow_other_attributes=True, _outputs=["turned"])
-        return op.Add(made, bias)
-
-    def check(self, context: Any, bias: Any, conv: Any, turned: Any = None, **_: Any) -> Any:
-        result = MatchResult()
-        tensor = constant(bias)
-        if tensor is None:
-            return result.fail("the bias is not constant")
-        weight = constant(conv.producer().inputs[1])
-        if weight is None:
-            return result.fail("the weights are not constant")
-        rank = len(weight.shape)
-        order = list(range(rank)) if turned is None else list(turned.producer().attributes["perm"].as_ints())
-        channels = _channels(conv.producer())
-        where = order.index(1) - rank + len(tensor.shape)
-        shape = list(tensor.shape)
-        if len(shape) > rank or where < 0 or tensor.size != channels or shape[where] != channels:
-            return result.fail("the bias is not one number for each channel")
-        return result
-
-    def rewrite(
-        self, op: Any, x: Any, weight: Any, bias: Any, conv: Any, turned: Any = None, **_: Any
-    ) -> Any:
-        flat = ir.tensor(constant(bias).numpy().reshape(-1), dtype=bias.dtype)
-        given = op.initializer(flat, name=f"{conv.name}/bias")
-        made = getattr(op, self._operator)(x, weight, given, **conv.producer().attributes)
-        return made if turned is None else op.Transpose(made, **turned.producer().attributes)
+    if node.domain:
+        return
+    given, bias = node.inputs
+    turned = _only_producer(given, ("Transpose",))
+    conv = _only_producer(given if turned is None else turned.inputs[0], _KINDS)
+    tensor = constant(bias)
+    if conv is None or tensor is None or any(each is not None for each in conv.inputs[2:]):
+        return
+    weight = constant(conv.inputs[1])
+    if weight is None:
+        return
+    rank = len(weight.shape)
+    order = list(range(rank)) if turned is None else list(turned.attributes["perm"].as_ints())
+    channels = _channels(conv, weight)
+    where = order.index(1) - rank + len(tensor.shape)
+    shape = list(tensor.shape)
+    if len(shape) > rank or where < 0 or tensor.size != channels or shape[where] != channels:
+        return  # not one number for each channel
+    flat = ir.tensor(tensor.numpy().reshape(-1), dtype=bias.dtype)
+    conv.resize_inputs(3)
+    conv.replace_input_with(2, _initializer(graph, names.unique(f"{conv.outputs[0].name}/bias"), flat))
+    _stand_in(graph, node, conv if turned is None else turned)
 
 
-class _BatchNormIntoConv(RewriteRuleClassBase):  # type: ignore[misc]
+def _give_normalization(graph: Any, node: Any, names: Names, folds: list[Fold] | None) -> None:
     """``BatchNormalization(Conv(x, w, b))`` becomes ``Conv(x, w * scale, (b - mean) * scale + beta)``."""
-
-    def __init__(self, operator: str, folds: list[Fold]) -> None:
-        super().__init__(f"BatchNormalizationInto{operator}")
-        self._operator = operator
-        self._folds = folds
-
-    def pattern(self, op: Any, x: Any) -> Any:
-        made = getattr(op, self._operator)(x, _allow_other_inputs=True, _outputs=["conv"])
-        return op.BatchNormalization(made, _allow_other_inputs=True, _outputs=["normalized"])
-
-    def check(self, context: Any, conv: Any, normalized: Any, **_: Any) -> Any:
-        result = MatchResult()
-        node, after = conv.producer(), normalized.producer()
-        weights = [value for value in node.inputs[1:] if value is not None]
-        for value in (*weights, *after.inputs[1:]):
-            if not value.is_initializer() or value.const_value is None or value.is_graph_input():
-                return result.fail(f"{value.name} is not a weight")
-        for value in weights:  # the new ones get their names
-            if any(user is not node for user, _ in value.uses()):
-                return result.fail(f"{value.name} is used elsewhere")
-        return result
-
-    def rewrite(self, op: Any, x: Any, conv: Any, normalized: Any, **_: Any) -> Any:
-        node, after = conv.producer(), normalized.producer()
-        weight = node.inputs[1]
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        fold = Fold(
-            weight.name,
-            f"{weight.name}_bias" if bias is None else bias.name,
-            (weight.const_value.numpy(), None if bias is None else bias.const_value.numpy()),
-            tuple(str(value.name) for value in after.inputs[1:]),
-            tuple(value.const_value.numpy() for value in after.inputs[1:]),
-            after.attributes.get_float("epsilon", 1e-5),
-            node.attributes.get_int("group", 1) if self._operator == "ConvTranspose" else 0,
-        )
-        self._folds.append(fold)
-        new_weight, new_bias = fold.after()
-        return getattr(op, self._operator)(
-            x,
-            op.initializer(ir.tensor(new_weight), name=fold.weight),
-            op.initializer(ir.tensor(new_bias), name=fold.bias),
-            **node.attributes,
-        )
+    conv = _only_producer(node.inputs[0], _KINDS)
+    if node.domain or conv is None or len(node.outputs) > 1:
+        return
+    weight, *biases = (value for value in conv.inputs[1:] if value is not None)
+    for value in (weight, *biases, *node.inputs[1:]):
+        if not value.is_initializer() or value.const_value is None or value.is_graph_input():
+            return
+    if any(user is not conv for value in (weight, *biases) for user, _ in value.uses()):
+        return  # the new ones get their names
+    fold = Fold(
+        weight.name,
+        biases[0].name if biases else names.unique(f"{weight.name}_bias"),
+        (weight.const_value.numpy(), biases[0].const_value.numpy() if biases else None),
+        tuple(str(value.name) for value in node.inputs[1:]),
+        tuple(value.const_value.numpy() for value in node.inputs[1:]),
+        node.attributes.get_float("epsilon", 1e-5),
+        conv.attributes.get_int("group", 1) if conv.op_type == "ConvTranspose" else 0,
+    )
+    if folds is not None:
+        folds.append(fold)
+    factor, bias = fold.factor_and_bias()
+    weight.const_value = ScaledTensor(fold.before[0], factor, weight.name)
+    if biases:
+        biases[0].const_value = ir.tensor(bias)
+    else:
+        conv.resize_inputs(3)
+        conv.replace_input_with(2, _initializer(graph, fold.bias, ir.tensor(bias)))
+    _stand_in(graph, node, conv)
 
 
-def _channels(node: Any) -> int:
-    """How many channels a convolution makes; 0 if its weights are not known."""
-    tensor = constant(node.inputs[1])
-    if tensor is None:
-        return 0
+def _only_producer(value: Any, kinds: Sequence[str], *, shared: bool = False) -> Any:
+    """The node of one of these operators that makes a value, if nothing else uses it, unless it may be shared."""
+    node = None if value is None else value.producer()
+    if node is None or node.domain or node.op_type not in kinds:
+        return None
+    return node if shared or (len(value.uses()) == 1 and not value.is_graph_output()) else None
+
+
+def _stand_in(graph: Any, node: Any, maker: Any) -> None:
+    """Let another node make what a node made, under its name; the node goes."""
+    (old,), (made,) = node.outputs, maker.outputs
+    old.replace_all_uses_with(made, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    made.type, made.shape = old.type or made.type, old.shape or made.shape
+    made.name = maker.name = old.name
+
+
+def _initializer(graph: Any, name: str, tensor: Any) -> Any:
+    tensor.name = name
+    made = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    graph.register_initializer(made)
+    return made
+
+
+def _channels(node: Any, weight: Any) -> int:
+    """How many channels a convolution makes."""
     group = int(node.attributes.get_int("group", 1))
-    return int(tensor.shape[0] if node.op_type == "Conv" else tensor.shape[1] * group)
-
-
-def _rules(present: Collection[str], steps: Iterable[tuple[str, str, Any]]) -> list[Any]:
-    """The rules for pairs of operators that a graph has both of: each is tried at every node."""
-    return [rule for first, second, rule in steps if first in present and second in present]
-
-
-_BIASES = [
-    (kind, "Add", _BiasIntoConv.rule(kind, turned))
-    for kind in ("Conv", "ConvTranspose")
-    for turned in (False, True)
-]
-_BEFORE = [("Pad", "Conv", common.fuse_pad_into_conv_rule)]
+    return int(weight.shape[0] if node.op_type == "Conv" else weight.shape[1] * group)

@@ -34,6 +34,7 @@ from interop.graph.passes.movable import (
     take,
     transposed_by,
 )
+from interop.graph.passes.names import Names
 
 _SWEEPS = 8
 _CANDIDATES = 4
@@ -44,7 +45,7 @@ _VIEW_PRICE = 1 / 8
 
 def with_few_transposes(model: Any) -> Any:
     """Cancel Transposes in every graph of a model, in place."""
-    names = _Names(model)
+    names = Names(model)
     for graph in list(model.graphs()):
         if any(_is_transpose(node) for node in graph) and not _leaks(graph):
             _Layouts(graph, names).settle()
@@ -58,28 +59,6 @@ def _is_transpose(node: Any) -> bool:
 def _leaks(graph: Any) -> bool:
     """Whether a body gives out a value from outside of it as it is: no node is there to be rewritten."""
     return any(value.graph is not body for body in graph.subgraphs() for value in body.outputs)
-
-
-class _Names:
-    """Names that nothing in a model has yet."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._taken: set[str] = set()
-
-    def unique(self, wanted: str) -> str:
-        if not self._taken:
-            for graph in self._model.graphs():
-                self._taken.update(value.name for value in graph.inputs)
-                self._taken.update(graph.initializers)
-                for node in graph:
-                    self._taken.update((node.name, *(value.name for value in node.outputs)))
-        name, number = wanted, 0
-        while name in self._taken:
-            number += 1
-            name = f"{wanted}_{number}"
-        self._taken.add(name)
-        return name
 
 
 @dataclass(slots=True, eq=False)
@@ -119,7 +98,7 @@ class _Use:
 class _Layouts:
     """The orders of one graph."""
 
-    def __init__(self, graph: Any, names: _Names) -> None:
+    def __init__(self, graph: Any, names: Names) -> None:
         self._graph = graph
         self._first = graph[0]
         self._unique = names.unique

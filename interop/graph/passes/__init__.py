@@ -6,7 +6,7 @@ Enters: an ``ir.Model`` with its weights at hand. Leaves: the same model, comput
 
 =================  =======================================================================
 ``int4``           weights of four bits, two in a byte, become INT4 (from opset 21 on)
-constants          what is computed from weights alone becomes a weight (onnxscript; ``split`` for parts), but
+constants          what is computed from weights alone becomes a weight (onnxscript; ``constants`` for parts), but
                    where ``quantised`` says that it would be a quantised weight in a wider form
 ``layout``         Transposes that undo each other, however much lies between them
 ``convolution``    padding, bias and BatchNormalization become part of the convolution
@@ -60,8 +60,8 @@ def fold_constants(model: Any, keep: Collection[Any] = ()) -> None:
     """Compute what depends on weights and constants alone, in place, but for the nodes to `keep`."""
     from onnxscript import optimizer
 
+    from interop.graph.passes.constants import split_constants, transpose_constants
     from interop.graph.passes.quantised import foldable
-    from interop.graph.passes.split import split_constants
 
     stays_narrow = foldable(model)
     kept = {id(node) for node in keep}
@@ -72,6 +72,7 @@ def fold_constants(model: Any, keep: Collection[Any] = ()) -> None:
         # onnxscript warns of nodes with more results, and leaves them
         return stays_narrow(node) if len(node.outputs) == 1 else False
 
+    transpose_constants(model, one_result)
     folding = True
     while folding:
         optimizer.fold_constants(

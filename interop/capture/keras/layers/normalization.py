@@ -1,0 +1,25 @@
+"""Normalization: what it subtracts and divides by is known, and is computed here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from interop.capture.keras import compat
+from interop.capture.keras.emit import Emit
+from interop.capture.keras.registry import layer as layer_emitter
+from interop.graph.record import Value
+
+
+@layer_emitter("Normalization", since=13)
+def normalization(e: Emit, layer: Any, inputs: Any) -> Any:
+    """``(inputs - mean) / max(sqrt(variance), epsilon)``, or back; JAX would compile a program for each step of it."""
+    if not isinstance(inputs, Value) or layer.mean is None or compat.mentions([layer.mean, layer.variance]):
+        return NotImplemented
+    mean, variance = (compat.to_numpy(statistic) for statistic in (layer.mean, layer.variance))
+    deviation = np.maximum(np.sqrt(variance), np.asarray(compat.epsilon(None), variance.dtype))
+    x = e.cast(inputs, str(layer.compute_dtype))
+    if layer.invert:
+        return e.binary("Add", e.constant(mean), e.binary("Mul", x, e.constant(deviation)))
+    return e.binary("Div", e.binary("Sub", x, e.constant(mean)), e.constant(deviation))

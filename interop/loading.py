@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interop.errors import ArtifactError, GraphError, RebuildError, UnsupportedNodes, WeightsError
+from interop.garbage import uncollected
 
 if TYPE_CHECKING:
     from interop.formats import TensorMapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _NO_LAYERS = {".onnx": "a plain graph holds no layers. It opens with interop.load_graph(path)"}
 
 
+@uncollected()
 def load_model(
     path: str | os.PathLike[str],
     *,

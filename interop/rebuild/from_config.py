@@ -100,12 +100,13 @@ def rebuild(
             model = staged("made from its config", lambda: make(prepared))
             staged("built", lambda: build(model, config, stored))
         staged("quantised", lambda: quantize(model, quantized))
-        status = fill(paths.named_variables(model), weights, stored, "")
+        objects = paths.walk(model)
+        status = fill(dict(sorted(objects.by_key.items())), weights, stored, "")
         initialize_rest(made)
         compat.finish_layers(model)
         restore_assets(model, described.get("assets", {}))
         finalize(model)
-        set_trainable(model, config)
+        set_trainable(model, config, objects)
         if compiled:
             staged("compiled", lambda: _compile(model, compiled, described.get("optimizer")))
             if optimizer is not None and model.optimizer is not None:
@@ -159,6 +160,7 @@ def make(prepared: Any) -> Any:
         compat.sharing_scope(),
         compat.keeping_names(),
         compat.linear_sequential(),
+        compat.signatures_once(),
         compat.following(prepared),
     ):
         return keras.saving.deserialize_keras_object(prepared, safe_mode=True)
@@ -184,6 +186,8 @@ def build(model: Any, config: Mapping[str, Any], stored: set[str]) -> None:
 
 def quantize(model: Any, quantized: Mapping[str, Any]) -> None:
     """Quantise the layers that the saved model had quantised and that do not come so from their configs."""
+    if not quantized:
+        return
     found = {path: layer for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))}
     for path in sorted(quantized.keys() & found.keys()):
         if isinstance(found[path], StandIn):
@@ -262,17 +266,16 @@ def finalize(model: Any) -> None:
             layer.finalize_state()
 
 
-def set_trainable(model: Any, config: Mapping[str, Any]) -> None:
+def set_trainable(model: Any, config: Mapping[str, Any], objects: paths.ObjectPaths) -> None:
     """Set the flags of layers from the root down (each sets those below it), then those of variables."""
     layers = config["model"].get("layers", ())
     flags = {layer["path"]: layer["trainable"] for layer in layers if "trainable" in layer}
-    found = {path: layer for layer, path in compat.layers_with_paths(model, paths.layer_paths(model))}
+    found = {path: layer for layer, path in compat.layers_with_paths(model, objects.layers)}
     for path in sorted(flags.keys() & found.keys()):
         if found[path].trainable != flags[path]:
             found[path].trainable = flags[path]
-    named = paths.named_variables(model)
     for record in config["variables"]:
-        variable = named.get(record["key"])
+        variable = objects.by_key.get(record["key"])
         flag = record.get("trainable")
         if variable is not None and flag is not None and variable.trainable != flag:
             variable.trainable = flag

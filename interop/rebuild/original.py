@@ -98,11 +98,11 @@ class _Original:
             self._fill(model, captured, pending)
         compat.finish_layers(model)
         frozen, fixed = set(self._content["frozen"]), set(self._content["fixed"])
-        layers = compat.layers_with_paths(model, paths.layer_paths(model))
+        objects = paths.walk(model)
+        layers = compat.layers_with_paths(model, objects.layers)
         flags = [{"path": path, "trainable": path not in frozen} for _, path in layers]
-        named = paths.named_variables(model)
-        variables = [{"key": key, "trainable": key not in fixed} for key in named]
-        set_trainable(model, {"model": {"layers": flags}, "variables": variables})
+        variables = [{"key": key, "trainable": key not in fixed} for key in objects.by_key]
+        set_trainable(model, {"model": {"layers": flags}, "variables": variables}, objects)
         outer, inputs, outputs = _as_graph(model, captured, self._content["structure"])
         return outer, self._report(layers, inputs, outputs)
 

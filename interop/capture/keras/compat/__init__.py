@@ -18,6 +18,7 @@ from interop.capture.keras.compat.building import (
     plain_once,
     safe_scope,
     sharing_scope,
+    signatures_once,
     tensorflow_unasked,
 )
 from interop.capture.keras.compat.calls import (
@@ -250,6 +251,7 @@ __all__ = [
     "set_value",
     "sharing_scope",
     "signature_of",
+    "signatures_once",
     "slot_name",
     "snake_case",
     "states",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from types import SimpleNamespace
+from functools import cache
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import keras
 import numpy as np
 from keras.src.backend.config import is_nnx_enabled
+from keras.src.layers import layer as layer_module
 from keras.src.models import functional, sequential
+from keras.src.ops import operation
 from keras.src.saving import serialization_lib
 from numpy.typing import NDArray
 
@@ -235,6 +239,24 @@ def keeping_names() -> Iterator[None]:
         return made
 
     with _DEFERRING, replaced(serialization_lib, "deserialize_keras_object", deserialize):
+        yield
+
+
+@contextmanager
+def signatures_once() -> Iterator[None]:
+    """Inside, Keras asks for the signature of a class' methods once, not again for each object of it."""
+    of_function, arguments = cache(inspect.signature), cache(inspect.getfullargspec)
+    of_method = cache(lambda function: inspect.signature(MethodType(function, object())))
+
+    def signature(asked: Any) -> inspect.Signature:
+        if isinstance(asked, FunctionType):
+            return of_function(asked)
+        if isinstance(asked, MethodType) and isinstance(asked.__func__, FunctionType):
+            return of_method(asked.__func__)
+        return inspect.signature(asked)
+
+    asking = SimpleNamespace(**{**vars(inspect), "signature": signature, "getfullargspec": arguments})
+    with _DEFERRING, replaced(operation, "inspect", asking), replaced(layer_module, "inspect", asking):
         yield
 
 

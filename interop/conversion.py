@@ -348,7 +348,7 @@ def _write_keras(model: Any, dst: Path) -> None:
             f"{dst}: HDF5 holds Sequential and Functional models, and {type(model).__name__} is neither; "
             "choose .keras or .interop"
         )
-    with staged(dst) as folder:
+    with staged(dst) as folder, compat.complete_configs():
         model.save(folder / dst.name)
 
 

@@ -200,6 +200,35 @@ def graph(
 node = helper.make_node
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bounds", "step"),
+    [("float", ("zero", "size"), 1), ("float", ("zero", "size"), 2), ("int64", ("size", "zero"), -1)],
+    ids=["floats", "steps of two", "backwards"],
+)
+def test_a_range_up_to_an_open_size(dtype: str, bounds: tuple[str, str], step: int) -> None:
+    code = onnx.TensorProto.FLOAT if dtype == "float" else onnx.TensorProto.INT64
+    kind = "float32" if dtype == "float" else dtype
+    proto = graph(
+        [
+            node("Shape", ["x"], ["shape"], start=1, end=2),
+            node("Squeeze", ["shape"], ["count"]),
+            node("Cast", ["count"], ["size"], to=code),
+            node("Range", [*bounds, "step"], ["line"]),
+            node("Cast", ["line"], ["floats"], to=onnx.TensorProto.FLOAT),
+            node("ReduceSum", ["x"], ["total"], keepdims=0),
+            node("Add", ["floats", "total"], ["y"]),
+        ],
+        {"x": ("b", "t")},
+        ["y"],
+        zero=np.zeros((), kind),
+        step=np.asarray(step, kind),
+    )
+    model, _ = imported(proto)
+    for size in ((2, 3), (3, 6)):
+        x = normal(*size)
+        check(computed(model, {"x": x}), outputs_of(proto, {"x": x}))
+
+
 def test_a_reshape_of_an_unknown_size_splits_it_as_the_target_says() -> None:
     """That both shapes hold as many elements is what a reshape means."""
     sizes = Sizes()

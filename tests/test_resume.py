@@ -145,6 +145,44 @@ def test_arguments_that_keras_forgets_are_kept(tmp_path):
         )
 
 
+def test_an_activation_of_keras_ops_is_not_taken_for_its_namesake(tmp_path):
+    """Keras writes ``keras.ops.gelu``, an approximation, as "gelu", which it reads as the exact activation."""
+    layers = keras.layers
+    kept = keras.Sequential(
+        [
+            keras.Input((5,)),
+            layers.Dense(8, activation=keras.ops.gelu),
+            layers.Dense(8, activation="gelu"),
+            layers.Activation(keras.ops.sin),
+            layers.Activation(keras.ops.gelu),
+        ]
+    )
+    kept.compile("sgd", keras.losses.Huber(0.2))
+    x = np.linspace(-4, 4, 15, dtype="float32").reshape(3, 5)
+    wanted = keras.ops.convert_to_numpy(kept(x))
+    interop.save_model(kept, tmp_path / "m")
+    loaded = interop.load_model(tmp_path / "m")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(loaded(x)), wanted)
+    interop.export_onnx(kept, tmp_path / "m.onnx")
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(interop.import_onnx(tmp_path / "m.onnx")(x)), wanted
+    )
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_converted_files_of_keras_say_what_keras_leaves_out(ending, tmp_path):
+    kept = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, activation=keras.ops.gelu)])
+    kept.compile("sgd", keras.losses.Huber(0.2))
+    x = np.linspace(-4, 4, 15, dtype="float32").reshape(3, 5)
+    wanted = keras.ops.convert_to_numpy(kept(x))
+    interop.save_model(kept, tmp_path / "m")
+    interop.convert(tmp_path / "m", tmp_path / f"m.{ending}")
+    opened = keras.models.load_model(tmp_path / f"m.{ending}")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(opened(x)), wanted)
+    y = np.zeros((3, 8), "float32")
+    np.testing.assert_allclose(opened.evaluate(x, y, verbose=0), kept.evaluate(x, y, verbose=0), rtol=1e-6)
+
+
 def test_averaged_weights_are_kept(tmp_path):
     """Every slot is compared, not the curve: Keras puts the averages into the model at the end of each fit."""
     part = model(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9))

@@ -240,6 +240,8 @@ class Resolver:
         found = self._custom(name, registered if registered != "function" else None)
         if found is None:
             found = _public_function(module, name)
+            if found is not None and module.startswith("keras.") and not module.startswith("keras.src."):
+                return  # Keras finds it there, where another module has another function by its name
         if found is None:
             self._note(name, f"a function{_from(module)}, in {where}")
         else:

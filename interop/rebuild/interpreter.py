@@ -226,7 +226,10 @@ class Interpreter:
                     context.declare(tensor, dims)
         if self._fold and handler.repeatable and all(value is None or value.is_known for value in inputs):
             results = [_folded(x) for x in results]
-        return [self.value(x, result_permutation if hasattr(x, "shape") else None) for x in results]
+        values = [self.value(x, result_permutation if hasattr(x, "shape") else None) for x in results]
+        if node.op_type == "Cast" and not node.domain and inputs[0] is not None:
+            values[0].counts = inputs[0].array
+        return values
 
     def _moved(
         self,
@@ -261,7 +264,11 @@ class Interpreter:
             return None
         name = handler.input_name(position)
         if name in handler.static or name in handler.dims:
-            array = value.array if value.array is not None else context.known(value.tensor())
+            array = value.array
+            if array is None and name in handler.dims:
+                array = value.counts
+            if array is None:
+                array = context.known(value.tensor())
             if array is None:
                 context.fail(
                     f"its input {name!r} must be known when the graph is read, and depends on the values of the "

@@ -30,7 +30,7 @@ Permutation = tuple[int, ...]
 class Value:
     """See the module."""
 
-    __slots__ = ("_forms", "_other", "_parameter", "array", "renamed", "sizes")
+    __slots__ = ("_forms", "_other", "_parameter", "array", "counts", "renamed", "sizes")
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Value:
         self.array = array
         self._parameter = parameter
         self.renamed = False  # by a Transpose that has not moved anything
+        self.counts: Array | None = None  # the sizes that a tensor of floats holds
         self._forms: dict[Permutation, Any] = {}
         self._other: Any = None
         if isinstance(tensor, list | tuple) or (tensor is None and array is None):
@@ -65,6 +66,7 @@ class Value:
         """The same value with another table of sizes; forms that are made of one are not the other's."""
         made = Value(sizes, array=self.array, parameter=self._parameter)
         made.renamed, made._forms, made._other = self.renamed, dict(self._forms), self._other
+        made.counts = self.counts
         return made
 
     @property

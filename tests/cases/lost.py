@@ -56,6 +56,7 @@ class Block(layers.Layer):
         self.inner = Scaled(units)
         self.norm = layers.BatchNormalization(momentum=0.5)
         self.drop = layers.Dropout(0.5)
+        self.unused = keras.Sequential()
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         return self.drop(self.norm(self.inner(x), training=training), training=training)

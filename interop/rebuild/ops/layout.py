@@ -296,15 +296,23 @@ def expand(ctx: Context, x: Tensor, shape: Tensor) -> Tensor:
 
 @op("Range", since=11, dims=("start", "limit", "delta"))
 def arange(ctx: Context, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
-    first, last, step = (ctx.items(array)[0] for array in (start, limit, delta))
-    if not any(isinstance(item, SymInt) for item in (first, last, step)):
-        return ops.arange(first, last, step, dtype=ctx.dtype(start))
-    if isinstance(step, SymInt) or step != 1:
-        ctx.fail(f"a range in steps of {step} up to an open size")
-    positions = ctx.sizes.arange(last - first)
+    given = [ctx.items(array)[0] for array in (start, limit, delta)]
+    if not any(isinstance(item, SymInt) for item in given):
+        return ops.arange(*given, dtype=ctx.dtype(start))
+    if isinstance(given[2], SymInt) or given[2] == 0 or any(item != int(item) for item in given):
+        ctx.fail(
+            f"a range in steps of {given[2]} from {given[0]} to {given[1]}, of which one is an open size"
+        )
+    # The bounds of a range of floats may be sizes, too.
+    dtype = next((str(a.dtype) for a in (start, limit, delta) if a.dtype.kind == "f"), "int32")
+    first, last, step = (item if isinstance(item, SymInt) else int(item) for item in given)
+    span = last - first if step > 0 else first - last
+    positions = ctx.sizes.arange((span + abs(step) - 1) // abs(step))
+    if step != 1:
+        positions = ops.multiply(positions, step)
     if isinstance(first, SymInt) or first:
         positions = ops.add(ops.cast(ctx.sizes.measured(first), "int32"), positions)
-    return positions
+    return positions if dtype == "int32" else ops.cast(positions, dtype)
 
 
 @op("ConstantOfShape", since=9, dims=("shape",))

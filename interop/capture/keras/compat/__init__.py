@@ -6,6 +6,7 @@ Written against Keras 3.10 to 3.15; names that came later are looked up with a d
 from __future__ import annotations
 
 from interop.capture.keras.compat.building import (
+    complete_configs,
     configs_optional,
     deferred_variables,
     finish_layers,
@@ -173,6 +174,7 @@ __all__ = [
     "call_unquantised",
     "class_identity",
     "compiles_its_own_way",
+    "complete_configs",
     "computes_in_float64",
     "config_keeps_layer_names",
     "configs_optional",

@@ -15,12 +15,13 @@ import keras
 import numpy as np
 from keras.src.backend.config import is_nnx_enabled
 from keras.src.layers import layer as layer_module
+from keras.src.legacy.saving import serialization as legacy_serialization
 from keras.src.models import functional, sequential
 from keras.src.ops import operation
 from keras.src.saving import serialization_lib
 from numpy.typing import NDArray
 
-from interop.capture.keras.compat.facts import is_keras_class
+from interop.capture.keras.compat.facts import is_keras_class, unlisted_arguments
 from interop.capture.keras.compat.values import stored_dtype
 
 
@@ -43,6 +44,24 @@ def sharing_scope(describe: Callable[[Any, dict[str, Any]], None] | None = None)
         if describe is not None:
             stack.enter_context(_DEFERRING)
             stack.enter_context(replaced(serialization_lib, "record_object_after_serialization", recorded))
+        yield
+
+
+@contextmanager
+def complete_configs() -> Iterator[None]:
+    """Inside, Keras' serializers, that of HDF5 files too, write what they leave out of its own objects' configs."""
+    original = legacy_serialization.serialize_keras_object
+
+    def complete(obj: Any, config: Any) -> None:
+        if isinstance(config, dict) and isinstance(config.get("config"), dict):
+            config["config"].update(unlisted_arguments(obj))
+
+    def serialize(obj: Any) -> Any:
+        config = original(obj)
+        complete(obj, config)
+        return config
+
+    with sharing_scope(complete), replaced(legacy_serialization, "serialize_keras_object", serialize):
         yield
 
 
@@ -274,7 +293,8 @@ def linear_sequential() -> Iterator[None]:
                 serialization_lib.deserialize_keras_object(layer, custom_objects=custom_objects),
                 rebuild=False,
             )
-        model._maybe_rebuild()
+        if model._layers:
+            model._maybe_rebuild()
         if not model._functional and isinstance(config.get("build_input_shape"), list | tuple):
             model.build(config["build_input_shape"])
         return model

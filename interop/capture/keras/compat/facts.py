@@ -247,12 +247,16 @@ def unlisted_arguments(described: Any) -> dict[str, Any]:
 
     Keras 3.15 forgets ``Huber(delta=...)``, the ``axis`` of two losses and a metric, and the ``gain`` of
     ``Identity``: what is loaded has the default, and computes something else. The factors of ``RandomShear`` it
-    writes as ranges around zero, of which its constructor says that they must not be negative.
+    writes as ranges around zero, of which its constructor says that they must not be negative. An activation that is
+    ``keras.ops.gelu``, the approximation by default, it names as ``keras.activations.gelu``, which is exact.
     """
     cls = type(described)
     if isinstance(described, keras.layers.RandomShear):
         factors = {name: getattr(described, name) for name in ("x_factor", "y_factor")}
         return {name: high for name, (low, high) in factors.items() if low == -high}
+    if isinstance(described, keras.Layer) and is_keras_class(cls):
+        functions = {name: getattr(described, name, None) for name in ("activation", "recurrent_activation")}
+        return {name: _named(item) for name, item in functions.items() if _is_misnamed(item)}
     if not is_keras_class(cls) or not isinstance(described, _FORGETFUL):
         return {}
     held = {**vars(described), **vars(described).get("_fn_kwargs", {})}
@@ -262,6 +266,18 @@ def unlisted_arguments(described: Any) -> dict[str, Any]:
         for name in _parameters(cls.__init__)
         if name in held and name not in listed and isinstance(held[name], bool | int | float | str)
     }
+
+
+def _is_misnamed(activation: Any) -> bool:
+    """Whether a function of ``keras.ops`` bears the name of another one of ``keras.activations``."""
+    name = getattr(activation, "__name__", None)
+    other = getattr(keras.activations, name, None) if isinstance(name, str) else None
+    return other is not None and other is not activation and getattr(keras.ops, str(name), None) is activation
+
+
+def _named(operation: Any) -> dict[str, str]:
+    name = operation.__name__
+    return {"module": "keras.ops", "class_name": "function", "config": name, "registered_name": name}
 
 
 @cache

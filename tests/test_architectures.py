@@ -30,9 +30,21 @@ def in_short_runs(row: Architecture) -> bool:
     return row.quick and keras.backend.backend() == "torch"
 
 
+#: Variances of norms over those measured.
+DAMPING = 1.1
+
+#: The most that outputs may be off, of the largest number.
+TOLERANCE = 1e-4
+
+
 def randomized(module: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module:
     """Weights that keep the spread of what they multiply, scales and offsets that are not 1 and 0, statistics of
-    norms that were measured: every parameter counts in what comes out."""
+    norms that were measured: every parameter counts in what comes out.
+
+    Variances are a little more than those measured. At exactly those of a few examples, a deep network without a norm
+    at its end, such as EfficientNet, enlarges whatever is unlike them in every block; PyTorch in float32 is then 4e-4
+    off PyTorch in float64, and comparing with it proves nothing.
+    """
     for parameter in module.parameters():
         if parameter.ndim < 2:
             parameter.data += 0.1 * torch.randn_like(parameter)
@@ -54,6 +66,7 @@ def randomized(module: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module:
         module(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+        norm.running_var *= DAMPING
     return module.eval()
 
 
@@ -113,7 +126,7 @@ def test_architecture(row: Architecture, tmp_path: Path, record_property: Any) -
     for batch in (3, 5):
         x = row.array(batch)
         errors.append(error_of(model, module, x))
-        assert errors[-1] <= 1e-4
+        assert errors[-1] <= TOLERANCE
     got = computed(model, x)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -131,7 +144,7 @@ def test_architecture(row: Architecture, tmp_path: Path, record_property: Any) -
     idle = {place for name in gradients.keys() - moved for place in reports[0].weights.get(name, ())}
     trains(model, row, got, idle)
     model = interop.import_onnx(plain, report=reports)
-    assert error_of(model, module, row.array(4)) <= 1e-4
+    assert error_of(model, module, row.array(4)) <= TOLERANCE
     values = {name: parameter.detach().numpy() for name, parameter in parameters.items()}
     has_gradients(model, reports[1], row, got, moved, values)
 
@@ -141,11 +154,15 @@ def error_of(model: keras.Model, module: torch.nn.Module, x: np.ndarray) -> floa
     exact = torch.from_numpy(x if x.dtype.kind == "i" else x.astype("float64"))
     with torch.no_grad():
         wanted = copy.deepcopy(module).eval().double()(exact).numpy()
+        theirs = copy.deepcopy(module).eval()(torch.from_numpy(x)).numpy()
+    largest = np.abs(wanted).max()
+    rounding = np.abs(theirs - wanted).max() / largest
+    assert rounding <= TOLERANCE / 2, f"PyTorch itself is {rounding:.1e} off: the network enlarges what is rounded"
     got = computed(model, x)
     assert got.shape == wanted.shape
     spread = wanted.std(axis=0).mean() / np.abs(wanted).mean()
     assert spread > 1e-2, f"outputs differ by {spread:.1e}: the comparison would prove nothing"
-    return float(np.abs(got - wanted).max() / np.abs(wanted).max())
+    return float(np.abs(got - wanted).max() / largest)
 
 
 def target_of(like: np.ndarray) -> np.ndarray:

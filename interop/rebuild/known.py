@@ -278,3 +278,6 @@ RESHAPES: dict[str, Callable[..., Array]] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
 }
+
+#: Operators that take parts of an array, in the same way.
+PARTS: dict[str, Callable[..., Any]] = {"Slice": _slice, "Split": _split}

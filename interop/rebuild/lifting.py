@@ -29,9 +29,9 @@ import onnx_ir as ir
 
 from interop.rebuild import known
 from interop.rebuild.interpreter import array_of, attributes_of
-from interop.rebuild.known import RESHAPES
+from interop.rebuild.known import PARTS, RESHAPES, sizes_array
 from interop.rebuild.registry import canonical
-from interop.rebuild.sizes import Dims
+from interop.rebuild.sizes import Dims, Sizes
 from interop.rebuild.source import name_of
 from interop.rebuild.values import Array, Permutation
 
@@ -175,12 +175,16 @@ class Site:
         self._outputs = {id(value) for value in graph.outputs}
         self.proved: dict[Hashable, Any] = {}
         self._computed: dict[Any, Array] = {}
+        self._sizes = Sizes()
         for node in graph:
             self._compute(node)
 
     def _compute(self, node: Any) -> None:
-        """Integers that follow from constants alone, such as the axes of a Reshape."""
+        """Integers that follow from constants and sizes alone, such as the axes of a Reshape."""
         if canonical(node.domain) or not known.computes(node.op_type):
+            return
+        if node.op_type == "Shape":
+            self._measure(node)
             return
         inputs = [None if value is None else self._integers(value) for value in node.inputs]
         if any(array is None and value is not None for array, value in zip(inputs, node.inputs, strict=True)):
@@ -190,6 +194,19 @@ class Site:
         except (ValueError, IndexError, TypeError):
             return  # told when the node is computed
         self._computed.update(zip(node.outputs, made or (), strict=False))
+
+    def _measure(self, node: Any) -> None:
+        """The sizes that shape inference knows, those that are open as symbols."""
+        value = node.inputs[0]
+        if value is None or value.shape is None:
+            return
+        sizes = [
+            size if isinstance(size, int) else self._sizes.symbol(size.value or f"{value.name}_{axis}")
+            for axis, size in enumerate(value.shape)
+        ]
+        attributes = attributes_of(node)
+        measured = slice(attributes.get("start", 0), attributes.get("end"))
+        self._computed[node.outputs[0]] = sizes_array(sizes[measured])
 
     def _integers(self, value: Any) -> Array | None:
         if value in self._computed:
@@ -219,10 +236,12 @@ class Site:
             for name, dtype in _CONSTANTS.items():
                 if name in producer.attributes:
                     return np.asarray(attributes_of(producer)[name], dtype)
-        return self._computed.get(value)
+        made = self._computed.get(value)
+        return None if made is None or made.dtype == object else made
 
     def weight(self, value: Any) -> Weight | None:
-        """A float initializer as a weight, seen through Identity, Transpose and Reshape; None of anything else."""
+        """A float initializer as a weight, or part of one, seen through Identity, Transpose, Reshape, Slice and Split;
+        None of anything else."""
         if value is None:
             return None
         producer = value.producer()
@@ -244,15 +263,42 @@ class Site:
             return inner.changed(f"transposed {axes}", lambda array: np.transpose(array, axes))
         if producer.op_type in RESHAPES:
             return self._reshaped(producer)
+        if producer.op_type in PARTS:
+            return self._part(producer, value)
         return None
+
+    def _part(self, producer: Any, value: Any) -> Weight | None:
+        """What a node takes of a weight; attention has the weights of its projections in one."""
+        inner, arguments = self.weight(producer.inputs[0]), self._constants(producer.inputs[1:])
+        if inner is None or arguments is None:
+            return None
+        attributes = attributes_of(producer)
+        index = producer.outputs.index(value)
+        if producer.op_type == "Split" and not arguments and "split" not in attributes:
+            attributes["num_outputs"] = len(producer.outputs)
+
+        def change(array: Array) -> Array:
+            made = PARTS[str(producer.op_type)](array, *arguments, **attributes)
+            part: Array = made if isinstance(made, np.ndarray) else made[index]
+            return part
+
+        asked = [None if argument is None else argument.tolist() for argument in arguments]
+        return inner.changed(f"part {index} of {producer.op_type} {asked} {sorted(attributes.items())}", change)
+
+    def _constants(self, values: Sequence[Any]) -> list[Array | None] | None:
+        """The contents of optional inputs, None for those that are left out; None if not all are constants."""
+        found = [None if value is None else self.constant(value) for value in values]
+        known_all = all(
+            array is not None for array, value in zip(found, values, strict=True) if value is not None
+        )
+        return found if known_all else None
 
     def _reshaped(self, producer: Any) -> Weight | None:
         """What a node makes of a weight that only changes its shape."""
         inner = self.weight(producer.inputs[0])
-        given = [None if value is None else self.constant(value) for value in producer.inputs[1:]]
-        if inner is None or any(argument is None for argument in given):
+        arguments = self._constants(producer.inputs[1:])
+        if inner is None or arguments is None:
             return None
-        arguments = [argument for argument in given if argument is not None]
         attributes = attributes_of(producer)
 
         def change(array: Array) -> Array:

@@ -215,11 +215,11 @@ def _lifted(found: Attention, reading: Reading, inside: Inside) -> Lifted | NoMa
     if len(biased) != 1:
         return NoMatch("some of its projections have a bias and some have not", near=True)
     taken = [
-        (id(weight.source), heads.part)
+        (id(weight.source), weight.layout, heads.part)
         for projection, heads in zip(found.projections, reading.dealt, strict=True)
         for weight in projection.weights.values()
     ]
-    taken += [(id(weight.source), 0) for weight in found.output.weights.values()]
+    taken += [(id(weight.source), weight.layout, 0) for weight in found.output.weights.values()]
     if len(set(taken)) < len(taken):
         return NoMatch(
             "two of its projections have the same weights, which the layer would have twice", near=True
@@ -248,6 +248,13 @@ def _lifted(found: Attention, reading: Reading, inside: Inside) -> Lifted | NoMa
         shape = (count, size, units) if kind == "kernel" else (units,)
         weights[f"attention_output/{kind}"] = weight.changed(f"heads first {shape}", _shaped(shape))
     options = {"use_causal_mask": True} if reading.causal else {}
+
+    def call(layer: Any, *given: Any) -> Any:
+        if not reading.places_first:
+            return layer(given[0], given[-1], **options)
+        turned = [keras.ops.transpose(x, (1, 0, 2)) for x in given]
+        return keras.ops.transpose(layer(turned[0], turned[-1], **options), (1, 0, 2))
+
     return Lifted(
         inside.output.producer(),
         inside.covers,
@@ -255,7 +262,7 @@ def _lifted(found: Attention, reading: Reading, inside: Inside) -> Lifted | NoMa
         make,
         ("MultiHeadAttention", count, size, use_bias, width, units, reading.causal),
         weights,
-        call=lambda layer, x, other=None: layer(x, x if other is None else other, **options),
+        call=call,
         dims=lambda given: [(*given[0][:-1], units)],
         build=lambda layer, shapes: layer.build(shapes[0], shapes[-1]),
     )

@@ -1,7 +1,7 @@
 """Whether nodes of a graph compute attention, and which.
 
 Enters: the projections that a pattern found, and the values that attention may be between. Leaves: how the columns of
-the projections are dealt out to heads, and whether a place sees those that come later; or None. The nodes between the
+the projections are dealt out to heads, whether a place sees those that come later, and which axis is of places; or None. The nodes between the
 values are computed for numbers, and must give what the formula gives (https://arxiv.org/abs/1706.03762, section 3.2).
 Nodes that differ only in their weights are proved once.
 """
@@ -75,10 +75,12 @@ class Reading:
     Attributes:
         dealt: the columns of queries, keys and values.
         causal: whether a place sees none that come later.
+        places_first: whether the first axis is of places, and the second of the batch.
     """
 
     dealt: tuple[Heads, Heads, Heads]
     causal: bool
+    places_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,6 @@ class Inside:
         """What attention the nodes compute."""
         if any(projection.node not in self.covers for projection in (*found.projections, found.output)):
             return None
-        if found.masked and not all(value.shape and isinstance(value.shape[1], int) for value in self.inputs):
-            return None  # a window may be longer than what it is proved with
         signature = self._signature(site)
         if signature not in site.proved:
             site.proved[signature] = self._proved(site, found)
@@ -171,18 +171,43 @@ class Inside:
         return (*lines, places[self.output])
 
     def _proved(self, site: Site, found: Attention) -> Reading | None:
+        for places_first in (False, True):
+            axis = 0 if places_first else 1
+            if found.masked and not all(
+                value.shape and isinstance(value.shape[axis], int) for value in self.inputs
+            ):
+                continue  # a window may be longer than what it is proved with
+            given = self._numbers(found, places_first)
+            made = None if given is None else self._computed(site, given)
+            if given is None or made is None:
+                continue
+            x, other, made = (
+                array.swapaxes(0, 1) if places_first and array.ndim == 3 else array
+                for array in (given[self.inputs[0]], given[self.inputs[-1]], made)
+            )
+            if x.shape[0] != other.shape[0]:
+                continue
+            for reading in _readings(found, places_first):
+                wanted = _formula(x, other, found, reading)
+                if made.shape == wanted.shape and np.allclose(made, wanted, 1e-3, 1e-4 * np.abs(wanted).max()):
+                    return reading
+        return None
+
+    def _numbers(self, found: Attention, places_first: bool) -> dict[Any, Array] | None:
+        """Inputs to compute with, of sizes that are assumed where they are open; None where they are unknown."""
         rng = np.random.default_rng(0)
         sizes: dict[str, int] = {}
         given: dict[Any, Array] = {}
         for value, places, projection in zip(
             self.inputs, (_PLACES, _OTHER_PLACES), found.projections[:2], strict=False
         ):
-            shape = []
-            for size, assumed in zip(value.shape or (None, None), (_BATCH, places), strict=False):
-                shape.append(size if isinstance(size, int) else sizes.setdefault(str(size), assumed))
-            width = projection.weights["kernel"].array().shape[0]
-            dtype = projection.weights["kernel"].array().dtype
-            given[value] = rng.standard_normal((*shape, width)).astype(dtype)
+            assumed = (places, _BATCH) if places_first else (_BATCH, places)
+            shape = [
+                size if isinstance(size, int) else sizes.setdefault(str(size), number)
+                for size, number in zip(value.shape or (None, None), assumed, strict=False)
+            ]
+            kernel = projection.weights["kernel"].array()
+            given[value] = rng.standard_normal((*shape, kernel.shape[0])).astype(kernel.dtype)
         for value in self.measured:
             shape = [
                 size if isinstance(size, int) else sizes.get(str(size), 0) for size in value.shape or (0,)
@@ -190,15 +215,7 @@ class Inside:
             if 0 in shape:
                 return None
             given[value] = np.zeros(shape, "float32")
-        made = self._computed(site, given)
-        if made is None:
-            return None
-        x, other = given[self.inputs[0]], given[self.inputs[-1]]
-        for reading in _readings(found):
-            wanted = _formula(x, other, found, reading)
-            if made.shape == wanted.shape and np.allclose(made, wanted, 1e-3, 1e-4 * np.abs(wanted).max()):
-                return reading
-        return None
+        return given
 
     def _computed(self, site: Site, given: Mapping[Any, Array]) -> Array | None:
         """What the nodes make of numbers."""
@@ -267,7 +284,7 @@ def _formula(x: Array, other: Array, found: Attention, reading: Reading) -> Arra
     return result if bias is None else result + bias.array()
 
 
-def _readings(found: Attention) -> Iterator[Reading]:
+def _readings(found: Attention, places_first: bool) -> Iterator[Reading]:
     """What attention it may be by its parts."""
     order: list[Lifted] = []
     for projection in found.projections:
@@ -289,4 +306,4 @@ def _readings(found: Attention) -> Iterator[Reading]:
         for parts in held:
             for part, i in enumerate(parts):
                 dealt[i] = Heads(width // size, size, len(parts), part, by_head and len(parts) > 1)
-        yield Reading((dealt[0], dealt[1], dealt[2]), causal)
+        yield Reading((dealt[0], dealt[1], dealt[2]), causal, places_first)

@@ -154,7 +154,10 @@ class Context:
         if not any(isinstance(size, SymInt) for size in dims):
             return ops.broadcast_to(x, tuple(int(size) for size in dims))
         if not isinstance(x, KerasTensor | np.ndarray):
-            return ops.broadcast_to(x, tuple(self.sizes.measured(size) for size in dims))
+            measured = tuple(self.sizes.measured(size) for size in dims)
+            if not any(isinstance(size, KerasTensor) for size in measured):
+                return ops.broadcast_to(x, measured)
+            x = ops.convert_to_numpy(x)  # a constant, in a graph of layers
         dtype = self.dtype(x)
         zeros = self.sizes.zeros(tuple(dims), dtype)
         result = ops.logical_or(zeros, x) if dtype == "bool" else broadcast.add(zeros, x)

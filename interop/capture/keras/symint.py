@@ -227,6 +227,8 @@ def floor_divide(a: int, b: int) -> int:
         if all(coefficient < 0 for monomial, coefficient in _expression(a) if monomial):
             return -floor_divide(-a + b - 1, b)  # -(-n // k), the usual ceiling
         whole, rest = _split(_expression(a), int(b))
+        if not any(monomial for monomial, _ in rest):  # a number below b
+            return _make(int(a) // int(b), whole)
         quotient: Poly = (((("//", rest, _constant(int(b))),), 1),)
         return _make(int(a) // int(b), _add(whole, quotient))
     if int(a) < 0 and int(b) > 0:

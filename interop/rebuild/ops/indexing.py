@@ -25,13 +25,6 @@ def _from_front(ctx: Context, indices: Tensor, size: int) -> Tensor:
     return ops.where(ops.less(indices, 0), ops.add(indices, ctx.sizes.measured(size)), indices)
 
 
-def _fixed(ctx: Context, dims: Sequence[int]) -> tuple[int, ...]:
-    for size in dims:
-        if isinstance(size, SymInt):
-            ctx.fail(f"needs fixed sizes, and has the open dimension {size}")
-    return tuple(int(size) for size in dims)
-
-
 def must_be_eager(ctx: Context, x: Tensor) -> None:
     """The size of the result depends on values."""
     if isinstance(x, KerasTensor):
@@ -90,11 +83,21 @@ def scatter_elements(
     ctx: Context, x: Tensor, indices: Tensor, updates: Tensor, *, axis: int = 0, reduction: str = "none"
 ) -> Tensor:
     axis = ctx.axis(axis, ctx.rank(x))
-    sizes, shape = ctx.dims(x), _fixed(ctx, ctx.dims(indices))
-    columns = [np.broadcast_to(line, shape).reshape(-1) for line in np.indices(shape, "int32", sparse=True)]
-    places: list[Tensor] = list(columns)
-    places[axis] = ops.reshape(_from_front(ctx, indices, sizes[axis]), (-1,))
+    sizes, shape = ctx.dims(x), ctx.dims(indices)
+    places = [
+        ops.reshape(_from_front(ctx, indices, sizes[axis]) if i == axis else _along(ctx, i, shape), (-1,))
+        for i in range(len(shape))
+    ]
     return _scattered(ctx, x, ops.stack(places, axis=-1), ops.reshape(updates, (-1,)), reduction)
+
+
+def _along(ctx: Context, axis: int, dims: Sequence[int]) -> Tensor:
+    """At every place of a shape, how far along an axis it is."""
+    line = [1] * len(dims)
+    line[axis] = -1
+    if not any(isinstance(size, SymInt) for size in dims):
+        return np.broadcast_to(np.arange(dims[axis], dtype="int32").reshape(line), dims)
+    return ctx.expand(ops.reshape(ctx.sizes.arange(dims[axis]), line), dims)
 
 
 @op("ScatterND", since=11)

@@ -110,6 +110,8 @@ def _unsqueezed(ctx: Context, x: Tensor, axes: Sequence[int]) -> Tensor:
 def concat(ctx: Context, *xs: Tensor, axis: int) -> Tensor:
     axis = ctx.axis(axis, ctx.rank(xs[0]))
     all_dims = [ctx.dims(x) for x in xs]
+    if len({len(one) for one in all_dims}) > 1:
+        ctx.fail(f"its inputs have different numbers of axes: {', '.join(map(ctx.text, all_dims))}")
     dims: list[Any] = list(all_dims[0])
     for other in all_dims[1:]:
         dims = [a if isinstance(b, SymInt) else b for a, b in zip(dims, other, strict=True)]

@@ -17,6 +17,18 @@ CASES = [
         {"batch_dims": 1},
         variant="batch",
     ),
+    OnnxCase(
+        "ScatterElements",
+        (x("b", "t", 5), x("b", "t", 1, dtype="int64", low=-5, high=4), x("b", "t", 1)),
+        {"axis": 2},
+        variant="open",
+    ),
+    OnnxCase(
+        "ScatterElements",
+        (x("b", 5), x("b", 4, dtype="int64", low=0, high=4), x("b", 4)),
+        {"axis": 1, "reduction": "add"},
+        variant="open, added",
+    ),
     OnnxCase("Tile", (x("b", 3), ints(1, 2))),
     OnnxCase("DepthToSpace", (x("b", 8, 2, 3),), {"blocksize": 2}),
     OnnxCase("DepthToSpace", (x("b", 8, "h", "w"),), {"blocksize": 2}, variant="open"),

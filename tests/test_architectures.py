@@ -157,7 +157,9 @@ def error_of(model: keras.Model, module: torch.nn.Module, x: np.ndarray) -> floa
         theirs = copy.deepcopy(module).eval()(torch.from_numpy(x)).numpy()
     largest = np.abs(wanted).max()
     rounding = np.abs(theirs - wanted).max() / largest
-    assert rounding <= TOLERANCE / 2, f"PyTorch itself is {rounding:.1e} off: the network enlarges what is rounded"
+    assert rounding <= TOLERANCE / 2, (
+        f"PyTorch itself is {rounding:.1e} off: the network enlarges what is rounded"
+    )
     got = computed(model, x)
     assert got.shape == wanted.shape
     spread = wanted.std(axis=0).mean() / np.abs(wanted).mean()

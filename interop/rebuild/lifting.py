@@ -283,7 +283,9 @@ class Site:
             return part
 
         asked = [None if argument is None else argument.tolist() for argument in arguments]
-        return inner.changed(f"part {index} of {producer.op_type} {asked} {sorted(attributes.items())}", change)
+        return inner.changed(
+            f"part {index} of {producer.op_type} {asked} {sorted(attributes.items())}", change
+        )
 
     def _constants(self, values: Sequence[Any]) -> list[Array | None] | None:
         """The contents of optional inputs, None for those that are left out; None if not all are constants."""

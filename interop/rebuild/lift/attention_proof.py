@@ -1,9 +1,9 @@
 """Whether nodes of a graph compute attention, and which.
 
 Enters: the projections that a pattern found, and the values that attention may be between. Leaves: how the columns of
-the projections are dealt out to heads, whether a place sees those that come later, and which axis is of places; or None. The nodes between the
-values are computed for numbers, and must give what the formula gives (https://arxiv.org/abs/1706.03762, section 3.2).
-Nodes that differ only in their weights are proved once.
+the projections are dealt out to heads, whether a place sees those that come later, and which axis is of places; or
+None. The nodes between the values are computed for numbers, and must give what the formula gives
+(https://arxiv.org/abs/1706.03762, section 3.2). Nodes that differ only in their weights are proved once.
 """
 
 from __future__ import annotations
@@ -189,7 +189,9 @@ class Inside:
                 continue
             for reading in _readings(found, places_first):
                 wanted = _formula(x, other, found, reading)
-                if made.shape == wanted.shape and np.allclose(made, wanted, 1e-3, 1e-4 * np.abs(wanted).max()):
+                if made.shape == wanted.shape and np.allclose(
+                    made, wanted, 1e-3, 1e-4 * np.abs(wanted).max()
+                ):
                     return reading
         return None
 

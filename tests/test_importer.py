@@ -425,29 +425,6 @@ def test_what_follows_from_constants_is_repeated_for_the_batch() -> None:
         check(computed(model, {"x": x}), outputs_of(made, {"x": x}))
 
 
-def test_a_range_in_steps_up_to_an_open_size() -> None:
-    made = graph(
-        [
-            node("Shape", ["x"], ["batch"], end=1),
-            node("Squeeze", ["batch"], ["count"]),
-            node("Mul", ["count", "step"], ["limit"]),
-            node("Range", ["first", "limit", "step"], ["starts"]),
-            node("Cast", ["starts"], ["column"], to=1),
-            node("Unsqueeze", ["column", "last"], ["columns"]),
-            node("Add", ["columns", "x"], ["y"]),
-        ],
-        {"x": ("n", 4)},
-        ["y"],
-        first=np.array(2),
-        step=np.array(5),
-        last=np.array([1]),
-    )
-    model, _ = imported(made)
-    for size in (2, 3):
-        x = normal(size, 4)
-        check(computed(model, {"x": x}), outputs_of(made, {"x": x}))
-
-
 def test_what_no_output_needs_is_left_out() -> None:
     _, report = imported(
         graph(

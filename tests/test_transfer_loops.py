@@ -126,17 +126,32 @@ def test_the_layer_computes_the_same(name: str, directions: str) -> None:
         ("gru, reset after", "rest = Sub(one, z)", "rest = Sub(z, one)"),
     ],
 )
-def test_another_cell_stays_a_loop(monkeypatch: pytest.MonkeyPatch, name: str, old: str, new: str) -> None:
+@pytest.mark.parametrize("directions", ["", _BACKWARD], ids=["forward", "backward"])
+def test_another_cell_becomes_its_steps(
+    monkeypatch: pytest.MonkeyPatch, name: str, old: str, new: str, directions: str
+) -> None:
     kind, sizes, states, step = _CELLS[name]
     assert old in step
     monkeypatch.setitem(_CELLS, name, (kind, sizes, states, step.replace(old, new)))
-    made = model(name)
-    count = len(list(made.graph))
+    unrolled(name, directions)
+
+
+def test_directions_that_differ_become_steps() -> None:
+    unrolled("rnn", "scan_input_directions = [1], scan_output_directions = [0],")
+
+
+def unrolled(name: str, directions: str) -> None:
+    """No layer computes it, and its steps do."""
+    made, feed = model(name, directions), given(name)
+    expected = run(made, feed)
     recurrent_loops(made)
-    assert [node.op_type for node in made.graph] == ["Scan"] * count
+    assert not {"Scan", "LSTM", "GRU", "RNN"} & {node.op_type for node in made.graph}
+    for one, other in zip(expected, run(made, feed), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
-def test_directions_that_differ_stay_a_loop() -> None:
+def test_a_loop_of_many_steps_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interop.transfer.loops.unrolled._NODES", 4)
     made = model("rnn", "scan_input_directions = [1], scan_output_directions = [0],")
     recurrent_loops(made)
     assert [node.op_type for node in made.graph] == ["Scan"]

@@ -2,7 +2,7 @@
 
 ================  =====================================================================================
 ``models``        a model or file as named tensors and, maybe, a graph; ``inputs`` gives both the same sizes
-``loops/``        loops that are recurrent layers become those; ``arithmetic`` has one form of what has several
+``loops/``        loops become recurrent layers, or their steps; ``arithmetic`` has one form of what has several
 ``reading``       a graph as a skeleton: each use of parameters, and which feeds which; ``ops/`` a file a family
 ``alignment``     two skeletons side by side
 ``matching``      the plan from that; ``rules`` of a user go before

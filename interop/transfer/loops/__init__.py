@@ -1,8 +1,9 @@
 """Loops that compute a recurrent layer become that layer: ``Loop`` and ``Scan`` to ``LSTM``, ``GRU`` or ``RNN``.
 
-Enters: a flat ``ir.Model`` with shapes. Leaves: the same model, changed; a loop that computes something else stays as
-it is. What is recognised is the arithmetic of one step: gates are activations of a sum of products of the element and
-of the state with matrices, whether these are whole or parts of larger ones.
+Enters: a flat ``ir.Model`` with shapes. Leaves: the same model, changed; a loop that computes something else becomes
+its steps, if they are few: layers whose parameters are one stack are such a loop. What is recognised is the arithmetic
+of one step: gates are activations of a sum of products of the element and of the state with matrices, whether these are
+whole or parts of larger ones.
 
 =============  ==========================================================
 ``forms``      a loop as it is written
@@ -10,6 +11,7 @@ of the state with matrices, whether these are whole or parts of larger ones.
 ``layers``     the gates of the layers that are known
 ``outside``    nodes before the loop, of what no step changes
 ``emission``   the layer in its place
+``unrolled``   the steps in the place of another loop
 =============  ==========================================================
 """
 
@@ -22,10 +24,11 @@ from interop.transfer.loops.forms import NoMatch, is_used, of_loop, of_scan
 from interop.transfer.loops.layers import gru, lstm, rnn
 from interop.transfer.loops.outside import Outside
 from interop.transfer.loops.step import Step
+from interop.transfer.loops.unrolled import unroll
 
 
 def recurrent_loops(model: Any) -> Any:
-    """Replace the loops of a model that are recurrent layers; the model is changed."""
+    """Replace the loops of a model: recurrent layers by those, others by their steps. The model is changed."""
     from onnx_ir.passes.common import ShapeInferencePass
 
     for node in list(model.graph):
@@ -33,7 +36,10 @@ def recurrent_loops(model: Any) -> Any:
             try:
                 _replaced(model.graph, node)
             except NoMatch:
-                continue
+                try:
+                    unroll(model.graph, node)
+                except NoMatch:
+                    continue
             ShapeInferencePass(check_type=False)(model)  # a loop after this one reads what it gives
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +125,24 @@ def _keras_encoder(nn: Any) -> tuple[Any, Any]:
     return encoder(nn)
 
 
+def _scanned(nn: Any) -> tuple[Any, Any]:
+    """Layers whose parameters stand in a stack, which a function of JAX goes through."""
+    jax = pytest.importorskip("jax")
+    numpy = jax.numpy
+
+    def apply(params: Any, x: Any) -> Any:
+        def layer(x: Any, own: Any) -> tuple[Any, None]:
+            return numpy.tanh(x @ own["kernel"] + own["bias"]), None
+
+        x, _ = jax.lax.scan(layer, x, params["layers"])
+        return x @ params["out"]
+
+    layers = {"kernel": numpy.ones((3, 7, 7)), "bias": numpy.zeros((3, 7))}
+    others = [L.Dense(7, "tanh") for _ in range(3)]
+    model = keras.Sequential([keras.Input((7,)), *others, L.Dense(2, use_bias=False)])
+    return functools.partial(apply, {"layers": layers, "out": numpy.ones((7, 2))}), model
+
+
 _OTHERS: dict[str, tuple[Callable[[Any], tuple[Any, Any]], tuple[int, ...]]] = {
     "mlp": (keras_mlp, (10,)),
     "cnn": (keras_cnn, (12, 12, 3)),
@@ -148,4 +167,7 @@ def _row(kind: str, what: str, other: int) -> Pair:
     )
 
 
-PAIRS = [_row(kind, what, other) for kind in _MODULES for what in _OTHERS for other in (0, 1)]
+PAIRS = [
+    *(_row(kind, what, other) for kind in _MODULES for what in _OTHERS for other in (0, 1)),
+    Pair("JAX, layers in a stack", _scanned, shapes=((7,),), signatures={"one": [(1, 7)]}),
+]

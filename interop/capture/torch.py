@@ -109,41 +109,8 @@ def capture_function(
         def forward(self, *tensors: Any) -> Any:
             return run(*tensors)
 
-    module = Caller()
-    failure: CaptureError | None = None
-    for sizes in _SIZES:
-        found: dict[str, int] = {}
-        for spec in inputs:
-            for dim in spec.shape:
-                if isinstance(dim, str):
-                    found.setdefault(dim, sizes[len(found) % len(sizes)])
-        examples = tuple(
-            _made_up(
-                tuple(found.get(dim, dim) if isinstance(dim, str) else dim for dim in spec.shape), spec.dtype
-            )
-            for spec in inputs
-        )
-        shapes = tuple({axis: d for axis, d in enumerate(s.shape) if isinstance(d, str)} for s in inputs)
-        try:
-            with evaluating(module):
-                program = _export(module, args=examples, dynamic_shapes=(shapes,))
-            break
-        except SpecializationError:
-            raise
-        except CaptureError as error:
-            failure = failure or error
-    else:
-        assert failure is not None
-        raise failure
-    keys = {variable.value.data_ptr(): key for key, variable in variables}
-    for name, value in list(program.model.graph.initializers.items()):
-        key = (
-            keys.get(value.const_value.raw.data_ptr()) if hasattr(value.const_value.raw, "data_ptr") else None
-        )
-        if key is not None and key != name:
-            program.model.graph.initializers.pop(name)
-            value.name = key
-            program.model.graph.initializers[key] = value
+    program = _exported_at_some_size(Caller(), inputs)
+    _name_initializers(program.model.graph, variables)
     count = len(program.model.graph.outputs)
     return ForeignCapture(
         program.model,
@@ -158,6 +125,41 @@ def capture_function(
             for key, variable in variables
         ],
     )
+
+
+def _exported_at_some_size(module: Any, inputs: Sequence[NamedInput]) -> Any:
+    """The program of a module, exported with the first sizes of the open dimensions that it takes."""
+    shapes = tuple({axis: d for axis, d in enumerate(s.shape) if isinstance(d, str)} for s in inputs)
+    failure: CaptureError | None = None
+    for sizes in _SIZES:
+        found: dict[str, int] = {}
+        for dim in (dim for spec in inputs for dim in spec.shape if isinstance(dim, str)):
+            found.setdefault(dim, sizes[len(found) % len(sizes)])
+        examples = tuple(
+            _made_up(tuple(found[dim] if isinstance(dim, str) else dim for dim in spec.shape), spec.dtype)
+            for spec in inputs
+        )
+        try:
+            with evaluating(module):
+                return _export(module, args=examples, dynamic_shapes=(shapes,))
+        except SpecializationError:
+            raise
+        except CaptureError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _name_initializers(graph: Any, variables: Sequence[tuple[str, Any]]) -> None:
+    """Give initializers that are the memory of a variable its key as their name."""
+    keys = {variable.value.data_ptr(): key for key, variable in variables}
+    for name, value in list(graph.initializers.items()):
+        raw = value.const_value.raw
+        key = keys.get(raw.data_ptr()) if hasattr(raw, "data_ptr") else None
+        if key is not None and key != name:
+            graph.initializers.pop(name)
+            value.name = key
+            graph.initializers[key] = value
 
 
 def _made_up(shape: tuple[Any, ...], dtype: str) -> Any:

@@ -9,7 +9,7 @@ projection that is split into queries, keys and values); in the second these are
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from interop.transfer.elements import Numbering, Numbers, numbered, regular, taken, without_repeats
 from interop.transfer.movement import movement
+from interop.transfer.nodes import Step, captured, computed, is_index, step_of
 from interop.transfer.skeleton import Joint, Place, Probe, Site, Skeleton
 from interop.transfer.values import (
     REDUCED,
@@ -37,25 +38,6 @@ from interop.transfer.values import (
 )
 
 _MANY = 8  # more places than this meet in a joint of their own
-
-
-@dataclass(frozen=True)
-class Step:
-    """A node as handlers see it.
-
-    Attributes:
-        op_type: the operator.
-        name: of the node, or of its first output.
-        attributes: by name, as plain values.
-        outputs: names of the outputs; "" for one that is left out.
-        shapes: of the outputs, as far as ONNX infers them.
-    """
-
-    op_type: str
-    name: str
-    attributes: Mapping[str, Any]
-    outputs: tuple[str, ...]
-    shapes: tuple[tuple[int, ...] | None, ...]
 
 
 Handler = Callable[..., list[Tensor]]
@@ -153,7 +135,7 @@ class Reader:
             self._output(index, value.name, known[value])
 
     def _initializer(self, name: str, value: Any) -> Tensor:
-        if name in self._numbering.shapes and not _is_index(value):
+        if name in self._numbering.shapes and not is_index(value):
             numbers = self._numbering.of(name)
             return Weight((Term(numbers),), numbers.shape)
         return Constant(value.const_value.numpy())
@@ -173,17 +155,17 @@ class Reader:
             self._outputs.append(Probe(name, np.arange(int(np.prod(tensor.shape)), dtype=np.int64)))
 
     def _node(self, node: Any, inputs: list[Tensor | None], known: Mapping[Any, Tensor]) -> list[Tensor]:
-        step = _step(node)
+        step = step_of(node)
         self._at, self._entering = step.outputs[0], _entering(node, inputs)
-        inner = _captured(node, known)
+        inner = captured(node, known)
         sized = all(v is None or v.shape is not None or not isinstance(known[v], Flow) for v in node.inputs)
         if inner or not sized:
             return self.opaque(step, [*inputs, *inner])
         if all(tensor is None or isinstance(tensor, Constant) for tensor in inputs):
-            return [Constant(array) for array in _computed(node, inputs)]
+            return [Constant(array) for array in computed(node, inputs)]
         if step.op_type in ("Shape", "Size") and inputs[0] is not None:
             stand_in = Constant(np.broadcast_to(np.zeros((), np.int8), inputs[0].shape))
-            return [Constant(array) for array in _computed(node, [stand_in])]
+            return [Constant(array) for array in computed(node, [stand_in])]
         first = inputs[0]
         if isinstance(first, Weight | Flow):
             constants = all(tensor is None or isinstance(tensor, Constant) for tensor in inputs[1:])
@@ -408,19 +390,6 @@ class Reader:
         return made
 
 
-_LOOKUPS = ("Gather", "GatherElements", "GatherND")
-
-
-def _is_index(value: Any) -> bool:
-    """Whether something is looked up at what a value holds, and nothing else is done with it."""
-    uses = value.uses()
-    return bool(uses) and all(
-        (node.op_type in _LOOKUPS and index == 1)
-        or (movement(node.op_type, {}, ()) is not None and index == 0 and all(map(_is_index, node.outputs)))
-        for node, index in uses
-    )
-
-
 def _entering(node: Any, inputs: Sequence[Tensor | None]) -> Probe | None:
     """What shows the only flow that a node takes, in its canonical order."""
     flows = [(v.name, t) for v, t in zip(node.inputs, inputs, strict=True) if isinstance(t, Flow)]
@@ -468,56 +437,3 @@ def _grown(flow: Flow, shape: tuple[int, ...]) -> NDArray[np.int64]:
     spread = [size if padded[axis] == 1 else 1 for axis, size in enumerate(shape)]
     copies = np.arange(int(np.prod(spread)), dtype=np.int64).reshape(spread)
     return before + np.broadcast_to(copies, shape) * (int(flow.places().max(initial=0)) + 1)
-
-
-def _step(node: Any) -> Step:
-    import onnx_ir as ir
-
-    graphs = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    attributes = {name: a.value for name, a in node.attributes.items() if a.type not in graphs}
-    shapes = []
-    for value in node.outputs:
-        dims = None if value.shape is None else [getattr(dim, "value", dim) for dim in value.shape]
-        shapes.append(tuple(dims) if dims is not None and all(isinstance(d, int) for d in dims) else None)
-    names = tuple(value.name or "" for value in node.outputs)
-    return Step(node.op_type, node.name or names[0], attributes, names, tuple(shapes))
-
-
-def _captured(node: Any, known: Mapping[Any, Tensor]) -> list[Tensor]:
-    """What the bodies of a node take from outside."""
-    import onnx_ir as ir
-
-    found: list[Tensor] = []
-    for attribute in node.attributes.values():
-        bodies = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else []
-        bodies = list(attribute.value) if attribute.type == ir.AttributeType.GRAPHS else bodies
-        for body in bodies:
-            values = [value for inner in body.all_nodes() for value in inner.inputs]
-            for value in dict.fromkeys([*values, *body.outputs]):
-                tensor = known.get(value)
-                if tensor is not None and not any(tensor is other for other in found):
-                    found.append(tensor)
-    return found
-
-
-def _computed(node: Any, inputs: Sequence[Tensor | None]) -> list[NDArray[Any]]:
-    """The results of a node on constants."""
-    import onnx
-    import onnx_ir as ir
-    from onnx.reference import ReferenceEvaluator
-
-    arrays = {f"i{k}": t.array for k, t in enumerate(inputs) if isinstance(t, Constant)}
-    proto = ir.serde.serialize_node(node)
-    del proto.input[:], proto.output[:]
-    proto.input.extend(f"i{k}" if t is not None else "" for k, t in enumerate(inputs))
-    proto.output.extend(f"o{k}" for k in range(len(node.outputs)))
-    given = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in arrays]
-    made = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in proto.output]
-    opset = node.version or _opset_of(node)
-    graph = onnx.helper.make_graph([proto], "constants", given, made)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    return [np.asarray(array) for array in ReferenceEvaluator(model).run(None, arrays)]
-
-
-def _opset_of(node: Any) -> int:
-    return int(node.graph.opset_imports.get("", 20)) if node.graph is not None else 20

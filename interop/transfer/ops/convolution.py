@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interop.transfer.elements import taken
+from interop.transfer.nodes import Step
 from interop.transfer.ops.linear import linear
-from interop.transfer.reading import Reader, Step, reads
+from interop.transfer.reading import Reader, reads
 from interop.transfer.values import Flow, Tensor, Weight
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from interop.transfer.reading import Reader, Step, reads
+from interop.transfer.nodes import Step
+from interop.transfer.reading import Reader, reads
 from interop.transfer.values import REDUCED, Constant, Flow, Tensor, Term, Weight
 
 # What tells activations apart. Two forms of one function have the same labels (Gelu, and Erf with arithmetic).

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from interop.transfer.elements import numbered, regular
-from interop.transfer.reading import Reader, Step, reads
+from interop.transfer.nodes import Step
+from interop.transfer.reading import Reader, reads
 from interop.transfer.values import Feeds, Flow, Tensor, Term, Weight, labelled
 
 

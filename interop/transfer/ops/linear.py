@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interop.transfer.elements import Numbers, reshaped, taken
-from interop.transfer.reading import Reader, Step, reads
+from interop.transfer.nodes import Step
+from interop.transfer.reading import Reader, reads
 from interop.transfer.skeleton import Place
 from interop.transfer.values import Constant, Flow, Frame, Pairing, Tensor, Weight
 

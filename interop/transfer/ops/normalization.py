@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from interop.transfer.nodes import Step
 from interop.transfer.ops.convolution import spread
-from interop.transfer.reading import Reader, Step, reads
+from interop.transfer.reading import Reader, reads
 from interop.transfer.values import Constant, Flow, Tensor, Weight
 
 

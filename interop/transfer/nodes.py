@@ -1,0 +1,101 @@
+"""Nodes of a graph: what handlers see of them, what their bodies take, what they compute on constants.
+
+Enters: nodes of an ``ir.Model``. Leaves: plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interop.transfer.movement import movement
+from interop.transfer.values import Constant, Tensor
+
+_LOOKUPS = ("Gather", "GatherElements", "GatherND")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node as handlers see it.
+
+    Attributes:
+        op_type: the operator.
+        name: of the node, or of its first output.
+        attributes: by name, as plain values.
+        outputs: names of the outputs; "" for one that is left out.
+        shapes: of the outputs, as far as ONNX infers them.
+    """
+
+    op_type: str
+    name: str
+    attributes: Mapping[str, Any]
+    outputs: tuple[str, ...]
+    shapes: tuple[tuple[int, ...] | None, ...]
+
+
+def is_index(value: Any) -> bool:
+    """Whether something is looked up at what a value holds, and nothing else is done with it."""
+    uses = value.uses()
+    return bool(uses) and all(
+        (node.op_type in _LOOKUPS and index == 1)
+        or (movement(node.op_type, {}, ()) is not None and index == 0 and all(map(is_index, node.outputs)))
+        for node, index in uses
+    )
+
+
+def step_of(node: Any) -> Step:
+    """A node as handlers see it."""
+    import onnx_ir as ir
+
+    graphs = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+    attributes = {name: a.value for name, a in node.attributes.items() if a.type not in graphs}
+    shapes = []
+    for value in node.outputs:
+        dims = None if value.shape is None else [getattr(dim, "value", dim) for dim in value.shape]
+        shapes.append(tuple(dims) if dims is not None and all(isinstance(d, int) for d in dims) else None)
+    names = tuple(value.name or "" for value in node.outputs)
+    return Step(node.op_type, node.name or names[0], attributes, names, tuple(shapes))
+
+
+def captured(node: Any, known: Mapping[Any, Tensor]) -> list[Tensor]:
+    """What the bodies of a node take from outside."""
+    import onnx_ir as ir
+
+    found: list[Tensor] = []
+    for attribute in node.attributes.values():
+        bodies = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else []
+        bodies = list(attribute.value) if attribute.type == ir.AttributeType.GRAPHS else bodies
+        for body in bodies:
+            values = [value for inner in body.all_nodes() for value in inner.inputs]
+            for value in dict.fromkeys([*values, *body.outputs]):
+                tensor = known.get(value)
+                if tensor is not None and not any(tensor is other for other in found):
+                    found.append(tensor)
+    return found
+
+
+def computed(node: Any, inputs: Sequence[Tensor | None]) -> list[NDArray[Any]]:
+    """The results of a node on constants."""
+    import onnx
+    import onnx_ir as ir
+    from onnx.reference import ReferenceEvaluator
+
+    arrays = {f"i{k}": t.array for k, t in enumerate(inputs) if isinstance(t, Constant)}
+    proto = ir.serde.serialize_node(node)
+    del proto.input[:], proto.output[:]
+    proto.input.extend(f"i{k}" if t is not None else "" for k, t in enumerate(inputs))
+    proto.output.extend(f"o{k}" for k in range(len(node.outputs)))
+    given = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in arrays]
+    made = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in proto.output]
+    opset = node.version or _opset_of(node)
+    graph = onnx.helper.make_graph([proto], "constants", given, made)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    return [np.asarray(array) for array in ReferenceEvaluator(model).run(None, arrays)]
+
+
+def _opset_of(node: Any) -> int:
+    return int(node.graph.opset_imports.get("", 20)) if node.graph is not None else 20

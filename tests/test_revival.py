@@ -39,6 +39,7 @@ REVIVED: dict[str, tuple[set[str], str | None]] = {
     "structured": ({""}, "b"),
     "halves": ({"", "blocks/0", "blocks/1"}, "blocks/0/one"),
     "shared": ({"scaled"}, None),
+    "averaged": ({"averaged"}, None),
     "masked": ({"pooled", "attending"}, "attending/attention"),
     "tied": ({"tied", "noisy"}, "embedding"),
     "dispensable": ({"scaled"}, None),

@@ -98,6 +98,8 @@ def described(
     }
     if invocation is not None and invocation.adds_loss:
         entry["adds_loss"] = True
+    if invocation is not None and invocation.masked and not any(invocation.masks):
+        entry["ends_masks"] = True
     if invocation is None or any(
         leaf is OPAQUE for leaf in leaves([invocation.arguments, invocation.results])
     ):

@@ -113,6 +113,7 @@ class Invocation:
         results: the structure of the output.
         masks: by leaf of the results: the mask that goes with it, or None.
         whole: whether all results must stay, though the model may use some only.
+        masked: whether an argument had a mask of Keras.
         adds_loss: whether the layer's own code called ``add_loss``, of which a graph knows nothing.
     """
 
@@ -120,6 +121,7 @@ class Invocation:
     results: Any = None
     masks: list[Value | None] = field(default_factory=list)
     whole: bool = False
+    masked: bool = False
     adds_loss: bool = False
 
 

@@ -101,6 +101,7 @@ class Program:
         signature: of its ``call``, by that.
         variables: records of the variables of its own: key among the parts, dtype, shape, trainable, role.
         places: key or path in the saved model to part.
+        ends_masks: whether masks go in that do not come out.
         bound: variables by key in the saved model; filled by the layer when it is first called.
     """
 
@@ -120,6 +121,7 @@ class Program:
             self.functions = model.functions
             self.opsets: dict[str, int] = dict(model.opset_imports)
             self.invocations = [self._invocation(entry, children) for entry in config["invocations"]]
+            self.ends_masks = any(entry.get("ends_masks") for entry in config["invocations"])
         except (KeyError, TypeError, AttributeError, binascii.Error, IndexError, ValueError) as error:
             raise RebuildError(
                 f"the config of a revived layer is broken: {type(error).__name__}: {error}"

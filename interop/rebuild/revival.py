@@ -175,6 +175,7 @@ class Reviver:
                 for place, mask in zip(places_of(entry["results"]), _present(entry), strict=False)
                 if mask is not None
             ],
+            "ends_masks": bool(entry.get("ends_masks")),
             "children": [
                 self._call(inner, number, places[inner]) if inner in children else None
                 for inner, number in entry["layers"]

@@ -92,6 +92,11 @@ class _Revived(StandIn):
 
         return keras.tree.map_structure(merged, first, second)
 
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """None where the original ended masks; else what Keras does, for outputs that ``call`` gave none."""
+        base: Any = super()
+        return None if self._program.ends_masks else base.compute_mask(inputs, previous_mask)
+
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the function."""
         bound = compat.call_signature(self).bind(*args, **kwargs).arguments

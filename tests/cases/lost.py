@@ -139,6 +139,21 @@ class Pooled(layers.Layer):
         return y * ops.cast(ops.expand_dims(mask, -1), y.dtype)
 
 
+class Averaged(layers.Layer):
+    """Uses the mask, and ends it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, x: Any, mask: Any = None) -> Any:
+        weights = ops.cast(ops.expand_dims(mask, -1), x.dtype)
+        return ops.sum(x * weights, axis=1) / (1.0 + ops.sum(weights, axis=1))
+
+    def compute_mask(self, x: Any, mask: Any = None) -> None:
+        return None
+
+
 class Noisy(layers.Layer):
     """A seed and a count of its own, and a loss."""
 
@@ -257,6 +272,12 @@ def _masked() -> keras.Model:
     return keras.Model(x, layers.Dense(3, name="out")(y))
 
 
+def _averaged() -> keras.Model:
+    x = keras.Input((None,), dtype="int32", name="x")
+    y = layers.Embedding(9, 8, mask_zero=True, name="embedding")(x)
+    return keras.Model(x, layers.Dense(3, name="out")(Averaged(name="averaged")(y)))
+
+
 def _tied() -> keras.Model:
     embedding = layers.Embedding(9, 6, name="embedding")
     x = keras.Input((None,), dtype="int32", name="x")
@@ -325,6 +346,7 @@ MODELS: dict[str, tuple[Callable[[], Any], list[Any]]] = {
     "halves": (Halving, floats((2, 6), (3, 6))),
     "shared": (_shared, [floats((2, 6), (2, 3, 6)), floats((3, 6), (3, 4, 6))]),
     "masked": (_masked, tokens((2, 5), (3, 7))),
+    "averaged": (_averaged, tokens((2, 5), (3, 7))),
     "tied": (_tied, tokens((2, 5), (3, 7))),
     "dispensable": (_dispensable, floats((2, 6), (3, 6))),
     "functional": (Functional, floats((2, 6), (3, 6))),

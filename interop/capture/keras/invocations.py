@@ -26,7 +26,8 @@ def begun(layer: Any, args: Any, kwargs: Any) -> Invocation | None:
         bound = signature.bind(*args, **given)
     except TypeError:
         return None
-    return Invocation({name: _values(item) for name, item in bound.arguments.items()})
+    masked = any(compat.mask_of(leaf) is not None for leaf in leaves(bound.arguments))
+    return Invocation({name: _values(item) for name, item in bound.arguments.items()}, masked=masked)
 
 
 def populate(invocation: Invocation | None, kwargs: Any) -> None:

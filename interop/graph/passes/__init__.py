@@ -41,6 +41,7 @@ def optimized(model: Any, folds: list[Fold] | None = None) -> Any:
     """
     from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
 
+    from interop.graph.passes.bodies import nodes
     from interop.graph.passes.convolution import with_whole_convolutions
     from interop.graph.passes.int4 import with_int4
     from interop.graph.passes.layout import with_few_transposes
@@ -49,7 +50,7 @@ def optimized(model: Any, folds: list[Fold] | None = None) -> Any:
     CommonSubexpressionEliminationPass()(model)
     RemoveUnusedNodesPass()(with_few_transposes(model))
     RemoveUnusedNodesPass()(with_whole_convolutions(model, folds))
-    for node in model.graph.all_nodes():
+    for node in nodes(model.graph):
         for value in node.outputs:
             if not value.is_graph_output():
                 value.shape = None  # for the passes only; runtimes infer them

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from interop.graph.passes.bodies import graphs
 from interop.graph.passes.movable import constant, transposed_by
 
 
 def transpose_constants(model: Any, may_fold: Callable[[Any], bool | None]) -> None:
     """Replace Transposes of constants by constants, in place, but where the rule says False."""
-    for graph in model.graphs():
+    for graph in graphs(model.graph):
         for node in graph:
             if node.op_type == "Transpose" and not node.domain and may_fold(node) is not False:
                 _transpose(graph, node)
@@ -50,7 +51,7 @@ def _replace(graph: Any, value: Any, tensor: Any) -> None:
 def split_constants(model: Any) -> bool:
     """Replace every Split of a constant by its parts, in place; whether there was one."""
     found = False
-    for graph in model.graphs():
+    for graph in graphs(model.graph):
         for node in graph:
             if node.op_type == "Split" and not node.domain and _split(graph, node):
                 found = True

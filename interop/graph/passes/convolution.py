@@ -19,6 +19,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from interop.graph.arranged import ScaledTensor
+from interop.graph.passes.bodies import graphs, nodes
 from interop.graph.passes.movable import constant
 from interop.graph.passes.names import Names
 
@@ -82,7 +83,7 @@ class Fold:
 def with_whole_convolutions(model: Any, folds: list[Fold] | None = None) -> Any:
     """Fuse what belongs to convolutions, in place; the list is given an account of each normalisation."""
     names = Names(model)
-    for graph in list(model.graphs()):
+    for graph in graphs(model.graph):
         for node in list(graph):
             if node.op_type == "Conv":
                 _take_padding(node)
@@ -90,7 +91,7 @@ def with_whole_convolutions(model: Any, folds: list[Fold] | None = None) -> Any:
                 _give_bias(graph, node, names)
             elif node.op_type == "BatchNormalization":
                 _give_normalization(graph, node, names, folds)
-    for node in model.graph.all_nodes():
+    for node in nodes(model.graph):
         node.metadata_props.clear()  # what other passes noted
         node.name = node.name or node.outputs[0].name
     return model
@@ -99,7 +100,7 @@ def with_whole_convolutions(model: Any, folds: list[Fold] | None = None) -> Any:
 def with_biases(model: Any) -> Any:
     """Fuse only the bias into the convolution before it, in place: what trains on its own stays apart."""
     names = Names(model)
-    for graph in list(model.graphs()):
+    for graph in graphs(model.graph):
         for node in list(graph):
             if node.op_type == "Add":
                 _give_bias(graph, node, names)
@@ -162,7 +163,7 @@ def _give_bias(graph: Any, node: Any, names: Names) -> None:
     shape = list(tensor.shape)
     if len(shape) > rank or where < 0 or tensor.size != channels or shape[where] != channels:
         return  # not one number for each channel
-    flat = ir.tensor(tensor.numpy().reshape(-1), dtype=bias.dtype)
+    flat = ir.Tensor(tensor.numpy().reshape(-1), dtype=bias.dtype)
     conv.resize_inputs(3)
     conv.replace_input_with(2, _initializer(graph, names.unique(f"{conv.outputs[0].name}/bias"), flat))
     _stand_in(graph, node, conv if turned is None else turned)
@@ -193,10 +194,10 @@ def _give_normalization(graph: Any, node: Any, names: Names, folds: list[Fold] |
     factor, bias = fold.factor_and_bias()
     weight.const_value = ScaledTensor(fold.before[0], factor, weight.name)
     if biases:
-        biases[0].const_value = ir.tensor(bias)
+        biases[0].const_value = ir.Tensor(bias)
     else:
         conv.resize_inputs(3)
-        conv.replace_input_with(2, _initializer(graph, fold.bias, ir.tensor(bias)))
+        conv.replace_input_with(2, _initializer(graph, fold.bias, ir.Tensor(bias)))
     _stand_in(graph, node, conv)
 
 

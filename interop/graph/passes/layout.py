@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from interop.graph.passes.bodies import graphs, nodes
 from interop.graph.passes.movable import (
     KEEPS_RANK,
     Order,
@@ -46,7 +47,7 @@ _VIEW_PRICE = 1 / 8
 def with_few_transposes(model: Any) -> Any:
     """Cancel Transposes in every graph of a model, in place."""
     names = Names(model)
-    for graph in list(model.graphs()):
+    for graph in graphs(model.graph):
         if any(_is_transpose(node) for node in graph) and not _leaks(graph):
             _Layouts(graph, names).settle()
     return model
@@ -58,7 +59,7 @@ def _is_transpose(node: Any) -> bool:
 
 def _leaks(graph: Any) -> bool:
     """Whether a body gives out a value from outside of it as it is: no node is there to be rewritten."""
-    return any(value.graph is not body for body in graph.subgraphs() for value in body.outputs)
+    return any(value.graph is not body for body in graphs(graph)[1:] for value in body.outputs)
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +124,7 @@ class _Layouts:
                 self._note_transpose(node)
             else:
                 self._join(node)
-        for node in self._graph.all_nodes():
+        for node in nodes(self._graph):
             if not (_is_transpose(node) and node.graph is self._graph):
                 self._note_uses(node)
         for index, value in enumerate(self._graph.outputs):
@@ -423,7 +424,7 @@ class _Layouts:
         import onnx_ir as ir
 
         name = self._unique(f"{like.name}/reordered" if like is not None else "axes")
-        tensor = ir.tensor(array, name=name, dtype=None if like is None else like.dtype)
+        tensor = ir.Tensor(array, name=name, dtype=None if like is None else like.dtype)
         if like is not None and like.is_initializer():
             made = ir.Value(name=name, type=like.type, shape=tensor.shape, const_value=tensor)
             self._graph.register_initializer(made)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from interop.graph.passes.bodies import graphs
+
 
 class Names:
     """Names that nothing in a model has yet."""
@@ -14,7 +16,7 @@ class Names:
 
     def unique(self, wanted: str) -> str:
         if not self._taken:
-            for graph in self._model.graphs():
+            for graph in graphs(self._model.graph):
                 self._taken.update(value.name for value in graph.inputs)
                 self._taken.update(graph.initializers)
                 for node in graph:

@@ -138,7 +138,7 @@ def boundaries():  # noqa: ANN201
     return _model(x, _learned("Discretization", np.linspace(-2, 2, 50)[:, None], num_bins=4)(x))
 
 
-TEXTS = ["the cat sat", "the dog", "a cat", "über the moon"]  # noqa: UP025
+TEXTS = ["the cat sat", "the dog", "a cat", "über the moon"]
 LEARNED = [words, numbers, buckets, boundaries]
 
 

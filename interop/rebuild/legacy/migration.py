@@ -86,7 +86,7 @@ class Migration:
             return made
         follower, meaning = table.FOLLOWED[name]
         self.changes.append(Change(where, name, meaning, lost=False))
-        return table.pipeline(str(migrated.get("name", name.lower())), made, follower(migrated))
+        return table.sequence(str(migrated.get("name", name.lower())), made, follower(migrated))
 
     def _arguments(
         self,
@@ -127,8 +127,10 @@ class Migration:
                             f"{where}: {argument}={value!r:.80}: Keras 3 does not have {feature}"
                         )
                     continue
-                case table.Only(accepts, feature, convert):
+                case table.Only(accepts, feature, convert, note):
                     value = convert(value, arguments)
+                    if note(value):
+                        self._note(where, argument, value, note(value))
                     if not accepts(value):
                         raise RebuildError(
                             f"{where}: {argument}={value!r:.80}: Keras 3 does not have {feature}"

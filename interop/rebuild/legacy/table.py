@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
 from interop.capture.keras import trackable
 
 ANY = "*"
@@ -64,11 +66,12 @@ class Converted:
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """Kept if Keras 3 takes the value, once converted; another is refused."""
+    """Kept if Keras 3 takes the value, once converted; another is refused. What `note` says is reported."""
 
     accepts: Callable[[Any], bool]
     feature: str
     convert: Callable[[Any, Mapping[str, Any]], Any] = lambda value, arguments: value
+    note: Callable[[Any], str] = lambda value: ""
 
 
 Becomes = Renamed | Dropped | Ignored | Refused | Converted | Only
@@ -84,21 +87,22 @@ def _layer(class_name: str, **arguments: Any) -> dict[str, Any]:
     }
 
 
-def pipeline(name: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
+def sequence(name: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
     """One layer that calls others in turn."""
-    return _layer("Pipeline", name=name, layers=list(layers))
+    return {**_layer("Sequential", name=name, layers=list(layers)), "module": "keras"}
 
 
-HARD_SIGMOID: Mapping[str, Any] = pipeline(
-    "hard_sigmoid",
-    _layer("Rescaling", name="line", scale=0.2, offset=0.5),
-    _layer("ReLU", name="clip", max_value=1.0),
-)
-"""``clip(0.2 x + 0.5, 0, 1)``, as Keras 2 computed; Keras 3's own is ``clip(x / 6 + 0.5, 0, 1)``."""
+def hard_sigmoid(dtype: Any = None) -> dict[str, Any]:
+    """``clip(0.2 x + 0.5, 0, 1)``, as Keras 2 computed; Keras 3's own is ``clip(x / 6 + 0.5, 0, 1)``."""
+    line = _layer("Rescaling", name="line", scale=0.2, offset=0.5, dtype=dtype)
+    clip = _layer("ReLU", name="clip", max_value=1.0, dtype=dtype)
+    return _layer("Pipeline", name="hard_sigmoid", layers=[line, clip], dtype=dtype)
 
 
 def _activation(value: Any, arguments: Mapping[str, Any]) -> Any:
-    return dict(HARD_SIGMOID) if value == "hard_sigmoid" else value
+    if value != "hard_sigmoid":
+        return value
+    return hard_sigmoid(_policy(arguments.get("dtype"), arguments))
 
 
 def _single(value: Any, arguments: Mapping[str, Any]) -> Any:
@@ -146,7 +150,7 @@ def _output_mode(value: Any, arguments: Mapping[str, Any]) -> Any:
 
 
 def _padded(value: Any, arguments: Mapping[str, Any]) -> Any:
-    """Whether counts of words are padded to as many as there may be, which was the default before it had to be known."""
+    """Whether counts are padded to as many words as there may be; at first also where that was not known."""
     return bool(value) and arguments.get("max_tokens") is not None
 
 
@@ -171,7 +175,20 @@ def _cropped(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return _layer("Resizing", name="middle", crop_to_aspect_ratio=True, dtype=arguments.get("dtype"), **size)
 
 
-_RESIZING = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
+def _synchronized(value: Any, arguments: Mapping[str, Any]) -> Any:
+    return value and keras.backend.backend() == "tensorflow"
+
+
+def _bicubic_note(value: Any) -> str:
+    differs = value == "bicubic" and keras.backend.backend() == "torch"
+    return "computed otherwise: PyTorch has another cubic kernel (-0.75, not -0.5)" if differs else ""
+
+
+_INTERPOLATION = Only(
+    ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5").__contains__,
+    "that way to resize pictures",
+    note=_bicubic_note,
+)
 _ACTIVATION = Converted(_activation, "computed as Keras 2 did, 0.2 x + 0.5; Keras 3's own is x / 6 + 0.5")
 _TIME_MAJOR = Refused("recurrence over the first dimension")
 _RECURRENT = ("RNN", "LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -234,8 +251,11 @@ ARGUMENTS: Mapping[tuple[str, str], Becomes] = {
     ("BatchNormalization", "virtual_batch_size"): Refused("statistics of virtual batches"),
     ("BatchNormalization", "adjustment"): Refused("an adjustment of the batch's statistics"),
     ("LayerNormalization", "axis"): Converted(_single),
-    ("UpSampling2D", "interpolation"): Only(_RESIZING.__contains__, "that way to resize pictures"),
-    ("Resizing", "interpolation"): Only(_RESIZING.__contains__, "that way to resize pictures"),
+    ("UpSampling2D", "interpolation"): _INTERPOLATION,
+    ("Resizing", "interpolation"): _INTERPOLATION,
+    ("BatchNormalization", "synchronized"): Converted(
+        _synchronized, "not synchronized between devices: Keras 3 does so on TensorFlow only"
+    ),
     ("SeparableConv1D", "padding"): Only(
         lambda padding: padding != "causal", "causal padding of separable convolutions"
     ),
@@ -351,7 +371,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
 FOLLOWED: Mapping[str, tuple[Callable[[Mapping[str, Any]], dict[str, Any]], str]] = {
     "RandomCrop": (
         _cropped,
-        "followed by a Resizing that takes the middle, as Keras 2.9 did: Keras 3's own does nothing when it does not train",
+        "followed by a Resizing that takes the middle, as in Keras 2.9: Keras 3's does nothing where it does not train",
     ),
 }
 """Classes that compute what they did together with a layer behind them, made of their arguments."""

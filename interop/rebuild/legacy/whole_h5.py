@@ -60,7 +60,7 @@ class H5Source:
         """What a Discretization learned; Keras refuses to write HDF5 where layers had learned words."""
         groups = self._file.layers()
         for layer in compat.all_layers(model):
-            stored = groups.get(layer.name, ())
+            stored = groups.get(layer.name, [])
             if isinstance(layer, keras.layers.Discretization) and [item.leaf for item in stored] == [
                 "summary"
             ]:

@@ -96,7 +96,7 @@ def hard_sigmoid(dtype: Any = None) -> dict[str, Any]:
     """``clip(0.2 x + 0.5, 0, 1)``, as Keras 2 computed; Keras 3's own is ``clip(x / 6 + 0.5, 0, 1)``."""
     line = _layer("Rescaling", name="line", scale=0.2, offset=0.5, dtype=dtype)
     clip = _layer("ReLU", name="clip", max_value=1.0, dtype=dtype)
-    return _layer("Pipeline", name="hard_sigmoid", layers=[line, clip], dtype=dtype)
+    return _layer("Pipeline", name="hard_sigmoid", layers=[line, clip])
 
 
 def _activation(value: Any, arguments: Mapping[str, Any]) -> Any:

@@ -140,12 +140,15 @@ def _described(model: Any, include_optimizer: bool) -> _Described:
     from interop.capture.keras import compat, describe, paths
 
     description = describe.describe(model, include_optimizer=include_optimizer)
-    optimizer = {}
+    variables: dict[str, Any] = {}
     if description.config["optimizer"] is not None:
-        optimizer = {
-            key: _OptimizerSource(v, compat.stored_dtype(v), tuple(int(dim) for dim in v.shape))
-            for key, v in paths.optimizer_variables(model).items()
-        }
+        variables |= paths.optimizer_variables(model)
+    if "optimizers" in description.config:
+        variables |= paths.held_optimizer_variables(model)
+    optimizer = {
+        key: _OptimizerSource(v, compat.stored_dtype(v), tuple(int(dim) for dim in v.shape))
+        for key, v in variables.items()
+    }
     return _Described(
         description.config, optimizer, description.warnings, description.revivable, description.layers
     )

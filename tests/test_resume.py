@@ -255,3 +255,72 @@ def test_a_metric_that_is_an_attribute_keeps_its_state(tmp_path):
     interop.save_model(tracked, tmp_path / "m")
     again = interop.load_model(tmp_path / "m")
     assert float(again.seen.result()) == 3.0
+
+
+def test_what_was_frozen_trains_again(tmp_path):
+    interop.save_model(model("sgd"), tmp_path / "m")
+    again = interop.load_model(tmp_path / "m")
+    again.get_layer("frozen").trainable = True
+    again.get_layer("norm").gamma.trainable = True
+    again.compile("sgd", "mse")
+    before = again.get_weights()
+    epochs(again, 1)
+    assert [np.array_equal(a, b) for a, b in zip(before, again.get_weights(), strict=True)].count(True) == 0
+
+
+@keras.saving.register_keras_serializable("tests")
+class Adversaries(keras.Model):
+    """Two optimizers that no config records: `compile` takes them and keeps them in attributes."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.maker, self.judge = keras.layers.Dense(3, name="maker"), keras.layers.Dense(1, name="judge")
+
+    def call(self, x):
+        return self.judge(self.maker(x))
+
+    def compile(self, makes, judges):
+        super().compile(loss="mse")
+        self.makes, self.judges = makes, judges
+
+    def step(self):
+        for optimizer, layer in ((self.makes, self.maker), (self.judges, self.judge)):
+            gradients = [keras.ops.sin(v + 1.0) for v in layer.trainable_variables]
+            optimizer.apply(gradients, layer.trainable_variables)
+
+
+@pytest.mark.filterwarnings("ignore:.*compile.* was not called as part of model loading")
+@pytest.mark.parametrize("passed", [{}, {"Adversaries": Adversaries}])
+def test_optimizers_in_attributes_go_on(passed, tmp_path):
+    part = Adversaries(name="adversaries")
+    part(X[:2])
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+    part.compile(keras.optimizers.Adam(schedule), keras.optimizers.SGD(0.05, momentum=0.9))
+    for _ in range(3):
+        part.step()
+    interop.save_model(part, tmp_path / "m.interop")
+    again = interop.load_model(tmp_path / "m.interop", custom_objects=passed)
+    assert int(again.makes.iterations.numpy()) == 3
+    for resumed in (part, again):
+        resumed.step()
+    for a, b in zip(part.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    interop.save_model(again, tmp_path / "again.interop")
+    assert int(interop.load_model(tmp_path / "again.interop").judges.iterations.numpy()) == 4
+    assert not hasattr(interop.load_model(tmp_path / "m.interop", compile=False), "makes")
+
+
+def test_the_optimizer_of_a_model_inside_goes_on(tmp_path):
+    """Compiled alone and frozen in the outer model, as the judge of an adversarial network is."""
+    inner = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)], name="inner")
+    inner.compile(keras.optimizers.Adam(0.01), "mse")
+    epochs(inner, 1)
+    inner.trainable = False
+    start = keras.Input((5,))
+    outer = keras.Model(start, inner(start), name="outer")
+    interop.save_model(outer, tmp_path / "m")
+    again = interop.load_model(tmp_path / "m").get_layer("inner")
+    for resumed in (inner, again):
+        resumed.trainable = True
+    assert int(again.optimizer.iterations.numpy()) == 3
+    assert epochs(again, 2) == epochs(inner, 2)

@@ -27,6 +27,7 @@ from interop.capture.keras.assets import restore_assets
 from interop.capture.keras.standin import StandIn
 from interop.errors import InteropError, RebuildError
 from interop.rebuild.classes import Resolver
+from interop.rebuild.optimizers import build_optimizer, is_held, prepare_held, restore_held
 from interop.status import Change, LoadStatus, Mismatch
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def rebuild(
     prepared = resolver.prepare(described["object"], alone=True)
     quantized = resolver.prepare(described.get("quantization", {}), "its quantisation")
     compiled = _prepare_compile(resolver, described, graph is not None) if compile else None
+    held = prepare_held(resolver, described, graph is not None) if compile else {}
     resolver.check()
     stored = {v["key"] for v in config["variables"] if v.get("role") != "constant"}
     with keras.saving.CustomObjectScope(resolver.known), compat.safe_scope():
@@ -109,10 +111,17 @@ def rebuild(
         set_trainable(model, config, objects)
         if compiled:
             staged("compiled", lambda: _compile(model, compiled, described.get("optimizer")))
-            if optimizer is not None and model.optimizer is not None:
+            if optimizer is not None and getattr(model, "optimizer", None) is not None:
                 slots = paths.optimizer_variables(model)
-                status += fill(slots, optimizer, set(optimizer), OPTIMIZER_PREFIX)
+                main = {key for key in optimizer if not is_held(key)}
+                status += fill(slots, optimizer, main, OPTIMIZER_PREFIX)
             initialize_rest(list(paths.optimizer_variables(model).values()))
+        if held:
+            staged("given its own optimizers", lambda: restore_held(model, held))
+            slots = paths.held_optimizer_variables(model)
+            if optimizer is not None:
+                status += fill(slots, optimizer, set(filter(is_held, optimizer)), OPTIMIZER_PREFIX)
+            initialize_rest(list(slots.values()))
     found = resolver.found
     return Rebuilt(model, status + LoadStatus(changes=tuple(found.changes), revived=tuple(found.revived)))
 
@@ -285,9 +294,7 @@ def _compile(model: Any, compiled: Any, optimizer: Mapping[str, Any] | None) -> 
     """Compile, and make the optimizer's variables for the model's variables it had them for."""
     if compat.compiles_its_own_way(model):
         model.compile_from_config(compiled)
-        return
-    model.compile(**keras.saving.deserialize_keras_object(compiled, safe_mode=True))
-    if optimizer and optimizer["built"] and model.optimizer is not None and not model.optimizer.built:
-        named = paths.named_variables(model)
-        with compat.deferred_variables():
-            model.optimizer.build([named[key] for key in optimizer["variables"] if key in named])
+    else:
+        model.compile(**keras.saving.deserialize_keras_object(compiled, safe_mode=True))
+    if optimizer and getattr(model, "optimizer", None) is not None:
+        build_optimizer(model.optimizer, optimizer, paths.named_variables(model))

@@ -77,7 +77,10 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
     ):
         compiled["jit_compile"] = "auto"
     config["compile"] = compiled
-    config["optimizer"] = _optimizer(model) if compiled and include_optimizer else None
+    main = getattr(model, "optimizer", None) if compiled and include_optimizer else None
+    config["optimizer"] = None if main is None else _optimizer(main, paths.object_paths(model))
+    if include_optimizer and (held := _held_optimizers(model, serializer)):
+        config["optimizers"] = held
     names = dict.fromkeys(_lambda_names(config))
     notes = [
         f"the Python code of lambda {name!r} is not stored: load_model takes what it does from the graph, "
@@ -117,17 +120,27 @@ def _described(model: Any, serializer: _Serializer) -> tuple[dict[str, Any], dic
     return config, compiled
 
 
-def _optimizer(model: Any) -> dict[str, Any] | None:
-    """Class of the optimizer, whether it has slots, and for which variables, in its own order."""
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
-        return None
-    keys = paths.object_paths(model)
+def _optimizer(optimizer: Any, keys: Mapping[int, str]) -> dict[str, Any]:
+    """Class of an optimizer, whether it has slots, and for which variables, in its own order."""
     optimized = [keys[id(v)] for v in compat.optimized_variables(optimizer) if id(v) in keys]
     return {
         "class": type(optimizer).__name__,
         "built": bool(optimizer.built),
         "variables": optimized if optimizer.built else [],
+    }
+
+
+def _held_optimizers(model: Any, serializer: _Serializer) -> dict[str, Any]:
+    """Those that the model or its layers hold themselves, by path."""
+    keys = paths.object_paths(model)
+    return {
+        path: {
+            **_optimizer(held.optimizer, keys),
+            "owner": held.owner,
+            "attribute": held.attribute,
+            "object": serializer.serialize(held.optimizer, path),
+        }
+        for path, held in sorted(paths.held_optimizers(model).items())
     }
 
 

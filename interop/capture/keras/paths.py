@@ -75,6 +75,46 @@ def optimizer_variables(model: Any) -> dict[str, Any]:
     return dict(sorted((_unique(key, taken), variable) for key, variable in slots))
 
 
+@dataclass(frozen=True)
+class HeldOptimizer:
+    """An optimizer that a model, or a layer in it, holds in an attribute of its own: two of a GAN, say."""
+
+    owner: str
+    attribute: str
+    optimizer: Any
+
+    @property
+    def path(self) -> str:
+        """The path of the attribute."""
+        return f"{self.owner}/{self.attribute}" if self.owner else self.attribute
+
+    def variables(self, keys: Mapping[int, str]) -> dict[str, Any]:
+        """The same as `optimizer_variables` for this one, its path and a colon before each key."""
+        taken: set[str] = set()
+        slots = _optimizer_variables(self.optimizer, "", keys)
+        return {f"{self.path}:{_unique(key, taken)}": variable for key, variable in slots}
+
+
+def held_optimizers(model: Any) -> dict[str, HeldOptimizer]:
+    """The optimizers besides ``model.optimizer``, by path; one held twice once."""
+    found: dict[int, HeldOptimizer] = {}
+    main = getattr(model, "optimizer", None)
+    for layer, path in compat.layers_with_paths(model, layer_paths(model)):
+        for name, value in sorted(compat.attributes(layer).items()):
+            if isinstance(value, keras.optimizers.Optimizer) and value is not main:
+                found.setdefault(id(value), HeldOptimizer(path, name, value))
+    return {held.path: held for held in found.values()}
+
+
+def held_optimizer_variables(model: Any) -> dict[str, Any]:
+    """The variables of those, by ``<path>:<variable key>/<slot>``."""
+    keys = object_paths(model)
+    found: dict[str, Any] = {}
+    for held in held_optimizers(model).values():
+        found |= held.variables(keys)
+    return dict(sorted(found.items()))
+
+
 def _optimizer_variables(optimizer: Any, path: str, keys: Mapping[int, str]) -> Iterator[tuple[str, Any]]:
     """Slots by the variable they belong to, scalars by attribute, then those of inner optimizers."""
     references = compat.optimized_variables(optimizer)

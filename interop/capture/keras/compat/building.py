@@ -135,6 +135,7 @@ def safe_scope() -> AbstractContextManager[Any]:
 
 _DEFERRING = threading.RLock()
 _TENSORFLOW_ALIGNMENT = 64
+_MADE_TRAINABLE = "_made_trainable"
 
 
 @contextmanager
@@ -153,13 +154,17 @@ def deferred_variables() -> Iterator[list[Any]]:
             with_initializer(variable, initializer)
             return
         variable._value, variable._initializer = None, initializer
-        made.append(variable)
+        remember(variable)
 
     def hold_stateless(variable: Any) -> None:
         if threading.get_ident() != thread:
             deferred(variable)
         else:
-            made.append(variable)
+            remember(variable)
+
+    def remember(variable: Any) -> None:
+        setattr(variable, _MADE_TRAINABLE, variable.trainable)
+        made.append(variable)
 
     def assign_first(variable: Any, value: Any) -> None:
         """A layer sets a variable it has just made; TensorFlow has nothing to assign to yet."""
@@ -210,13 +215,31 @@ def initialize(variable: Any, value: Any = None) -> None:
 
     An array is given away: its memory may become the variable's.
     """
-    if value is None:
-        variable._deferred_initialize()
-        return
-    if isinstance(value, np.ndarray):
-        value = _given_away(value)
-    variable._initialize(variable._convert_to_tensor(value, dtype=stored_dtype(variable)))
+    with _flag_as_made(variable):
+        if value is None:
+            variable._deferred_initialize()
+            return
+        if isinstance(value, np.ndarray):
+            value = _given_away(value)
+        variable._initialize(variable._convert_to_tensor(value, dtype=stored_dtype(variable)))
     variable._initializer = None
+
+
+@contextmanager
+def _flag_as_made(variable: Any) -> Iterator[None]:
+    """Inside, a variable has the flag it was made with, although its layer may be frozen by now.
+
+    TensorFlow's variable keeps the flag of its first value: no gradient of it is ever taken if that says frozen.
+    """
+    flag = variable.trainable
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    variable.trainable = getattr(variable, _MADE_TRAINABLE, flag)
+    try:
+        yield
+    finally:
+        variable.trainable = flag
 
 
 def _given_away(array: NDArray[Any]) -> Any:

@@ -45,6 +45,15 @@ class Tied(Untied):
         self.out.weight = self.table.weight
 
 
+class Gates(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = torch.nn.GRU(5, 4, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        return self.gru(x)[0]
+
+
 def folded(folder: Path) -> tuple[Any, Any]:
     """A file whose exporter folds the normalisation."""
     layers = [L.Conv2D(4, 3), L.BatchNormalization(epsilon=1e-5), L.Flatten(), L.Dense(3)]
@@ -79,6 +88,10 @@ _FAILURES: dict[str, tuple[Callable[[Path], tuple[Any, Any]], tuple[str, ...]]] 
         lambda _: (Untied(), Tied()),
         ("1 parameters of the source go nowhere: out.weight", "1 parameters of the target have several sources: ",
          "nearest: out.weight, table.weight"),
+    ),
+    "gates without biases": (
+        lambda _: (keras.Sequential([keras.Input((6, 5)), L.GRU(4, use_bias=False, return_sequences=True)]), Gates()),
+        ("gru.bias_ih_l0 (float32[12], added where the source adds nothing: the same only if it is 0", "2 of 4"),
     ),
     "folded": (
         folded,

@@ -1,7 +1,8 @@
 """Weights moved between models of any frameworks, with proof.
 
 ================  =====================================================================================
-``models``        a model or file as named tensors and, maybe, a graph; ``inputs`` gives both the same sizes
+``models``        a model as named tensors and, maybe, a graph; ``files`` and ``traced`` files as such; ``inputs``
+                  gives both the same sizes
 ``loops/``        loops become recurrent layers, or their steps; ``arithmetic`` has one form of what has several
 ``reading``       a graph as a skeleton: each use of parameters, and which feeds which; ``ops/`` a file a family
 ``alignment``     two skeletons side by side

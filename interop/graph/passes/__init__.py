@@ -2,7 +2,7 @@
 
 Enters: an ``ir.Model`` with its weights at hand. Leaves: the same model, computing the same, smaller.
 
-``optimized`` is the whole pipeline: passes of onnx-ir, rules of onnxscript, and ours where they have none.
+``optimized`` is the whole pipeline: passes of onnx-ir, onnxscript's folding, and ours where they have none or take long.
 
 =================  =======================================================================
 ``int4``           weights of four bits, two in a byte, become INT4 (from opset 21 on)

@@ -2,11 +2,11 @@
 
 Enters: an ``ir.Model`` with its weights at hand. Leaves: the same model, computing the same, smaller.
 
-``optimized`` is the whole pipeline: passes of onnx-ir, onnxscript's folding, and ours where they have none or take long.
+``optimized`` is the whole pipeline: passes of onnx-ir, onnxscript's folding, and ours where they have none or are slow.
 
 =================  =======================================================================
 ``int4``           weights of four bits, two in a byte, become INT4 (from opset 21 on)
-constants          what is computed from weights alone becomes a weight (onnxscript; ``constants`` for parts), but
+constants          what is computed from weights alone becomes a weight (onnxscript; ``constants`` for some), but
                    where ``quantised`` says that it would be a quantised weight in a wider form
 ``layout``         Transposes that undo each other, however much lies between them
 ``convolution``    padding, bias and BatchNormalization become part of the convolution

@@ -10,6 +10,7 @@ import pytest
 from cases import keras_models
 
 import interop
+from interop.capture.keras import compat
 from interop.errors import ParityError
 from interop.parity.samples import make_cases
 from models.randomize import randomize
@@ -212,3 +213,16 @@ def test_models_without_layers_or_weights(tmp_path):
     report = interop.verify(tmp_path / "a", tmp_path / "b")
     assert not report.passed
     assert report.first_departure is None
+
+
+def test_a_models_own_answers_have_its_own_keys_in_their_order() -> None:
+    """JAX returns the dicts of what it compiles with their keys sorted."""
+    x = keras.Input((3,))
+    model = keras.Model(
+        x, {"wide": keras.layers.Dense(4)(x), "all": [{"z": x, "a": keras.layers.Dense(2)(x)}]}
+    )
+    array = np.ones((2, 3), "float32")
+    answers = compat.inference(model)(array)
+    assert list(answers) == list(model(array)) == ["wide", "all"]
+    assert list(answers["all"][0]) == ["z", "a"]
+    assert answers["all"][0]["a"].shape == (2, 2)

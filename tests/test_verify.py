@@ -222,7 +222,7 @@ def test_a_models_own_answers_have_its_own_keys_in_their_order() -> None:
         x, {"wide": keras.layers.Dense(4)(x), "all": [{"z": x, "a": keras.layers.Dense(2)(x)}]}
     )
     array = np.ones((2, 3), "float32")
-    answers = compat.inference(model)(array)
-    assert list(answers) == list(model(array)) == ["wide", "all"]
-    assert list(answers["all"][0]) == ["z", "a"]
+    answers, own = compat.inference(model)(array), model(array)
+    assert list(answers) == list(own)
+    assert list(answers["all"][0]) == list(own["all"][0])
     assert answers["all"][0]["a"].shape == (2, 2)

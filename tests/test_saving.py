@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import interop
@@ -123,3 +124,18 @@ def test_a_model_that_cannot_be_captured_writes_nothing(tmp_path):
     with pytest.raises(CaptureError, match=r"raw[\s\S]*Nothing was written[\s\S]*save_weights"):
         interop.save_model(model, tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_calls_of_a_layer_in_two_models_are_counted_for_each(tmp_path):
+    shared = keras.layers.Dense(3, activation="tanh", name="shared")
+    once = keras.Sequential([keras.Input((3,)), shared], name="once")
+    x = keras.Input((3,))
+    twice = keras.Model(x, [shared(shared(x)), shared(once(x))], name="twice")
+    y = keras.Input((3,))
+    model = keras.Model(y, [once(y), *twice(y), *twice(once(y))])
+    interop.save_model(model, tmp_path / "m")
+    again = interop.load_model(tmp_path / "m")
+    data = np.random.default_rng(0).standard_normal((4, 3)).astype("float32")
+    for made, expected in zip(again(data), model(data), strict=True):
+        np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (made, expected)), rtol=1e-6, atol=1e-6)
+    assert len(again.weights) == 2

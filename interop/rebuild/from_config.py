@@ -168,6 +168,7 @@ def make(prepared: Any) -> Any:
     with (
         compat.sharing_scope(),
         compat.keeping_names(),
+        compat.counting_calls_anew(),
         compat.linear_sequential(),
         compat.signatures_once(),
         compat.following(prepared),

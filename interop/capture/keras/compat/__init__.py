@@ -8,6 +8,7 @@ from __future__ import annotations
 from interop.capture.keras.compat.building import (
     complete_configs,
     configs_optional,
+    counting_calls_anew,
     deferred_variables,
     finish_layers,
     initialize,
@@ -178,6 +179,7 @@ __all__ = [
     "computes_in_float64",
     "config_keeps_layer_names",
     "configs_optional",
+    "counting_calls_anew",
     "current_value",
     "deferred_variables",
     "departure",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import sys
 import threading
@@ -262,6 +263,71 @@ def finish_layers(root: Any) -> None:
     for layer in root._flatten_layers(include_self=True):
         if layer.built:
             layer._post_build()
+
+
+@contextmanager
+def counting_calls_anew() -> Iterator[None]:
+    """Inside, the calls of a layer are counted for each Functional model alone, as configs count them.
+
+    Keras 3.15 counts those of the models made before too, so that a layer in two models is wired wrongly.
+    """
+    from_config, read_node, thread = (
+        functional.functional_from_config,
+        functional.deserialize_node,
+        threading.get_ident(),
+    )
+    outputs: list[Any] = []  # those of the models that are being made, from the outer to the inner
+    earlier: dict[int, dict[str, int]] = {}  # calls there were when all layers of a model were made
+
+    def make(cls: Any, config: Any, custom_objects: Any = None) -> Any:
+        if threading.get_ident() != thread:
+            return from_config(cls, config, custom_objects=custom_objects)
+        config = {**config, "output_layers": copy.deepcopy(config["output_layers"])}
+        outputs.append(config["output_layers"])
+        known = set(earlier)
+        try:
+            return from_config(cls, config, custom_objects=custom_objects)
+        finally:
+            outputs.pop()
+            for made in set(earlier) - known:
+                del earlier[made]
+
+    def read(node: Any, layers: Any) -> Any:
+        if threading.get_ident() != thread:
+            return read_node(node, layers)
+        if id(layers) not in earlier:
+            counts = {name: len(layer._inbound_nodes) for name, layer in layers.items()}
+            counts = {
+                n: k for n, k in counts.items() if k and not isinstance(layers[n], keras.layers.InputLayer)
+            }
+            earlier[id(layers)] = counts
+            _count_on(outputs[-1], counts)
+        own = {
+            name: SimpleNamespace(_inbound_nodes=layers[name]._inbound_nodes[count:])
+            for name, count in earlier[id(layers)].items()
+        }
+        return read_node(node, {**layers, **own} if own else layers)
+
+    with (
+        _DEFERRING,
+        replaced(functional, "functional_from_config", make),
+        replaced(functional, "deserialize_node", read),
+    ):
+        yield
+
+
+def _count_on(references: Any, counts: Mapping[str, int]) -> None:
+    """Add to the numbers of calls in a structure of ``[layer, call, output]``."""
+    if isinstance(references, dict):
+        references = list(references.values())
+    if len(references) == _REFERENCE and isinstance(references[0], str):
+        references[1] += counts.get(references[0], 0)
+        return
+    for item in references:
+        _count_on(item, counts)
+
+
+_REFERENCE = 3
 
 
 @contextmanager

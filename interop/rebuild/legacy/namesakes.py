@@ -35,7 +35,6 @@ UNARY: dict[str, Callable[..., Any]] = {
     "log_sigmoid": ops.log_sigmoid,
     "logical_not": ops.logical_not,
     "negative": ops.negative,
-    "ones_like": ops.ones_like,
     "reciprocal": ops.reciprocal,
     "relu": ops.relu,
     "relu6": ops.relu6,
@@ -53,7 +52,6 @@ UNARY: dict[str, Callable[..., Any]] = {
     "stop_gradient": ops.stop_gradient,
     "tan": ops.tan,
     "tanh": ops.tanh,
-    "zeros_like": ops.zeros_like,
 }
 BINARY: dict[str, Callable[..., Any]] = {
     "add": ops.add,
@@ -87,7 +85,6 @@ REDUCTIONS: dict[str, Callable[..., Any]] = {
     "reduce_any": ops.any,
     "reduce_logsumexp": ops.logsumexp,
     "reduce_max": ops.max,
-    "reduce_mean": ops.mean,
     "reduce_min": ops.min,
     "reduce_prod": ops.prod,
     "reduce_std": ops.std,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from keras import ops
+from keras import backend, ops
 
 from interop.errors import RebuildError
 from interop.rebuild.legacy.namesakes import BINARY, OPERATORS, REDUCTIONS, UNARY
@@ -19,6 +19,9 @@ from interop.rebuild.legacy.namesakes import BINARY, OPERATORS, REDUCTIONS, UNAR
 Function = Callable[..., Any]
 
 _TABLE: dict[str, Function] = {}
+
+#: Modules whose functions of these names are those of ``tf`` itself; ``tf.image.transpose`` is another one.
+_SAME_AS_TF = ("math", "linalg", "nn", "dtypes")
 
 
 def operation(name: str) -> Function:
@@ -28,7 +31,8 @@ def operation(name: str) -> Function:
         RebuildError: there is none.
     """
     short = name.removeprefix("compat.v1.").removeprefix("compat.v2.").removeprefix("raw_ops.")
-    found = _TABLE.get(short) or _TABLE.get(short.split(".")[-1])
+    module, _, last = short.rpartition(".")
+    found = _TABLE.get(short) or (_TABLE.get(last) if module in _SAME_AS_TF else None)
     if found is None:
         raise RebuildError(
             f"the model calls tf.{name}, which is not translated to Keras 3. Replace that call by layers with the "
@@ -284,7 +288,30 @@ def _clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: Any =
 
 @_named("where")
 def _where(condition: Any, x: Any = None, y: Any = None, name: Any = None) -> Any:
+    if x is None or y is None:
+        raise RebuildError(
+            "the model calls tf.where with a condition alone, which gives as many rows as it holds: a size that "
+            "depends on values, which a Keras 3 model cannot have"
+        )
     return ops.where(condition, x, y)
+
+
+@_named("reduce_mean")
+def _mean(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Any:
+    """The mean of integers is one, rounded towards zero."""
+    mean = ops.mean(input_tensor, axis=_axis(axis), keepdims=keepdims)
+    dtype = backend.standardize_dtype(getattr(input_tensor, "dtype", "float32"))
+    return ops.cast(mean, dtype) if "int" in dtype else mean
+
+
+@_named("ones_like")
+def _ones_like(input: Any, dtype: Any = None, name: Any = None, optimize: bool = True) -> Any:
+    return ops.ones_like(input, dtype=dtype)
+
+
+@_named("zeros_like")
+def _zeros_like(input: Any, dtype: Any = None, name: Any = None, optimize: bool = True) -> Any:
+    return ops.zeros_like(input, dtype=dtype)
 
 
 @_named("gather")

@@ -58,6 +58,12 @@ CHOSEN_MIXED = {"Dense", "Conv2D", "LayerNormalization", "MultiHeadAttention"}
 #: (backend, layer, policy, why Keras on that backend cannot run it on a CPU), the middle two as patterns.
 CANNOT = [
     ("jax", "(MultiHead|GroupQuery)Attention", "float16", "JAX has no such product of float16"),
+    (
+        "jax",
+        "Equalization",
+        "float64",
+        "it computes in float32 unless 64 bits are asked for; its graph has them",
+    ),
     ("jax", "GRU-no_bias", "float16", "Keras' state becomes float32 within the scan"),
     ("torch", "AveragePooling3D", "float16", "PyTorch has no kernel in 16 bits"),
     ("tensorflow", "(Adaptive)?(Average|Max)Pooling3D", "float(16|64)", "TensorFlow has no kernel"),

@@ -1,12 +1,7 @@
-"""Every row of ``tests/cases/layers`` and every application, exported and imported again; on two backends."""
+"""Every row of ``tests/cases/layers`` and every application, exported and imported again."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tools.full_run.pytest_rows import rows_of
 
-KIND = replace(
-    rows_of("Exported and imported again", "tests/test_roundtrip.py::test_round_trip", dict),
-    backends=("torch", "tensorflow"),
-)
+KIND = rows_of("Exported and imported again", "tests/test_roundtrip.py::test_round_trip", dict)

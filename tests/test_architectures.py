@@ -172,7 +172,7 @@ def target_of(like: np.ndarray) -> np.ndarray:
 
 
 #: Why numbers that are no parameters of the network need not train.
-NOT_TRAINED = ("a scalar", "Resize needs it", "used by nothing that stays")
+NOT_TRAINED = ("a scalar", "a buffer", "Resize needs it", "used by nothing that stays")
 
 #: Gradients smaller than the largest by this are rounding, such as those of the bias of an attention's keys.
 IDLE = 1e-6

@@ -9,12 +9,14 @@ An initializer of floats becomes, in this order,
 2. the variable of a layer that does nothing but hold it: ``Embedding(1, size)``, looked up at the one index there is
    and reshaped. An Embedding is the one stock layer whose output is its weights, bit for bit on every device (a
    Dense of ones would round on GPUs); the index is a zero made from the model's first input, as a Functional model
-   has only what depends on its inputs;
-3. a constant of an operation: scalars, and numbers an operator needs when the graph is read. The report says so.
+   has only what depends on its inputs. What the file says to be a buffer does not train;
+3. a constant of an operation: numbers an operator needs when the graph is read, and scalars, unless the file says that
+   one is a parameter. The report says so.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -39,6 +41,11 @@ from interop.rebuild.values import Array, Value
 from interop.status import ImportReport, LiftedLayer
 
 
+_SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"  # what torch.onnx (2.6 and newer) says of a graph
+_TARGET = re.compile(r"(PARAMETER|BUFFER) target='([^']+)'")
+_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+
+
 def imported(model: Any, layout: str = "nhwc", name: str | None = None) -> tuple[Any, ImportReport]:
     """Make a Keras model of an ``ir.Model`` without functions.
 
@@ -61,6 +68,11 @@ class Importer:
         self._graph = model.graph
         self._sizes = Sizes()
         self._names = Names()
+        self._is_torch = model.producer_name == "pytorch"
+        self._signature = self._graph.metadata_props.get(_SIGNATURE)
+        said = {name: kind for kind, name in _TARGET.findall(self._signature or "")}
+        self._parameters = {name for name, kind in said.items() if kind == "PARAMETER"}
+        self._buffers = said.keys() - self._parameters
         self._plan = plan
         self._layers: dict[Any, Any] = {}
         self._zero: Any = None
@@ -149,13 +161,25 @@ class Importer:
 
     def _parameter(self, name: str, array: Array) -> Any:
         value = self._graph.initializers.get(name)
-        if value is None or not is_float(value.const_value) or not array.ndim or not array.size:
+        if value is None or not is_float(value.const_value) or not array.size:
+            return None
+        if not array.ndim and not self._is_parameter(name):
             return None
         return lambda: self._hold(name, array)
 
+    def _is_parameter(self, name: str) -> bool:
+        """Whether a scalar is one that trains, such as a learned scale, and no number that an expression was written
+        with. torch.onnx lists parameters; its exporter by TorchScript gives them, and no numbers, the path of a module's
+        attribute."""
+        if self._signature is not None:
+            return name in self._parameters
+        return self._is_torch and _PATH.fullmatch(name) is not None
+
     def _hold(self, name: str, array: Array) -> Any:
         dtype = array.dtype.name
-        layer = keras.layers.Embedding(1, int(array.size), name=self._names.take(name), dtype=dtype)
+        layer = keras.layers.Embedding(
+            1, int(array.size), trainable=name not in self._buffers, name=self._names.take(name), dtype=dtype
+        )
         self._fill(layer, partial(layer.build, (None,)), (None,), {"embeddings": array.reshape(1, -1)}, name)
         self._held.append(name)
         self._weights[name] = (f"{layer.name}/embeddings",)
@@ -237,6 +261,8 @@ class Importer:
         for name, value in self._graph.initializers.items():
             if is_float(value.const_value) and name not in self._weights:
                 frozen[name] = _why_frozen(value, taken)
+            elif name in self._buffers and name in self._held:
+                frozen[name] = "a buffer, which does not train in PyTorch either"
         return ImportReport(
             lifted=tuple(self._lifted),
             operations=dict(kept),

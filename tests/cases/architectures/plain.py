@@ -73,6 +73,23 @@ class Transformer(nn.Module):
         return self.head(self.encoder(self.embedding(ids) + self.position).mean(1))
 
 
+class Decoder(nn.Module):
+    """A decoder that attends to what it reads, places first as in ``nn.Transformer`` by default; a learned scale
+    without axes, and positions that do not train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(40, 12)
+        self.memory = nn.Linear(12, 12)
+        self.layer = nn.TransformerDecoderLayer(12, 3, 24, dropout=0.0)
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.register_buffer("positions", torch.randn(9, 1, 12))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.embedding(ids).transpose(0, 1) * self.scale + self.positions
+        return self.layer(x[:5], torch.tanh(self.memory(x))).transpose(0, 1)
+
+
 class Signal(nn.Module):
     """Convolutions over time, with PReLU and an instance norm."""
 
@@ -125,6 +142,8 @@ ROWS = [
         "gru, both ways, stacked", lambda: Recurrent(nn.GRU, num_layers=2, bidirectional=True), (9,), 40
     ),
     Architecture("rnn", lambda: Recurrent(nn.RNN), (9,), 40),
+    Architecture("decoder", Decoder, (9,), 40, quick=True),
+    Architecture("decoder, TorchScript", Decoder, (9,), 40, dynamo=False),
     Architecture("signal", Signal, (4, 64)),
     Architecture("volume", _volume, (2, 8, 8, 8)),
     Architecture("residual, TorchScript", Residual, (3, 32, 32), dynamo=False),

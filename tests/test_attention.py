@@ -30,7 +30,8 @@ class Row:
     Attributes:
         name: of the row.
         lifted: whether it becomes MultiHeadAttention.
-        matrix: "three" of projections, "one", or one "by head".
+        matrix: "three" of projections, "one", one "by head", or one that is "cut" in two, as PyTorch attends to another
+            tensor.
         factor: of the products.
         bias: which projections have one.
         places: of the input; None: open.
@@ -38,6 +39,7 @@ class Row:
         mask: added to the products: "", "nothing", "causal" or "given", an input.
         used: whether the probabilities are an output too.
         shared: what else uses the matrix of the queries: "keys", or the "output" of all.
+        places_first: whether the axis of places comes before that of the batch.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Row:
     mask: str = ""
     used: bool = False
     shared: str = ""
+    places_first: bool = False
 
 
 ROWS = [
@@ -58,6 +61,10 @@ ROWS = [
     Row("one matrix by head", matrix="by head"),
     Row("no bias", bias=""),
     Row("to another tensor", cross=True),
+    Row("to another tensor, one matrix", cross=True, matrix="cut"),
+    Row("places first", places_first=True),
+    Row("places first, causal, one matrix", places_first=True, mask="causal", places=PLACES, matrix="one"),
+    Row("places first, to another tensor, one matrix", places_first=True, cross=True, matrix="cut"),
     Row("a mask of zeros", mask="nothing", places=PLACES),
     Row("causal", mask="causal", places=PLACES),
     Row("causal, one matrix", mask="causal", places=PLACES, matrix="one"),
@@ -97,6 +104,20 @@ def model_of(row: Row) -> onnx.ModelProto:
                 nodes[-2 if name in row.bias else -1].input[1] = "q.weight"
                 del held["k.weight"]
             nodes.append(node("Reshape", [made, "heads"], [f"{name}.parts"]))
+    elif row.matrix == "cut":
+        held["qkv.weight"] = (rng.standard_normal((WIDTH, 3 * WIDTH)) * WIDTH**-0.5).astype("float32")
+        held["qkv.bias"] = rng.standard_normal(3 * WIDTH).astype("float32")
+        held["cut"] = np.array([WIDTH, 2 * WIDTH])
+        nodes += [
+            node("Split", ["qkv.weight", "cut"], ["q.matrix", "kv.matrix"], axis=1),
+            node("Split", ["qkv.bias", "cut"], ["q.offset", "kv.offset"]),
+            node("MatMul", ["x", "q.matrix"], ["q.product"]),
+            node("Add", ["q.product", "q.offset"], ["q.cut"]),
+            node("MatMul", ["z", "kv.matrix"], ["kv.product"]),
+            node("Add", ["kv.product", "kv.offset"], ["kv"]),
+            node("Split", ["kv"], ["k.cut", "v.cut"], axis=2, num_outputs=2),
+            *(node("Reshape", [f"{name}.cut", "heads"], [f"{name}.parts"]) for name in "qkv"),
+        ]
     else:
         made = project("x", "qkv", 3 * WIDTH, bool(row.bias))
         if row.matrix == "one":
@@ -106,10 +127,11 @@ def model_of(row: Row) -> onnx.ModelProto:
             nodes.append(node("Reshape", [made, "by head"], ["qkv.parts"]))
             parts = [f"{name}.parts" for name in "qkv"]
             nodes.append(node("Split", ["qkv.parts"], parts, axis=3, num_outputs=3))
+    example, place = (1, 0) if row.places_first else (0, 1)
     nodes += [
-        node("Transpose", ["q.parts"], ["q.heads"], perm=[0, 2, 1, 3]),
-        node("Transpose", ["k.parts"], ["k.heads"], perm=[0, 2, 3, 1]),
-        node("Transpose", ["v.parts"], ["v.heads"], perm=[0, 2, 1, 3]),
+        node("Transpose", ["q.parts"], ["q.heads"], perm=[example, 2, place, 3]),
+        node("Transpose", ["k.parts"], ["k.heads"], perm=[example, 2, 3, place]),
+        node("Transpose", ["v.parts"], ["v.heads"], perm=[example, 2, place, 3]),
         node("MatMul", ["q.heads", "k.heads"], ["products"]),
         node("Mul", ["products", "factor"], ["scaled"]),
     ]
@@ -121,7 +143,7 @@ def model_of(row: Row) -> onnx.ModelProto:
         *([node("Add", ["scaled", "mask"], ["masked"])] if row.mask else []),
         node("Softmax", ["masked" if row.mask else "scaled"], ["probabilities"], "attention"),
         node("MatMul", ["probabilities", "v.heads"], ["weighed"]),
-        node("Transpose", ["weighed"], ["turned"], perm=[0, 2, 1, 3]),
+        node("Transpose", ["weighed"], ["turned"], perm=[2, 0, 1, 3] if row.places_first else [0, 2, 1, 3]),
         node("Reshape", ["turned", "joined"], ["flat"]),
     ]
     made = project("flat", "o", WIDTH, "o" in row.bias)
@@ -132,6 +154,8 @@ def model_of(row: Row) -> onnx.ModelProto:
     shapes: dict[str, tuple[str | int, ...]] = {"x": ("n", row.places or "t", WIDTH)}
     if row.cross:
         shapes["z"] = ("n", "s", WIDTH)
+    if row.places_first:
+        shapes = {name: (places, batch, width) for name, (batch, places, width) in shapes.items()}
     if row.mask == "given":
         shapes["mask"] = ("n", 1, 1, PLACES)
     graph = helper.make_graph(
@@ -158,6 +182,8 @@ def arrays_of(row: Row, batch: int) -> dict[str, np.ndarray]:
     arrays = {"x": rng.standard_normal((batch, places, WIDTH))}
     if row.cross:
         arrays["z"] = rng.standard_normal((batch, places + 1, WIDTH))
+    if row.places_first:
+        arrays = {name: array.swapaxes(0, 1) for name, array in arrays.items()}
     if row.mask == "given":
         arrays["mask"] = rng.standard_normal((batch, 1, 1, PLACES))
     return {name: array.astype("float32") for name, array in arrays.items()}

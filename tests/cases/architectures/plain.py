@@ -142,8 +142,8 @@ ROWS = [
         "gru, both ways, stacked", lambda: Recurrent(nn.GRU, num_layers=2, bidirectional=True), (9,), 40
     ),
     Architecture("rnn", lambda: Recurrent(nn.RNN), (9,), 40),
-    Architecture("decoder", Decoder, (9,), 40, quick=True),
-    Architecture("decoder, TorchScript", Decoder, (9,), 40, dynamo=False),
+    Architecture("decoder", Decoder, (9,), 40),
+    Architecture("decoder, TorchScript", Decoder, (9,), 40, quick=True, dynamo=False),
     Architecture("signal", Signal, (4, 64)),
     Architecture("volume", _volume, (2, 8, 8, 8)),
     Architecture("residual, TorchScript", Residual, (3, 32, 32), dynamo=False),

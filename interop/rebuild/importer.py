@@ -40,9 +40,8 @@ from interop.rebuild.source import check_supported, name_of
 from interop.rebuild.values import Array, Value
 from interop.status import ImportReport, LiftedLayer
 
-_SIGNATURE = (
-    "pkg.torch.export.ExportedProgram.graph_signature"  # what torch.onnx (2.6 and newer) says of a graph
-)
+#: What torch.onnx (2.6 and newer) says of a graph.
+_SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 _TARGET = re.compile(r"(PARAMETER|BUFFER) target='([^']+)'")
 _PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 
@@ -169,7 +168,7 @@ class Importer:
         return lambda: self._hold(name, array)
 
     def _is_parameter(self, name: str) -> bool:
-        """Whether a scalar is one that trains, such as a learned scale, and no number that an expression was written with.
+        """Whether a scalar trains, such as a learned scale, and is no number that an expression was written with.
 
         torch.onnx lists parameters; its exporter by TorchScript gives them, and no numbers, the path of a module's
         attribute.

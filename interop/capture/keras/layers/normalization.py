@@ -19,7 +19,10 @@ def normalization(e: Emit, layer: Any, inputs: Any) -> Any:
         return NotImplemented
     mean, variance = (compat.to_numpy(statistic) for statistic in (layer.mean, layer.variance))
     deviation = np.maximum(np.sqrt(variance), np.asarray(compat.epsilon(None), variance.dtype))
-    x = e.cast(inputs, str(layer.compute_dtype))
+    # Without 64 bits JAX keeps the statistics in 32, also for a layer of float64.
+    dtype = compat.result_type(str(layer.compute_dtype), mean.dtype.name)
+    x = e.cast(inputs, dtype)
+    center, spread = e.constant(mean, dtype), e.constant(deviation, dtype)
     if layer.invert:
-        return e.binary("Add", e.constant(mean), e.binary("Mul", x, e.constant(deviation)))
-    return e.binary("Div", e.binary("Sub", x, e.constant(mean)), e.constant(deviation))
+        return e.binary("Add", center, e.binary("Mul", x, spread))
+    return e.binary("Div", e.binary("Sub", x, center), spread)

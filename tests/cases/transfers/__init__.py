@@ -52,8 +52,10 @@ class Pair:
         for k, sizes in enumerate(shapes):
             shape = (batch, *sizes)
             if self.tokens:
-                # Of several, only the first are tokens: a mask and the segments follow.
-                arrays.append(rng.integers(0, self.tokens, shape) if k == 0 else np.full(shape, int(k == 1)))
+                filling = self._filling(k)
+                arrays.append(
+                    rng.integers(0, self.tokens, shape) if filling is None else np.full(shape, filling)
+                )
             else:
                 arrays.append(rng.standard_normal(shape).astype("float32"))
         moved = [np.ascontiguousarray(np.moveaxis(a, -1, 1)) if self.first else a for a in arrays]
@@ -61,6 +63,16 @@ class Pair:
         for names, values in zip(self.named, (arrays, moved), strict=True):
             sides.append(dict(zip(names, values, strict=False)) if names else tuple(values))
         return sides[0], sides[1]
+
+    def _filling(self, k: int) -> int | None:
+        """What the input at a place is filled with: masks with ones, segments with zeros, None for tokens.
+
+        Without names, tokens come first, and a mask and segments follow.
+        """
+        name = self.named[0][k] if self.named[0] else ("token_ids", "mask", "segment_ids")[k]
+        if "mask" in name:
+            return 1
+        return 0 if "segment" in name or "type" in name else None
 
 
 def all_pairs() -> list[Pair]:

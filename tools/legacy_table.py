@@ -81,6 +81,7 @@ def _files(folder: Path) -> dict[tuple[str, str], list[Path]]:
         kind = {".h5": "HDF5", ".keras": "`.keras`"}.get(path.suffix, "SavedModel")
         if parts[0] == "traced":
             kind = "SavedModel without layers"
+        if Path(f"{path}.zip").exists():
             shutil.unpack_archive(f"{path}.zip", folder / path.name)
             path = folder / path.name
             shutil.copy(answers, folder)

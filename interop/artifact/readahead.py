@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from interop.artifact.files import FileRecord, Region
 from interop.errors import ArtifactError
 from interop.formats.dtypes import numpy_dtype
+from interop.formats.memory import pages
 from interop.formats.safetensors import Entry
 
 _CHUNK_BYTES = 32 << 20
-_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 @dataclass
@@ -140,7 +140,7 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
 
     def _read(self, chunk: _Chunk) -> dict[str, NDArray[Any]]:
         offset = chunk.start % mmap.PAGESIZE
-        memory = _memory(offset + chunk.end - chunk.start)
+        memory = pages(offset + chunk.end - chunk.start)
         data = memoryview(memory)[offset : offset + chunk.end - chunk.start]
         for at in range(0, len(data), _CHUNK_BYTES):
             piece = data[at : at + _CHUNK_BYTES]
@@ -165,7 +165,3 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
         array = np.frombuffer(memory, dtype, count, entry.begin + shift).reshape(entry.shape)
         return array if array.flags.aligned else array.copy()
 
-
-def _memory(size: int) -> mmap.mmap:
-    """Private, zeroed memory. Not NumPy's: it asks for huge pages, which some machines take seconds to find."""
-    return mmap.mmap(-1, max(size, 1), **_PRIVATE)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from interop.errors import FormatError
 from interop.formats.mapping import TensorMapping
+from interop.formats.memory import buffer
 from interop.formats.tensorbundle import schema, slices
 from interop.formats.tensorbundle.elements import NAMES, STRING, array_dtype
 from interop.formats.tensorbundle.files import INDEX_SUFFIX, find_prefix, index_of, shard_of
@@ -146,13 +147,14 @@ class _Bundle:
                     f"{where}: its part {box} is {part.dtype}{list(part.shape)}, which does not fit"
                 )
             found.append((box, part))
-        array = np.empty(entry.shape, array_dtype(entry.dtype))
+        dtype = array_dtype(entry.dtype)
+        array = buffer(math.prod(entry.shape) * dtype.itemsize).view(dtype).reshape(entry.shape)
         for box, part in found:
             array[slices.box_index(box)] = self.read(part)
         return array
 
     def _read_numbers(self, entry: _Entry, where: str) -> NDArray[Any]:
-        data = np.empty(entry.size, np.uint8)
+        data = buffer(entry.size)
         crc = self._fill(entry.shard, entry.offset, data, where)
         self._check(crc, entry.crc32c, where)
         array = data.view(array_dtype(entry.dtype)).reshape(entry.shape)

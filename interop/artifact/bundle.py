@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from interop.artifact import archive, guard
 from interop.artifact import config as config_file
@@ -32,7 +32,6 @@ from interop.artifact.files import (
     is_zip,
     open_regular,
 )
-from interop.artifact.readahead import ReadAhead
 from interop.artifact.relocate import relocate
 from interop.artifact.schema import float_types, parse_model
 from interop.artifact.signature import Signature
@@ -40,6 +39,9 @@ from interop.artifact.tensors import Placement, TensorFile, map_region, read_ent
 from interop.errors import ArtifactError, InteropError
 from interop.formats.mapping import TensorMapping
 from interop.formats.source import ArraySource, TensorSource
+
+if TYPE_CHECKING:
+    from interop.artifact.readahead import ReadAhead
 
 __all__ = [
     "ArraySource",
@@ -181,11 +183,15 @@ class Bundle:
 
     def read_weights(self, *, verify_digest: bool) -> ReadAhead:
         """Begin to read all weights into memory of their own; close it before the bundle."""
+        from interop.artifact.readahead import ReadAhead  # opening a graph is faster without its threads
+
         region, record = _region(self._regions, WEIGHTS), self._records[WEIGHTS]
         return ReadAhead(region, self._entries, record if verify_digest else None)
 
     def read_optimizer(self, *, verify_digest: bool) -> ReadAhead | None:
         """The same of the optimizer's variables; None if there are none."""
+        from interop.artifact.readahead import ReadAhead
+
         if OPTIMIZER not in self._records:
             return None
         region, record = _region(self._regions, OPTIMIZER), self._records[OPTIMIZER]

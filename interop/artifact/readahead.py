@@ -164,4 +164,3 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
         count = entry.size_bytes // dtype.itemsize
         array = np.frombuffer(memory, dtype, count, entry.begin + shift).reshape(entry.shape)
         return array if array.flags.aligned else array.copy()
-

@@ -3,7 +3,7 @@
 What enters: a path. What leaves: a `TensorMapping`, which reads a tensor when it is asked for.
 
 Invariants: no format needs the framework that wrote it; nothing is unpickled; a damaged file raises
-FormatError and nothing else.
+FormatError and nothing else; importing this package loads none of the formats.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interop.errors import FormatError
-from interop.formats.keras_zip import is_unzipped
 from interop.formats.mapping import TensorMapping
-from interop.formats.orbax import find_item
 from interop.formats.tensorbundle.files import find_prefix
 
 __all__ = ["FORMATS", "Format", "TensorMapping", "find_prefix", "found", "holds_tensors", "open_tensors"]
@@ -92,6 +90,9 @@ def holds_tensors(folder: Path) -> bool:
 
 
 def _in_folder(path: Path) -> tuple[Format, Path] | None:
+    from interop.formats.keras_zip import is_unzipped
+    from interop.formats.orbax import find_item
+
     for pattern in ("*.safetensors.index.json", "*.safetensors", "*.bin.index.json"):
         files = sorted(path.glob(pattern))
         if len(files) == 1:

@@ -39,7 +39,7 @@ def save_rows(quick: bool) -> Iterator[Row]:
     """Time and memory of saving, on each backend."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for backend in ("jax",) if quick else export.BACKENDS:
-        sample = measure.child("gigabyte.py", "save", 1 if quick else 3, backend=backend)
+        sample = measure.child("gigabyte.py", "save", 1 if quick else 5, backend=backend)
         if "error" in sample:
             yield Row("save", backend, "s", None, None, None, str(SAVE), False, sample["error"])
             continue

@@ -46,7 +46,6 @@ def separable(site: Site, node: Any) -> Lifted | NoMatch:
         after = added_after(site, following, outputs, rank + 2)
     last = site.layout != "keep"
     layer_class = getattr(keras.layers, f"SeparableConv{rank}D")
-    inner = depthwise.config
 
     def make(name: str, dtype: str) -> Any:
         of = depthwise.make(name, dtype)
@@ -80,7 +79,7 @@ def separable(site: Site, node: Any) -> Lifted | NoMatch:
         (node, *between, *after.nodes),
         depthwise.inputs,
         make,
-        ("Separable", outputs, after.bias is not None, *inner),
+        ("Separable", outputs, after.bias is not None, *depthwise.config),
         weights,
         depthwise.order,
         depthwise.call,

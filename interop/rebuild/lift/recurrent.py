@@ -8,6 +8,7 @@ batch in front; a second direction is a layer of its own, run backwards.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -37,9 +38,112 @@ _ACTIVATIONS: dict[str, tuple[str, tuple[float, float] | None]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """What a node computes, beside its weights.
+
+    Attributes:
+        functions: Keras' arguments for the activations.
+        after: whether a GRU resets after the product.
+        lengths: the sequences' lengths, or nothing.
+        initial: the states to begin with, or nothing.
+    """
+
+    kind: str
+    direction: str
+    functions: Mapping[str, str]
+    after: bool
+    lengths: tuple[Any, ...]
+    initial: tuple[Any, ...]
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.direction == "bidirectional" else 1
+
+    @property
+    def states(self) -> int:
+        return 2 if self.kind == "LSTM" else 1
+
+    def layer(self, units: int, use_bias: bool, name: str, dtype: str) -> Any:
+        """Of Keras, with all that the node returns."""
+        options: dict[str, Any] = {"reset_after": self.after} if self.kind == "GRU" else {}
+        one = getattr(keras.layers, "SimpleRNN" if self.kind == "RNN" else self.kind)(
+            units,
+            use_bias=use_bias,
+            return_sequences=True,
+            return_state=True,
+            go_backwards=self.direction == "reverse",
+            zero_output_for_mask=bool(self.lengths),
+            name=name,
+            dtype=dtype,
+            **self.functions,
+            **options,
+        )
+        return one if self.directions == 1 else keras.layers.Bidirectional(one, merge_mode=None, name=name)
+
+    def run(self, layer: Any, x: Any, *more: Any) -> list[Any]:
+        """The node's outputs, the batch in front; `more` are lengths and states."""
+        # States come with the batch in front too: (batch, directions, units).
+        states = more[len(self.lengths) :]
+        begin = [tensor[:, place] for place in range(self.directions) for tensor in states]
+        options: dict[str, Any] = {"initial_state": begin} if begin else {}
+        if self.lengths:
+            options["mask"] = _within(x, more[0])
+        made = list(layer(x, **options))
+        lines, last = made[: self.directions], made[self.directions :]
+        if self.direction == "reverse":
+            lines = [ops.flip(lines[0], axis=1)]
+        # Batch, time and units, with the directions before the units.
+        y = ops.stack(lines, axis=2) if self.directions == 2 else ops.expand_dims(lines[0], 2)
+        return [y, *(ops.stack(last[place :: self.states], axis=1) for place in range(self.states))]
+
+
 @lift("LSTM", "GRU", "RNN")
 def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
     """The layer of the same name; RNN is SimpleRNN."""
+    cell = _cell(site, node)
+    if isinstance(cell, NoMatch):
+        return cell
+    kernel, state = site.weight(node.inputs[1]), site.weight(node.inputs[2])
+    offsets = node.inputs[3] if len(node.inputs) > 3 else None
+    bias = site.weight(offsets)
+    if kernel is None or state is None or (bias is None and offsets is not None):
+        return NoMatch("its weights are no float initializers")
+    units, directions, states = int(state.array().shape[-1]), cell.directions, cell.states
+    weights: dict[str, Weight] = {}
+    for place in range(directions):
+        prefix = f"{'backward' if place else 'forward'}/" if directions == 2 else ""
+        weights |= _weights(cell.kind, prefix, place, kernel, state, bias, units, cell.after)
+
+    def dims(sizes: list[Dims]) -> list[Sequence[int | None]]:
+        batch, time = sizes[0][:2]
+        return [(batch, time, directions, units)] + [(batch, directions, units)] * states
+
+    return Lifted(
+        node,
+        (node,),
+        (node.inputs[0], *cell.lengths, *cell.initial),
+        lambda name, dtype: cell.layer(units, bias is not None, name, dtype),
+        (
+            cell.kind,
+            units,
+            cell.direction,
+            cell.after,
+            bias is not None,
+            tuple(cell.functions.values()),
+            bool(cell.initial),
+            bool(cell.lengths),
+        ),
+        weights,
+        order=lambda rank: _BATCH_FIRST,
+        call=cell.run,
+        dims=dims,
+        permutations=((2, 0, 1, 3), *(_BATCH_FIRST,) * states),
+    )
+
+
+def _cell(site: Site, node: Any) -> _Cell | NoMatch:
+    """What a node computes, where a layer of Keras does the same."""
     attributes = site.attributes(node)
     kind, direction = str(node.op_type), str(attributes.get("direction", "forward"))
     directions = 2 if direction == "bidirectional" else 1
@@ -52,80 +156,12 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
         return NoMatch("clip, input_forget or layout=1")
     if kind == "LSTM" and given[7] is not None:
         return NoMatch("peepholes")
-    kernel, state = site.weight(given[1]), site.weight(given[2])
-    bias = site.weight(given[3])
-    if kernel is None or state is None or (bias is None and given[3] is not None):
-        return NoMatch("its weights are no float initializers")
-    after = bool(attributes.get("linear_before_reset"))
-    units = int(state.array().shape[-1])
-    initial = [value for value in given[5:7] if value is not None and not site.is_all(value, 0)]
-    states = 2 if kind == "LSTM" else 1
-    if initial and len(initial) != states:
+    initial = tuple(value for value in given[5:7] if value is not None and not site.is_all(value, 0))
+    lengths = tuple(value for value in given[4:5] if value is not None)
+    cell = _Cell(kind, direction, functions, bool(attributes.get("linear_before_reset")), lengths, initial)
+    if initial and len(initial) != cell.states:
         return NoMatch("one of its two initial states is zero, the other is not")
-    lengths = [value for value in given[4:5] if value is not None]
-    config = (
-        kind,
-        units,
-        direction,
-        after,
-        bias is not None,
-        tuple(functions.values()),
-        bool(initial),
-        bool(lengths),
-    )
-    weights: dict[str, Weight] = {}
-    for place in range(directions):
-        prefix = f"{'backward' if place else 'forward'}/" if directions == 2 else ""
-        weights |= _weights(kind, prefix, place, kernel, state, bias, units, after)
-
-    def make(name: str, dtype: str) -> Any:
-        options: dict[str, Any] = {"reset_after": after} if kind == "GRU" else {}
-        one = getattr(keras.layers, "SimpleRNN" if kind == "RNN" else kind)(
-            units,
-            use_bias=bias is not None,
-            return_sequences=True,
-            return_state=True,
-            go_backwards=direction == "reverse",
-            zero_output_for_mask=bool(lengths),
-            name=name,
-            dtype=dtype,
-            **functions,
-            **options,
-        )
-        if directions == 1:
-            return one
-        return keras.layers.Bidirectional(one, merge_mode=None, name=name)
-
-    def call(layer: Any, x: Any, *more: Any) -> list[Any]:
-        # States come with the batch in front too: (batch, directions, units).
-        begin = [tensor[:, place] for place in range(directions) for tensor in more[len(lengths) :]]
-        options: dict[str, Any] = {"initial_state": begin} if begin else {}
-        if lengths:
-            options["mask"] = _within(x, more[0])
-        made = list(layer(x, **options))
-        lines, last = made[:directions], made[directions:]
-        if direction == "reverse":
-            lines = [ops.flip(lines[0], axis=1)]
-        # Batch, time and units, with the directions before the units.
-        y = ops.stack(lines, axis=2) if directions == 2 else ops.expand_dims(lines[0], 2)
-        return [y, *(ops.stack(last[place::states], axis=1) for place in range(states))]
-
-    def dims(sizes: list[Dims]) -> list[Sequence[int | None]]:
-        batch, time = sizes[0][:2]
-        return [(batch, time, directions, units)] + [(batch, directions, units)] * states
-
-    return Lifted(
-        node,
-        (node,),
-        (node.inputs[0], *lengths, *initial),
-        make,
-        config,
-        weights,
-        order=lambda rank: _BATCH_FIRST,
-        call=call,
-        dims=dims,
-        permutations=((2, 0, 1, 3), *(_BATCH_FIRST,) * states),
-    )
+    return cell
 
 
 def _functions(

@@ -267,6 +267,35 @@ def test_a_weight_that_is_used_twice_is_one_weight() -> None:
     assert [lifted.layer for lifted in report.lifted] == [report.lifted[0].layer] * 2
 
 
+def test_a_table_that_also_gives_the_scores_stays_one_weight(tmp_path: Path) -> None:
+    @keras.saving.register_keras_serializable(package="tied")
+    class Tied(keras.layers.Layer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.table = keras.layers.Embedding(300, 8)
+
+        def call(self, words: Any) -> Any:
+            return keras.ops.matmul(self.table(words), keras.ops.transpose(self.table.embeddings))
+
+    given = keras.Input((None,), dtype="int32")
+    model = keras.Model(given, Tied()(given))
+    interop.export_onnx(model, tmp_path / "tied.onnx")
+    found = interop.import_onnx(tmp_path / "tied.onnx")
+    assert found.count_params() == model.count_params()
+    words = np.random.default_rng(0).integers(0, 300, (3, 5)).astype("int32")
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(found(words)),
+        keras.ops.convert_to_numpy(model(words)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    found.compile("sgd", "mse")
+    (table,) = found.trainable_weights
+    before = keras.ops.convert_to_numpy(table)
+    found.fit(words, np.ones((3, 5, 300), "float32"), verbose=0)
+    assert np.any(keras.ops.convert_to_numpy(table) != before)
+
+
 def test_channels_stay_last_between_convolutions() -> None:
     chain = graph(
         [

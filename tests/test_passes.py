@@ -242,6 +242,50 @@ def test_rows(name: str, text: str, left: dict[str, int]) -> None:
         assert_same(before, after, feeds)
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            """(int64[n] x) => (float[n,900] y) {
+                rows = Gather<axis=0>(table, x)
+                deep = Tanh(rows)
+                turned = Transpose<perm=[1,0]>(table)
+                y = MatMul(deep, turned)
+            }""",
+            {"Gather": 1, "Tanh": 1, "Transpose": 1, "MatMul": 1},
+        ),
+        (
+            """(int64[n] x) => (float[n,900] y) {
+                wide = Cast<to=1>(x)
+                ones = Constant<value = int64[2] {-1, 1}>()
+                column = Reshape(wide, ones)
+                few = Expand(column, four)
+                a = Transpose<perm=[1,0]>(table)
+                b = Transpose<perm=[1,0]>(table)
+                p = MatMul(few, a)
+                q = MatMul(few, b)
+                y = Add(p, q)
+            }""",
+            {"Cast": 1, "Reshape": 1, "Expand": 1, "MatMul": 1, "Add": 1},
+        ),
+    ],
+    ids=["in two orders of axes", "twice in another order"],
+)
+def test_a_weight_of_two_uses_is_written_once(text: str, left: dict[str, int]) -> None:
+    head, _, body = text.partition("{")
+    before = onnx.parser.parse_model(f"{HEADER} g {head} {{{body}")
+    table = np.random.default_rng(0).standard_normal((900, 4)).astype("float32")
+    before.graph.initializer.append(onnx.numpy_helper.from_array(table, "table"))
+    before.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 4]), "four"))
+    after = after_passes(before)
+    found = Counter(node.op_type for node in after.graph.node)
+    del found["Constant"]
+    assert dict(found) == left
+    assert sum(np.prod(tensor.dims) > 1000 for tensor in after.graph.initializer) == 1
+    for count in (2, 3):
+        assert_same(before, after, {"x": np.arange(count) * 7})
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_graphs_of_any_shape(seed: int) -> None:
     """Random graphs: never more Transposes, always the same results."""

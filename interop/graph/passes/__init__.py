@@ -46,7 +46,9 @@ def optimized(model: Any, folds: list[Fold] | None = None) -> Any:
     from interop.graph.passes.int4 import with_int4
     from interop.graph.passes.layout import with_few_transposes
 
-    fold_constants(with_int4(model))
+    with_int4(model)
+    CommonSubexpressionEliminationPass()(model)  # a weight of two layers is folded once
+    fold_constants(model)
     CommonSubexpressionEliminationPass()(model)
     RemoveUnusedNodesPass()(with_few_transposes(model))
     RemoveUnusedNodesPass()(with_whole_convolutions(model, folds))
@@ -63,9 +65,10 @@ def fold_constants(model: Any, keep: Collection[Any] = ()) -> None:
 
     from interop.graph.passes.constants import split_constants, transpose_constants
     from interop.graph.passes.quantised import foldable
+    from interop.graph.passes.shared import copying
 
     stays_narrow = foldable(model)
-    kept = {id(node) for node in keep}
+    kept = {id(node) for node in keep} | copying(model)
 
     def one_result(node: Any) -> bool | None:
         if id(node) in kept:

@@ -191,7 +191,7 @@ class Interpreter:
 
     def _computed(self, node: Any, opset: int, inputs: list[Value | None], scope: Scope) -> list[Value]:
         handler = find_op(node.domain, node.op_type, opset)
-        context = Context(node, opset, self.sizes, lambda graph: self._body(graph, scope))
+        context = Context(node, opset, self.sizes, self.body_in(scope))
         if handler is None:
             context.fail("no handler computes it")
         attributes = attributes_of(node)
@@ -286,6 +286,10 @@ class Interpreter:
         if permutation is None:
             return value.tensor()
         return _in_form(value, permutation)
+
+    def body_in(self, scope: Scope) -> Callable[[Any], Body]:
+        """What makes a subgraph ready to run that sees a scope."""
+        return lambda graph: self._body(graph, scope)
 
     def _body(self, graph: Any, scope: Scope) -> Body:
         def run(tensors: Sequence[Any], apart: bool) -> list[Any]:

@@ -351,12 +351,18 @@ class Plan:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def plan(graph: Any, layout: str) -> Plan:
-    """Match every pattern and settle which matches stand."""
+def plan(graph: Any, layout: str, elsewhere: Callable[[Any], bool] | None = None) -> Plan:
+    """Match every pattern and settle which matches stand.
+
+    Args:
+        graph: whose nodes are looked at.
+        layout: "nhwc" or "keep", as in ``import_onnx``.
+        elsewhere: whether another graph uses an initializer too; None: there is none.
+    """
     site, refused = Site(graph, layout), dict[Any, str]()
     while True:
         made, begun = _matched(site, refused)
-        while conflicting := _conflicts(graph, made):
+        while conflicting := _conflicts(graph, made, elsewhere):
             # Of a block that does not stand, the layers inside may.
             blocks = {begun[lifted.node]: reason for lifted, reason in conflicting if lifted.node in begun}
             if blocks:
@@ -410,7 +416,7 @@ def _matched(site: Site, refused: Mapping[Any, str]) -> tuple[Plan, dict[Any, An
     return made, begun
 
 
-def _conflicts(graph: Any, made: Plan) -> list[tuple[Lifted, str]]:
+def _conflicts(graph: Any, made: Plan, elsewhere: Callable[[Any], bool] | None) -> list[tuple[Lifted, str]]:
     """Layers whose initializers are used otherwise too."""
     live = _live(graph, made)
     covered = {node for lifted in made.lifted.values() for node in lifted.covers}
@@ -420,6 +426,8 @@ def _conflicts(graph: Any, made: Plan) -> list[tuple[Lifted, str]]:
             for weight in lifted.weights.values():
                 if weight.source is not None:
                     users[id(weight.source)].add(lifted.key)
+                    if elsewhere is not None and elsewhere(weight.source):
+                        users[id(weight.source)].add(None)
     for node in live - covered:
         for value in values_of(node):
             if value.is_initializer():

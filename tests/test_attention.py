@@ -220,3 +220,66 @@ def test_attention(row: Row, tmp_path: Path) -> None:
         model.save(tmp_path / "model.keras")
         again = keras.saving.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(outputs_of(again, arrays)[0], got[0])
+
+
+#: What JAX writes: every product is an Einsum. Projections, scores, what is weighed, output.
+EQUATIONS = {
+    "heads after places": ("btf,fhd->bthd", "bthd,bshd->bhts", "bhts,bshd->bthd", "bthd,hdf->btf"),
+    "heads first": ("btf,fhd->bhtd", "bhtd,bhsd->bhts", "bhts,bhsd->bhtd", "bhtd,hdf->btf"),
+    "the other way round": ("fhd,btf->bthd", "bshd,bthd->bhts", "bshd,bhts->bthd", "hdf,bthd->btf"),
+    "labels left out": (
+        "...tf,fhd->...thd",
+        "...thd,...shd->...hts",
+        "...hts,...shd->...thd",
+        "...thd,hdf->...tf",
+    ),
+}
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_attention_in_equations(name: str, biased: bool) -> None:
+    rng = np.random.default_rng(5)
+    apart, scores, weighed, together = EQUATIONS[name]
+    held = {"root": np.array(SIZE**0.5, "float32")}
+    for part in "qkvo":
+        shape = (HEADS, SIZE, WIDTH) if part == "o" else (WIDTH, HEADS, SIZE)
+        held[f"{part}.weight"] = (rng.standard_normal(shape) * WIDTH**-0.5).astype("float32")
+        if biased:
+            bias = (WIDTH,) if part == "o" else (HEADS, 1, SIZE) if name == "heads first" else (HEADS, SIZE)
+            held[f"{part}.bias"] = rng.standard_normal(bias).astype("float32")
+
+    def product(equation: str, values: list[str], made: str, bias: str = "") -> list[onnx.NodeProto]:
+        if name == "the other way round":
+            values = values[::-1]
+        if not (bias and biased):
+            return [node("Einsum", values, [made], equation=equation)]
+        nodes = [node("Einsum", values, [f"{made}.product"], equation=equation)]
+        return [*nodes, node("Add", [f"{made}.product", bias], [made])]
+
+    nodes = [each for part in "qkv" for each in product(apart, ["x", f"{part}.weight"], part, f"{part}.bias")]
+    nodes += [
+        node("Div", ["q", "root"], ["scaled"]),
+        *product(scores, ["scaled", "k"], "scores"),
+        node("Softmax", ["scores"], ["probabilities"], "attention"),
+        *product(weighed, ["probabilities", "v"], "weighed"),
+        *product(together, ["weighed", "o.weight"], "flat", "o.bias"),
+        node("Relu", ["flat"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "attention",
+        [helper.make_tensor_value_info("x", 1, ("n", "t", WIDTH))],
+        [onnx.ValueInfoProto(name="y")],
+        [numpy_helper.from_array(array, key) for key, array in held.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    reports: list[ImportReport] = []
+    model = interop.import_onnx(proto, report=reports)
+    assert [lifted.kind for lifted in reports[0].lifted] == ["MultiHeadAttention"], reports[0].not_lifted
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for batch in (2, 4):
+        x = rng.standard_normal((batch, batch + 3, WIDTH)).astype("float32")
+        np.testing.assert_allclose(
+            outputs_of(model, {"x": x})[0], session.run(None, {"x": x})[0], rtol=1e-4, atol=1e-5
+        )

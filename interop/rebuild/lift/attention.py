@@ -18,10 +18,13 @@ import numpy as np
 
 from interop.rebuild.lift.attention_proof import Attention, Heads, Inside, Reading
 from interop.rebuild.lift.dense import dense, gemm
+from interop.rebuild.lift.einsum import Equation, projection
 from interop.rebuild.lifting import Lifted, NoMatch, Site, Weight, lift
 from interop.rebuild.values import Array
 
 _MOVES = ("Reshape", "Transpose", "Unsqueeze", "Squeeze", "Identity", "Gather", "Slice", "Split", "Flatten")
+_PRODUCTS = ("MatMul", "Einsum")
+_DENSE = {"MatMul": dense, "Gemm": gemm, "Einsum": projection}
 _MOST_MOVES = 4  # between a projection and the tensor whose axes are batch, place, feature
 
 
@@ -61,31 +64,58 @@ def _parts(site: Site, softmax: Any) -> Attention | NoMatch:
     while weighed is not None and weighed.op_type in _MOVES and weighed.inputs[0] is factor:
         factor = weighed.outputs[0]
         weighed = _only_user(site, factor)
-    if scores is None or weighed is None or weighed.op_type != "MatMul":
+    if scores is None or weighed is None or weighed.op_type not in _PRODUCTS:
         return NoMatch("it stands between no two products")
-    if weighed.inputs[0] is not factor:
+    factors, others = _factors(site, scores), [value for value in weighed.inputs if value is not factor]
+    if (
+        factors is None
+        or len(others) != 1
+        or (weighed.op_type == "MatMul" and weighed.inputs[0] is not factor)
+    ):
         return NoMatch("it is no left factor")
-    projections = [
-        _projection(site, value) for value in (scores.inputs[0], scores.inputs[1], weighed.inputs[1])
-    ]
+    projections = [_projection(site, value) for value in (*factors, others[0])]
     output = _output(site, weighed.outputs[0])
     if output is None or any(projection is None for projection in projections):
         return NoMatch("what it computes with is no projection", near=True)
     q, k, v = (projection for projection in projections if projection is not None)
-    sizes = [
-        int(value.shape[-1])
-        for value in (scores.inputs[0], weighed.inputs[1], weighed.outputs[0])
-        if value.shape is not None and isinstance(value.shape[-1], int)
-    ]
     masked = _is_masked(softmax.inputs[0], scores)
-    return Attention((q, k, v), output, sizes[0] if sizes else None, masked)
+    return Attention((q, k, v), output, _size_of(site, scores, weighed), masked)
+
+
+def _factors(site: Site, scores: Any) -> tuple[Any, Any] | None:
+    """Queries and keys of the products that a softmax is over the last axis of."""
+    if scores.op_type == "MatMul":
+        return scores.inputs[0], scores.inputs[1]
+    equation = Equation.of(site, scores)
+    if isinstance(equation, NoMatch):
+        return None
+    first, second = equation.factors
+    return (first, second) if equation.product[-1] in equation.labels[1] else (second, first)
+
+
+def _size_of(site: Site, scores: Any, weighed: Any) -> int | None:
+    """The elements of a head, where the graph says how many."""
+    found = []
+    if scores.op_type == "MatMul":
+        found.append((scores.inputs[0], -1))
+    elif not isinstance(equation := Equation.of(site, scores), NoMatch):
+        found += [
+            (value, labels.index(label))
+            for value, labels in zip(equation.factors, equation.labels, strict=True)
+            for label in labels
+            if label not in equation.product
+        ]
+    if weighed.op_type == "MatMul":
+        found += [(weighed.inputs[1], -1), (weighed.outputs[0], -1)]
+    sizes = [value.shape[axis] for value, axis in found if value.shape is not None]
+    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def _product(site: Site, value: Any) -> Any:
-    """The MatMul whose result a value is, by a factor, in another order, and with a mask added."""
+    """The product that a value is, by a factor, in another order, and with a mask added."""
     while True:
         producer = value.producer()
-        if producer is None or producer.op_type == "MatMul":
+        if producer is None or producer.op_type in _PRODUCTS:
             return producer
         if producer.op_type == "Add":
             found = [_product(site, summand) for summand in producer.inputs if site.rank(summand) != 0]
@@ -140,16 +170,13 @@ def _projection(site: Site, value: Any) -> Lifted | None:
 
 def _dense_of(site: Site, node: Any) -> Lifted | None:
     """The Dense layer that ends at a node."""
-    if node.op_type == "Gemm":
-        found = gemm(site, node)
-    else:
-        inner = node
-        if node.op_type == "Add":
-            makers = [value.producer() for value in node.inputs if value is not None]
-            inner = next((maker for maker in makers if maker is not None and maker.op_type == "MatMul"), None)
-        if inner is None or inner.op_type != "MatMul":
-            return None
-        found = dense(site, inner)
+    inner = node
+    if node.op_type == "Add":
+        makers = [value.producer() for value in node.inputs if value is not None]
+        inner = next((maker for maker in makers if maker is not None and maker.op_type in _PRODUCTS), None)
+    if inner is None or inner.op_type not in _DENSE:
+        return None
+    found = _DENSE[inner.op_type](site, inner)
     return found if isinstance(found, Lifted) and found.node is node else None
 
 
@@ -174,9 +201,9 @@ def _output(site: Site, value: Any) -> Lifted | None:
     while user is not None and user.op_type in _MOVES and user.inputs[0] is value:
         value = user.outputs[0]
         user = _only_user(site, value)
-    if user is None or user.op_type not in ("MatMul", "Gemm"):
+    if user is None or user.op_type not in _DENSE:
         return None
-    found = gemm(site, user) if user.op_type == "Gemm" else dense(site, user)
+    found = _DENSE[user.op_type](site, user)
     return found if isinstance(found, Lifted) and found.inputs[0] is value else None
 
 
@@ -239,10 +266,8 @@ def _lifted(found: Attention, reading: Reading, inside: Inside) -> Lifted | NoMa
         )
 
     weights: dict[str, Weight] = {}
-    for name, projection, heads in zip(
-        ("query", "key", "value"), found.projections, reading.dealt, strict=True
-    ):
-        for kind, weight in projection.weights.items():
+    for name, one, heads in zip(("query", "key", "value"), found.projections, reading.dealt, strict=True):
+        for kind, weight in one.weights.items():
             weights[f"{name}/{kind}"] = weight.changed(f"{name} of {heads}", _dealt(heads))
     for kind, weight in found.output.weights.items():
         shape = (count, size, units) if kind == "kernel" else (units,)

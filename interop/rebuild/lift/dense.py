@@ -10,7 +10,8 @@ import numpy as np
 from interop.rebuild.lifting import Lifted, NoMatch, Site, Weight, lift
 
 
-def _dense(node: Any, covers: tuple[Any, ...], x: Any, kernel: Weight, bias: Weight | None) -> Lifted:
+def dense_layer(node: Any, covers: tuple[Any, ...], x: Any, kernel: Weight, bias: Weight | None) -> Lifted:
+    """A Dense layer in place of nodes."""
     units = int(kernel.array().shape[1])
 
     def make(name: str, dtype: str) -> Any:
@@ -46,8 +47,8 @@ def _with_bias_after(site: Site, node: Any, kernel: Weight) -> Lifted:
         bias = site.weight(added)
         if bias is not None and bias.array().shape in {(units,), (1, units)}:
             flat = bias if bias.array().ndim == 1 else bias.changed("flat", np.ravel)
-            return _dense(after, (node, after), node.inputs[0], kernel, flat)
-    return _dense(node, (node,), node.inputs[0], kernel, None)
+            return dense_layer(after, (node, after), node.inputs[0], kernel, flat)
+    return dense_layer(node, (node,), node.inputs[0], kernel, None)
 
 
 @lift("Gemm", size=2)
@@ -68,4 +69,4 @@ def gemm(site: Site, node: Any) -> Lifted | NoMatch:
     if bias is None or bias.array().size != units:
         return NoMatch("what is added is no bias")
     flat = bias if bias.array().ndim == 1 else bias.changed("flat", np.ravel)
-    return _dense(node, (node,), node.inputs[0], kernel, flat)
+    return dense_layer(node, (node,), node.inputs[0], kernel, flat)

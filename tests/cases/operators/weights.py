@@ -10,4 +10,17 @@ CASES = [
     OnnxCase("PRelu", (x("b", 4, "h"), normal(4, 1)), variant="channels", lifted="PReLU"),
     OnnxCase("PRelu", (x("b", 4, "h"), normal(1)), variant="one", lifted="PReLU"),
     OnnxCase("PRelu", (x("b", 4, 3), normal(3)), variant="last axis"),
+    *[
+        OnnxCase("Einsum", given, {"equation": equation}, variant=equation, lifted=kind)
+        for equation, given, kind in (
+            ("btf,fhd->bthd", (x("b", "t", 4), normal(4, 2, 3)), "EinsumDense"),
+            ("btf,fhd->bhtd", (x("b", "t", 4), normal(4, 2, 3)), "EinsumDense"),
+            ("hdf,bthd->btf", (normal(2, 3, 4), x("b", "t", 2, 3)), "EinsumDense"),
+            ("btf, cf -> btc", (x("b", "t", 4), normal(5, 4)), "Dense"),
+            ("...f,fc->...c", (x("b", "t", 4), normal(4, 5)), "Dense"),
+            ("bgf,gfc->bgc", (x("b", 3, 4), normal(3, 4, 5)), "EinsumDense"),
+            ("btf,fc->tbc", (x("b", "t", 4), normal(4, 5)), ""),
+            ("btf,tg->bfg", (x("b", 3, 4), normal(3, 5)), "EinsumDense"),
+        )
+    ],
 ]

@@ -19,6 +19,7 @@ import pytest
 import test_layers as rows
 from cases import layers as table
 
+import interop
 from interop.artifact.signature import Signature
 from interop.capture.keras import capture
 from interop.formats.dtypes import numpy_dtype
@@ -219,6 +220,25 @@ def _allowing(text: str) -> Iterator[tuple[str, str, int]]:
             for constraint in () if schema.deprecated else schema.type_constraints:
                 if text in constraint.allowed_type_strs:
                     yield name, constraint.type_param_str, opset
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_product_of_what_was_turned_in_a_half_type(dtype: str, tmp_path: Path) -> None:
+    """ONNX Runtime 1.32 dies of a Transpose that moves the batch, a Cast and a MatMul."""
+    given = keras.Input((4, 16))
+    turned = keras.ops.transpose(keras.ops.cast(given, dtype), (1, 0, 2))
+    model = keras.Model(given, keras.layers.Dense(80, dtype="float32")(turned))
+    interop.export_onnx(model, tmp_path / "turned.onnx")
+    interop.save_model(model, tmp_path / "turned.interop")
+    assert not interop.verify(model, tmp_path / "turned.interop").disagrees
+
+
+def test_weights_of_bfloat16_are_written_as_such(tmp_path: Path) -> None:
+    given = keras.Input((60,))
+    model = keras.Model(given, keras.layers.Dense(80, dtype="bfloat16")(given))
+    interop.export_onnx(model, tmp_path / "half.onnx", config=False)
+    (weight,) = (each for each in onnx.load(tmp_path / "half.onnx").graph.initializer if len(each.dims) == 2)
+    assert weight.data_type == onnx.TensorProto.BFLOAT16
 
 
 @pytest.mark.framework("torch")

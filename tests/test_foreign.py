@@ -162,6 +162,24 @@ def test_torch_arguments_by_name_and_programs(tmp_path: Path) -> None:
     assert interop.verify(net, tmp_path / "program.onnx", sizes=None).passed
 
 
+@pytest.mark.framework("torch")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_torch_in_half_types(dtype: str, tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 64, batch_first=True).to(getattr(torch, dtype))
+    given = [torch.randn(2, 4, 16).to(getattr(torch, dtype))]
+    for name in ("net.onnx", "net.interop"):
+        write = interop.export_onnx if name.endswith("onnx") else interop.save_model
+        write(layer, tmp_path / name, input_signature=given)
+        graph = interop.load_graph(tmp_path / name)
+        assert {spec.dtype for spec in (*graph.inputs, *graph.outputs)} == {dtype}
+        assert interop.verify(layer, tmp_path / name).passed
+    weights = sum(value.numel() for value in layer.state_dict().values())
+    assert (tmp_path / "net.onnx").stat().st_size < 3 * weights + 20_000
+
+
 @pytest.mark.framework("tensorflow")
 def test_tensorflow(tmp_path: Path) -> None:
     import tensorflow as tf
@@ -211,6 +229,18 @@ def test_jax(tmp_path: Path) -> None:
     np.testing.assert_allclose(graph(x, y)["hidden"], bound(x, y)["hidden"], atol=1e-6)
     with pytest.raises(CaptureError, match="input_signature"):
         interop.export_onnx(bound, tmp_path / "f.onnx")
+
+
+@pytest.mark.framework("jax")
+def test_jax_in_bfloat16(tmp_path: Path) -> None:
+    import jax.numpy as jnp
+
+    def function(weight: Any, x: Any) -> Any:
+        return jnp.tanh(jnp.swapaxes(x, 0, 1) @ weight)
+
+    bound = functools.partial(function, jnp.asarray(jax_params()["dense"]["kernel"], "bfloat16"))
+    interop.save_model(bound, tmp_path / "f.interop", input_signature=[jnp.ones((3, 5, 4), "bfloat16")])
+    assert not interop.verify(bound, tmp_path / "f.interop").disagrees
 
 
 @pytest.mark.framework("jax")

@@ -239,6 +239,15 @@ def parameters(module: Any) -> list[Parameter]:
     return [Parameter(name, functools.partial(to_numpy, value), name in trainable) for name, value in tensors]
 
 
+def _from_numpy(array: np.ndarray[Any, Any]) -> Any:
+    """A tensor of an array; bfloat16, which NumPy has from ml_dtypes, through its bits."""
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.as_tensor(array.view(np.int16)).view(torch.bfloat16)
+    return torch.as_tensor(array)
+
+
 def to_numpy(tensor: Any) -> np.ndarray[Any, Any]:
     """A tensor as an array; bfloat16 through ml_dtypes."""
     import torch
@@ -258,10 +267,10 @@ def run(
     import torch
 
     if isinstance(module, torch.export.ExportedProgram):
-        nested = pack(structure, [torch.as_tensor(array) for array in arrays])
+        nested = pack(structure, [_from_numpy(array) for array in arrays])
         _, leaves, _ = structure_of(_plain(module.module()(*nested["args"], **nested["kwargs"])))
         return [to_numpy(leaf) for leaf in leaves]
-    nested = pack(structure, [torch.as_tensor(array) for array in arrays])
+    nested = pack(structure, [_from_numpy(array) for array in arrays])
     args: Any = () if isinstance(nested, dict) else nested if isinstance(nested, tuple | list) else (nested,)
     with evaluating(module), torch.no_grad():
         result = module(**nested) if isinstance(nested, dict) else module(*args)

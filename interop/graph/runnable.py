@@ -9,16 +9,13 @@ so that scopes, functions and bodies stay as they were.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
-import onnx
 
-from interop.graph.kernels import has_kernel
+from interop.graph.kernels import HALF_TYPES, lacks_half_type
 from interop.graph.record import Node, Recording, Scope, Value
 from interop.graph.typecodes import onnx_type_code
-
-_TYPE_STRINGS = {"float16": "tensor(float16)", "bfloat16": "tensor(bfloat16)"}
 
 
 def runnable(recording: Recording) -> Recording:
@@ -55,7 +52,7 @@ def _between_casts(node: Node, opset: int, wide: dict[Value, Value]) -> list[Nod
             after.append(_cast_node(made, value, node.scope))
         outputs.append(made)
     node.outputs = tuple(outputs)
-    if node.attributes.get("dtype") in {onnx_type_code(dtype) for dtype in _TYPE_STRINGS}:
+    if node.attributes.get("dtype") in {onnx_type_code(dtype) for dtype in HALF_TYPES}:
         node.attributes["dtype"] = onnx_type_code("float32")
     return [*before, node, *after]
 
@@ -82,31 +79,9 @@ def _cast_node(source: Value, result: Value, scope: Scope) -> Node:
 
 
 def _without_kernel(node: Node, opset: int) -> Iterator[Value]:
-    """Operands and results in a half type that the operator does not have."""
-    halves = [v for v in (*node.inputs, *node.outputs) if v is not None and v.dtype in _TYPE_STRINGS]
-    if not halves or node.domain != "" or node.bodies:
+    """Operands and results in a half type, of an operator that does not have it."""
+    if node.domain != "" or node.bodies:
         return
-    schema = onnx.defs.get_schema(node.op_type, opset, "")
-    allowed = {each.type_param_str: each.allowed_type_strs for each in schema.type_constraints}
-    operands = _parameters((each.type_str for each in schema.inputs), node.inputs)
-    results = _parameters((each.type_str for each in schema.outputs), node.outputs)
-    missing = {
-        parameter
-        for parameter, value in (*operands, *results)
-        if value in halves
-        and value is not None
-        and not _exists(node.op_type, parameter, value.dtype, allowed)
-    }
-    if not missing or node.op_type == "Cast":
-        return
-    # One operator computes in one type: its other half operands are widened too.
-    yield from halves
-
-
-def _exists(op_type: str, parameter: str, dtype: str, allowed: Mapping[str, Collection[str]]) -> bool:
-    return _TYPE_STRINGS[dtype] in allowed.get(parameter, ()) and has_kernel(op_type, parameter, dtype)
-
-
-def _parameters(names: Iterable[str], values: tuple[Value | None, ...]) -> list[tuple[str, Value | None]]:
-    known = list(names)
-    return [(known[min(index, len(known) - 1)], value) for index, value in enumerate(values)]
+    operands, results = ([None if v is None else v.dtype for v in vs] for vs in (node.inputs, node.outputs))
+    if lacks_half_type(node.op_type, opset, operands, results, node.attributes.get("perm")):
+        yield from (v for v in (*node.inputs, *node.outputs) if v is not None and v.dtype in HALF_TYPES)

@@ -65,7 +65,7 @@ def fold_constants(model: Any, keep: Collection[Any] = ()) -> None:
 
     from interop.graph.passes.constants import split_constants, transpose_constants
     from interop.graph.passes.quantised import foldable
-    from interop.graph.passes.shared import copying
+    from interop.graph.passes.small import copying
 
     stays_narrow = foldable(model)
     kept = {id(node) for node in keep} | copying(model)

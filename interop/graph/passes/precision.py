@@ -30,7 +30,7 @@ import onnx
 import onnx_ir as ir
 
 from interop.errors import CaptureError
-from interop.graph.kernels import has_kernel
+from interop.graph.kernels import has_kernel, moves_batch
 from interop.graph.typecodes import dtype_name, onnx_type_code
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -246,6 +246,8 @@ class _Conversion:
         schema = _schema(node, self._opset)
         if schema is None:
             return dtype == self._wide
+        if dtype == "bfloat16" and "perm" in node.attributes:
+            return not moves_batch(node.attributes["perm"].as_ints())
         allowed = {each.type_param_str: each.allowed_type_strs for each in schema.type_constraints}
         used = {parameter for parameter, _, value in _operands(node, self._opset) if self._takes(value)}
         used |= {parameter for parameter, value in _results(node, self._opset) if self._takes(value)}

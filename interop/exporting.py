@@ -24,7 +24,7 @@ from interop.artifact.signature import Signature
 from interop.backend import choose_backend
 from interop.capture.dispatch import capture_any, framework_of, is_tensorflow_path, runnable
 from interop.capture.records import Capture
-from interop.errors import InteropError, RebuildError
+from interop.errors import ArtifactError, CaptureError, InteropError, RebuildError
 from interop.formats.keras_zip import is_unzipped
 from interop.garbage import uncollected
 from interop.graph.file import write_file
@@ -257,7 +257,15 @@ def reference_of(model: Any, signature: Signature | None) -> Any:
 
 def compared(written: Written, path: Path, precision: Precision | None, inputs: Any = None) -> ParityReport:
     if precision is None or written.signature is None:
-        return compare(written.reference, path, inputs)
+        try:
+            return compare(written.reference, path, inputs)
+        except ArtifactError as error:
+            if isinstance(written.reference, ForeignSide):
+                raise CaptureError(
+                    f"the framework's own exporter made a graph that does not run ({error}). Another opset=, or the "
+                    "model in float32, may do; verify=False writes the file as it is"
+                ) from error
+            raise
     return verify_precision(
         written.reference,
         written.graph,

@@ -103,6 +103,10 @@ def test_several_inputs_and_outputs(two):
         total, difference = graph(*given)
         np.testing.assert_array_equal(total, image + ids)
         np.testing.assert_array_equal(difference, image - ids)
+    for one, other in zip(graph(image=image, ids=ids), graph(image, ids), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(SignatureError, match="by place or by name"):
+        graph(image, ids=ids)
     found = graph.predict({"image": image, "ids": ids}, batch_size=2)
     assert isinstance(found, tuple)
     np.testing.assert_array_equal(found[0], image + ids)

@@ -98,11 +98,12 @@ class GraphModel:
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self.signature.outputs
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **named: Any) -> Any:
         """Run the graph once.
 
         Args:
             *args: one array per input, one dict by input name, or one value nested like the model's inputs.
+            **named: in place of these, the inputs by name, where a name can be written so.
 
         Returns:
             The outputs, nested like the model's.
@@ -110,7 +111,9 @@ class GraphModel:
         Raises:
             SignatureError: the inputs do not fit; the message names the input and what was expected.
         """
-        given = call_inputs.bind(self.signature, args)
+        if args and named:
+            raise SignatureError(f"inputs come by place or by name. Received: {len(args)} and {sorted(named)}")
+        given = call_inputs.bind(self.signature, (named,) if named else args)
         feed = call_inputs.check(self.inputs, given)
         return pack(self.signature.output_structure, self.run(feed))
 

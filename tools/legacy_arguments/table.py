@@ -72,8 +72,8 @@ def row(family: str, name: str, arguments: list[str]) -> list[str]:
     for argument in sorted(arguments):
         column, words = fate(name, cls, argument)
         cells[column].append(f"{argument}{words}")
-    followed = f", {table.FOLLOWED[name][1]}" if name in table.FOLLOWED else ""
-    return [f"{cls.__name__}{followed}", *(", ".join(cells[column]) for column in COLUMNS)]
+    several = f", {table.SEVERAL[name][1]}" if name in table.SEVERAL else ""
+    return [f"{cls.__name__}{several}", *(", ".join(cells[column]) for column in COLUMNS)]
 
 
 def fate(name: str, cls: type, argument: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ import tf_keras as keras
 from numpy.typing import NDArray
 from tf_keras.src.engine.base_preprocessing_layer import PreprocessingLayer
 
-from tools.legacy_fixtures import graphs, layers, learned, refused, subclassed, training
+from tools.legacy_fixtures import drawn, graphs, layers, learned, refused, subclassed, training
 
 Arrays = dict[str, NDArray[Any]]
 BATCH = 2
@@ -43,6 +43,10 @@ def main(folder: Path, only: str = "") -> None:
     for path, build, options in rows:
         if only in path.name:
             write(path, build, **options)
+    for name, row in drawn.DRAWN.items():
+        path = folder / "drawn" / f"{name}.json"
+        if only in path.name:
+            drawn.write(path, *row)
 
 
 def h5_rows() -> dict[str, Callable[[], Any]]:

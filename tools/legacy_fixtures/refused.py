@@ -48,5 +48,6 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "several_axes": stack(SEQUENCE, lambda: L.BatchNormalization(axis=[1, 2])),
     "causal_separable": stack(SEQUENCE, lambda: L.SeparableConv1D(2, 2, padding="causal")),
     "area": stack((4, 4, 1), lambda: L.UpSampling2D(interpolation="area")),
+    "falling_contrast": stack((8, 8, 3), lambda: L.RandomContrast((0.6, 0.2))),
     "random_height": stack((8, 8, 3), lambda: L.RandomHeight(0.2)),
 }

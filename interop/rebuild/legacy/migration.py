@@ -24,6 +24,10 @@ from interop.status import Change
 CONTAINERS = frozenset({"Functional", "Sequential"})
 _FAMILIES = ("layers", "initializers", "regularizers", "constraints", "losses", "metrics", "optimizers")
 _SCHEDULES = "optimizers.schedules"
+_ADVICE = (
+    "Pass a class of your own by that name in custom_objects, or take that part out with the Keras that wrote the "
+    "file, or convert the model to ONNX there and open it with interop.load_graph"
+)
 
 
 class Migration:
@@ -69,11 +73,7 @@ class Migration:
                 "registered_name": registered,
             }
         if name in table.REFUSED_CLASSES:
-            raise RebuildError(
-                f"{where}: Keras 3 has no {table.REFUSED_CLASSES[name]}. Pass a class of your own by that name "
-                "in custom_objects, or take that part out with the Keras that wrote the file, or convert "
-                "the model to ONNX there and open it with interop.load_graph"
-            )
+            raise RebuildError(f"{where}: Keras 3 has no {table.REFUSED_CLASSES[name]}. {_ADVICE}")
         module, cls = _found(table.CLASSES.get(name, name), family)
         migrated = self._arguments(name, cls, {**table.ADDED.get(name, {}), **arguments}, where)
         made = {
@@ -82,11 +82,12 @@ class Migration:
             "config": migrated,
             "registered_name": registered if cls is None else None,
         }
-        if name not in table.FOLLOWED:
+        several, meaning = table.SEVERAL.get(name, (None, ""))
+        layers = None if several is None else several(migrated)
+        if layers is None:
             return made
-        follower, meaning = table.FOLLOWED[name]
         self.changes.append(Change(where, name, meaning, lost=False))
-        return table.sequence(str(migrated.get("name", name.lower())), made, follower(migrated))
+        return table.sequence(str(migrated.get("name", name.lower())), *layers)
 
     def _arguments(
         self,
@@ -124,7 +125,7 @@ class Migration:
                 case table.Refused(feature, neutral):
                     if value not in neutral:
                         raise RebuildError(
-                            f"{where}: {argument}={value!r:.80}: Keras 3 does not have {feature}"
+                            f"{where}: {argument}={value!r:.80}: Keras 3 does not have {feature}. {_ADVICE}"
                         )
                     continue
                 case table.Only(accepts, feature, convert, note):
@@ -133,7 +134,7 @@ class Migration:
                         self._note(where, argument, value, note(value))
                     if not accepts(value):
                         raise RebuildError(
-                            f"{where}: {argument}={value!r:.80}: Keras 3 does not have {feature}"
+                            f"{where}: {argument}={value!r:.80}: Keras 3 does not have {feature}. {_ADVICE}"
                         )
                 case table.Converted(convert, meaning):
                     converted = convert(value, arguments)

@@ -8,6 +8,7 @@ Source: the constructors of tf_keras 2.21 (https://github.com/keras-team/tf-kera
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -169,10 +170,52 @@ def _replaced(old: Any, new: Any) -> Converted:
     return Converted(lambda value, arguments: new if value == old else value)
 
 
-def _cropped(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What cuts the middle out of a picture; does nothing where a RandomCrop already made it that large."""
+def _cropped(arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Before what cuts the middle out of a picture, which does nothing where a RandomCrop made it that large."""
     size = {key: arguments[key] for key in ("height", "width") if key in arguments}
-    return _layer("Resizing", name="middle", crop_to_aspect_ratio=True, dtype=arguments.get("dtype"), **size)
+    middle = _layer(
+        "Resizing", name="middle", crop_to_aspect_ratio=True, dtype=arguments.get("dtype"), **size
+    )
+    return [_layer("RandomCrop", **arguments), middle]
+
+
+def _flips(arguments: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Two layers that each flip one way; None if one way is all there is."""
+    if arguments.get("mode", "horizontal_and_vertical") != "horizontal_and_vertical":
+        return None
+    seed = arguments.get("seed")
+    ways = {"horizontal": seed, "vertical": None if seed is None else seed + 1}
+    rest = {key: value for key, value in arguments.items() if key not in ("name", "mode", "seed")}
+    return [_layer("RandomFlip", name=way, mode=way, seed=drawn, **rest) for way, drawn in ways.items()]
+
+
+def _strong_noise(arguments: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Weak noise on what was made smaller, by a power of two, which rounds nothing; None if it is weak itself."""
+    deviation = arguments.get("stddev", 0.0)
+    if not 1.0 < deviation < math.inf:
+        return None
+    scale = 2.0 ** math.ceil(math.log2(deviation))
+    dtype = arguments.get("dtype")
+    rest = {key: value for key, value in arguments.items() if key not in ("name", "stddev")}
+    return [
+        _layer("Rescaling", name="smaller", scale=1 / scale, offset=0.0, dtype=dtype),
+        _layer("GaussianNoise", name="noise", stddev=deviation / scale, **rest),
+        _layer("Rescaling", name="larger", scale=scale, offset=0.0, dtype=dtype),
+    ]
+
+
+def _both_ways(value: Any, arguments: Mapping[str, Any]) -> Any:
+    """One number as the pair that it stands for."""
+    return [value, value] if isinstance(value, int | float) else value
+
+
+def _rises_as_far(value: Any) -> bool:
+    return not isinstance(value, list | tuple) or len(value) != 2 or value[0] <= value[1]
+
+
+def _wrap_note(value: Any) -> str:
+    differs = value == "wrap" and keras.backend.backend() != "tensorflow"
+    return "repeats the picture at other places than TensorFlow does" if differs else ""
 
 
 def _synchronized(value: Any, arguments: Mapping[str, Any]) -> Any:
@@ -189,6 +232,7 @@ _INTERPOLATION = Only(
     "that way to resize pictures",
     note=_bicubic_note,
 )
+_FILL = Only(("constant", "reflect", "wrap", "nearest").__contains__, "that way to fill", note=_wrap_note)
 _ACTIVATION = Converted(_activation, "computed as Keras 2 did, 0.2 x + 0.5; Keras 3's own is x / 6 + 0.5")
 _TIME_MAJOR = Refused("recurrence over the first dimension")
 _RECURRENT = ("RNN", "LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -253,6 +297,12 @@ ARGUMENTS: Mapping[tuple[str, str], Becomes] = {
     ("LayerNormalization", "axis"): Converted(_single),
     ("UpSampling2D", "interpolation"): _INTERPOLATION,
     ("Resizing", "interpolation"): _INTERPOLATION,
+    ("RandomRotation", "fill_mode"): _FILL,
+    ("RandomTranslation", "fill_mode"): _FILL,
+    ("RandomZoom", "fill_mode"): _FILL,
+    ("RandomContrast", "factor"): Only(
+        _rises_as_far, "contrast that falls farther than it rises", _both_ways
+    ),
     ("BatchNormalization", "synchronized"): Converted(
         _synchronized, "not synchronized between devices: Keras 3 does so on TensorFlow only"
     ),
@@ -368,13 +418,21 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
 }
 """Arguments that say in Keras 3 what the class alone said before, or what a config did not say yet."""
 
-FOLLOWED: Mapping[str, tuple[Callable[[Mapping[str, Any]], dict[str, Any]], str]] = {
+SEVERAL: Mapping[str, tuple[Callable[[Mapping[str, Any]], list[dict[str, Any]] | None], str]] = {
     "RandomCrop": (
         _cropped,
         "followed by a Resizing that takes the middle, as in Keras 2.9: Keras 3's does nothing where it does not train",
     ),
+    "RandomFlip": (
+        _flips,
+        "where it flips both ways, one for each, as Keras 2 drew for each: Keras 3's turns a picture round or not",
+    ),
+    "GaussianNoise": (
+        _strong_noise,
+        "where stddev is over 1, which Keras 3 does not take, on smaller numbers, made larger after it",
+    ),
 }
-"""Classes that compute what they did together with a layer behind them, made of their arguments."""
+"""Classes that several layers compute, made of their arguments, and of which arguments: of others, they stay one."""
 
 REFUSED_CLASSES: Mapping[str, str] = {
     "AddLoss": "a loss added with model.add_loss(tensor)",

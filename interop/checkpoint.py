@@ -125,7 +125,7 @@ class Checkpoint:
                 return matched
 
             saves = int(tensors[counter_key]) if counter_key in tensors and counter_key is not None else 0
-            status = load(tensors, match, owners(self._objects))
+            status = load(tensors, match, owners(self._objects), skip_mismatch=None)
         except BaseException:
             tensors.close()
             raise

@@ -207,6 +207,12 @@ def test_what_raises(tmp_path):
         interop.Checkpoint(layer=wide).restore(path)
     with pytest.raises(WeightsError, match=r"nothing in .* belongs"):
         interop.Checkpoint(other=layer).restore(path)
+    twice = interop.Checkpoint(one=layer, other=layer).save(tmp_path / "twice")
+    apart = {name: keras.layers.Dense(2) for name in ("one", "other")}
+    for each in apart.values():
+        each.build((None, 3))
+    with pytest.raises(WeightsError, match=r"one value where there are several.*Nothing was loaded$"):
+        interop.Checkpoint(**apart).restore(twice)
     with pytest.raises(WeightsError, match="takes layers, optimizers"):
         interop.Checkpoint(layer=3)
     with pytest.raises(FileNotFoundError):

@@ -33,18 +33,22 @@ def test_save_and_load(tmp_path, name):
     assert len(status.loaded) == 6
 
 
-def test_sequential_checkpoint(tmp_path):
-    def sequential():
-        return keras.Sequential(
-            [
-                keras.Input((784,), name="digits"),
-                keras.layers.Dense(64, activation="relu", name="dense_1"),
-                keras.layers.Dense(64, activation="relu", name="dense_2"),
-                keras.layers.Dense(10, name="predictions"),
-            ]
-        )
+def sequential():
+    return keras.Sequential(
+        [
+            keras.Input((784,), name="digits"),
+            keras.layers.Dense(64, activation="relu", name="dense_1"),
+            keras.layers.Dense(64, activation="relu", name="dense_2"),
+            keras.layers.Dense(10, name="predictions"),
+        ]
+    )
 
-    saved, fresh = sequential(), sequential()
+
+# A Functional counts its inputs among its layers, a Sequential does not.
+@pytest.mark.parametrize("before", [sequential, perceptron])
+@pytest.mark.parametrize("after", [sequential, perceptron])
+def test_sequential_and_functional(tmp_path, before, after):
+    saved, fresh = before(), after()
     interop.save_weights(saved, tmp_path / "ckpt")
     interop.load_weights(fresh, tmp_path / "ckpt").assert_consumed()
     assert np.array_equal(answers(saved), answers(fresh))

@@ -34,7 +34,7 @@ def load(
     match: Callable[[], Matched],
     roots: Iterable[Any],
     *,
-    skip_mismatch: bool = False,
+    skip_mismatch: bool | None = False,
 ) -> LoadStatus:
     """Assign the tensors of a file.
 
@@ -42,18 +42,19 @@ def load(
         tensors: the open file; closed when nothing waits any more.
         match: says what belongs to what, as the model is when it is called.
         roots: the layers and optimizers whose builds are waited for.
-        skip_mismatch: leave out, instead of raising, what has another shape or could belong to several variables.
+        skip_mismatch: leave out, instead of raising, what has another shape or could belong to several variables;
+            None if the caller has no such option.
 
     Raises:
         WeightsError: a shape or kind differs, something is ambiguous, or nothing matched.
     """
-    loading = _Loading(tensors, match, list(roots), skip_mismatch)
+    loading = _Loading(tensors, match, list(roots), bool(skip_mismatch))
     matched = match()
     mismatched = loading.mismatches(matched)
     if not skip_mismatch and (problem := _problem(mismatched, matched)):
+        way_out = "; skip_mismatch=True leaves them out" if skip_mismatch is not None else ""
         raise WeightsError(
-            f"{tensors.source} does not fit the model: {problem}. Nothing was loaded; skip_mismatch=True leaves "
-            "them out"
+            f"{tensors.source} does not fit the model: {problem}. Nothing was loaded{way_out}"
         )
     if not matched.pairs and not matched.deferred and (matched.missing or matched.unexpected):
         raise WeightsError(_nothing(matched, tensors.source))
@@ -176,8 +177,8 @@ def _problem(mismatched: dict[str, Mismatch], matched: Matched) -> str:
         return f"{len(mismatched)} tensors have other shapes or kinds: {listed}"
     if matched.ambiguous:
         return (
-            f"{len(matched.ambiguous)} tensors could belong to several variables, as the file tells them apart by "
-            f"number only: {', '.join(matched.ambiguous[:_SHOWN])} ({matched.advice})"
+            f"{len(matched.ambiguous)} tensors could belong to several variables, {matched.why}: "
+            f"{', '.join(matched.ambiguous[:_SHOWN])} ({matched.advice})"
         )
     return ""
 

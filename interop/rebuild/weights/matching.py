@@ -30,7 +30,8 @@ class Matched:
         ambiguous: keys of stored tensors that could belong to several variables.
         unexpected: keys of stored tensors that belong to nothing.
         deferred: keys of stored tensors for what is not built yet.
-        advice: what to do about what is ambiguous.
+        why: what makes it ambiguous.
+        advice: what to do about it.
         parts: identity of a layer that is not built to a function that matches that layer alone, once it is built.
             Only what it pairs counts, and only if it leaves nothing `missing`, `ambiguous` or `unexpected`: it does
             not see the rest of the model.
@@ -41,7 +42,8 @@ class Matched:
     ambiguous: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     deferred: list[str] = field(default_factory=list)
-    advice: str = "files of interop.save_weights have names"
+    why: str = "as the file tells them apart by number only"
+    advice: str = "give the layers names of their own, here and in the file, or make as many of them"
     parts: dict[int, Callable[[], Matched]] = field(default_factory=dict)
 
     def renamed(self, key_of: Callable[[str], str], name_of: Callable[[str], str] = str) -> Matched:

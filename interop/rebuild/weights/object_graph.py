@@ -154,6 +154,9 @@ def match_graph(
     walk.run(root, optional)
     stored = {node.key for node in graph.nodes if node.key in keys}
     matched = Matched(ambiguous=sorted(key for key in walk.doubtful if key in stored))
+    if walk.split & set(matched.ambiguous):
+        matched.why = "as the file has one value where there are several variables now"
+        matched.advice = "share them as they were shared, or restore the objects one at a time"
     given = names_in(root)
     names = {
         identity: given.get(identity) or "/".join(path) for identity, (_, path) in walk.variables.items()
@@ -236,6 +239,7 @@ class _Walk:
         optional: identities of variables that need not be stored: seeds, and what metrics count.
         unbuilt: numbers of nodes whose objects are not built, those objects and the names that lead to them.
         doubtful: keys of values that could belong elsewhere.
+        split: those of them that several variables are in the place of.
     """
 
     graph: ObjectGraph
@@ -245,6 +249,7 @@ class _Walk:
     optional: set[int] = field(default_factory=set)
     unbuilt: dict[int, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
+    split: set[str] = field(default_factory=set)
 
     def run(self, root: Any, need_not_be: Any, start: int = 0, way: tuple[str, ...] = ()) -> None:
         """Lay the graph, from a node on, over everything under `root`, nearest first.
@@ -290,7 +295,8 @@ class _Walk:
                 self.paired.add(id(variable))
         elif before is not variable:
             key = self.graph.nodes[number].key
-            self.doubtful |= {key} if key is not None else set()
+            self.split |= {key} if key is not None else set()
+            self.doubtful |= self.split
 
     def _children(self, owner: Any, number: int | None) -> Iterator[tuple[str, Any, int | None]]:
         """Children with their public names, and the node of each."""
@@ -315,9 +321,11 @@ class _Walk:
         """Layers whose number belonged, in the file, to a layer of another name.
 
         Names that Keras numbers by itself contradict nothing, nor do those of models inside: Keras 2 did not record
-        them.
+        them. Layers without weights take nothing: there may be more or fewer of them, as a Functional counts its
+        inputs and a Sequential does not.
         """
-        numbered = [c for c in found if isinstance(c.value, keras.Layer) and c.names[0].startswith("layer")]
+        layers = [c for c in found if isinstance(c.value, keras.Layer) and c.names[0].startswith("layer")]
+        numbered = [c for c in layers if c.value.weights or not c.value.built]
         given = {c.value.name for c in numbered if compat.automatic_name(c.value) is None}
         contradicted = set()
         for names, layer in numbered:

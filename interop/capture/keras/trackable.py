@@ -33,6 +33,9 @@ _RENAMED = {
 OPTIMIZED = "_trainable_variables"
 """The child of an optimizer that lists the variables its other lists belong to."""
 
+EVERYTHING = "_variables"
+"""The child of an optimizer of Keras 2 that lists its step and all slots."""
+
 SLOTS: Mapping[str, str] = {
     "m": "momentum",
     "v": "velocity",
@@ -53,6 +56,7 @@ _SLOT_LISTS: Mapping[str, tuple[str, ...]] = {
     "linear": ("_linears",),
     "accumulated_grad": ("_accumulated_grads",),
     "accumulated_delta_var": ("_accumulated_delta_vars",),
+    "average": ("_model_variables_moving_average",),
 }
 
 
@@ -65,7 +69,7 @@ def slot_lists(slot: str) -> tuple[str, ...]:
     return _SLOT_LISTS.get(SLOTS.get(slot, slot), ())
 
 
-_FLAT_LISTS = frozenset({"_variables", "_trainable_variables_indices"})
+_FLAT_LISTS = frozenset({EVERYTHING, "_trainable_variables_indices"})
 
 
 class Child(NamedTuple):

@@ -3,11 +3,12 @@
 Enters: an optimizer's node in the graph of a checkpoint, and which variables' nodes are known. Leaves: the node of each
 variable's slot.
 
-A file says it in one of three ways, tried in this order:
+A file says it in one of four ways, tried in this order:
 
 - ``slot_variables`` of the node (the first optimizers of Keras 2): variable, slot, its node;
 - a list of slots beside the list ``_trainable_variables`` (Keras 3, and this toolkit);
-- a list of slots alone (Keras 2.11 and later): a slot's name ends in that of its variable, ``Adam/m/dense/kernel``.
+- a list of slots alone (Keras 2.11 and later): a slot's name ends in that of its variable, ``Adam/m/dense/kernel``;
+- one list of everything (those too, where weights were loaded before the optimizer was built): by the same names.
 
 Invariant: the order of a list alone says nothing: models of the same structure order their variables differently.
 """
@@ -47,21 +48,28 @@ def slot_nodes(
             for place, number in variables.items()
             if number in pairs and place in listed
         }
+    if not listed and trackable.EVERYTHING in node.children:
+        everything = graph.nodes[node.children[trackable.EVERYTHING]].children
+        return _by_name(graph, everything, pairs, names[0])
     return _by_name(graph, listed, pairs)
 
 
-def _by_name(graph: ObjectGraph, listed: Mapping[str, int], pairs: Mapping[int, Any]) -> dict[int, int]:
-    """By the names that slots and variables had when they were stored; what two variables share tells nothing."""
+def _by_name(
+    graph: ObjectGraph, listed: Mapping[str, int], pairs: Mapping[int, Any], wanted: str = ""
+) -> dict[int, int]:
+    """By the names that slots and variables had when they were stored; what two variables share tells nothing.
+
+    `wanted` is the list of Keras 3's optimizer whose slots are looked for, if others are listed too.
+    """
     variables: dict[str, list[Any]] = {}
     for number, variable in pairs.items():
         variables.setdefault(_full_name(graph, number), []).append(variable)
     found: dict[int, int] = {}
     for number in listed.values():
         segments = _full_name(graph, number).split("/")
-        owners = next(
-            (o for at in range(1, len(segments)) if (o := variables.get("/".join(segments[at:])))), []
-        )
-        if len(owners) == 1:
+        at = next((at for at in range(1, len(segments)) if "/".join(segments[at:]) in variables), 0)
+        owners = variables["/".join(segments[at:])] if at else []
+        if len(owners) == 1 and (not wanted or wanted in trackable.slot_lists(segments[at - 1])):
             found[id(owners[0])] = number
     return found
 

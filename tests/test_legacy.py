@@ -313,6 +313,30 @@ def test_hdf5_of_keras_3_opens_with_its_optimizer(current):
     check_same(model, again, data)
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Nadam(),
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
+    ],
+    ids=["nadam", "loss_scale"],
+)
+def test_optimizers_in_hdf5_of_keras_3(tmp_path, optimizer):
+    """With a layer that ``keras.layers`` has under another name than that of its class."""
+    x = keras.Input((3, 4))
+    model = keras.Model(x, keras.layers.GroupQueryAttention(2, 2, 1)(x, x))
+    model.compile(optimizer(), "mse")
+    data = np.random.default_rng(0).standard_normal((2, 3, 4)).astype("float32")
+    model.train_on_batch(data, data)
+    state = {v.path: keras.ops.convert_to_numpy(v) for v in model.optimizer.variables}
+    model.save(tmp_path / "m.h5")
+    again, status = opened(tmp_path / "m.h5")
+    status.assert_consumed()
+    assert not status.lost
+    for before, after in zip(state.values(), again.optimizer.variables, strict=True):
+        assert np.array_equal(before, keras.ops.convert_to_numpy(after))
+
+
 def test_keras_files_of_keras_3(current):
     folder, model, data = current
     again, status = opened(folder / "m.keras")

@@ -241,14 +241,24 @@ def fill(variables: Mapping[str, Any], tensors: Tensors, stored: set[str], prefi
 def _fitting(array: NDArray[Any], variable: Any) -> NDArray[Any] | None:
     """The array in the variable's dtype, or None if it does not fit.
 
-    Integers may change their width: seeds and step counters have another one on each backend.
+    Integers may change their width: seeds and step counters have another one on each backend. A single number may
+    change its kind if it stays the same: Adafactor's unused slots were float32, and are int32 now.
     """
     dtype = np.dtype(_numpy_name(compat.stored_dtype(variable), array))
     if tuple(array.shape) != tuple(variable.shape):
         return None
     if dtype == array.dtype:
         return array
-    return array.astype(dtype) if dtype.kind in "iu" and array.dtype.kind in "iu" else None
+    converts = (dtype.kind in "iu" and array.dtype.kind in "iu") or is_same_number(array, dtype)
+    return array.astype(dtype) if converts else None
+
+
+def is_same_number(array: NDArray[Any], dtype: Any) -> bool:
+    """Whether a scalar keeps its value as an integer or float of another type."""
+    kinds = "iuf"
+    if array.shape != () or array.dtype.kind not in kinds or np.dtype(dtype).kind not in kinds:
+        return False
+    return bool(np.isfinite(array)) and array.item() == array.astype(dtype).item()
 
 
 def _numpy_name(name: str, array: NDArray[Any]) -> Any:

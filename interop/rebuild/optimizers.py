@@ -9,7 +9,7 @@ there is none, as in a class that gets them from a ``compile`` whose arguments n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -64,6 +64,20 @@ def _is_built_otherwise(optimizer: Any, saved: Mapping[str, Any], named: Mapping
         return False
     wanted = {id(named[key]) for key in saved["variables"] if key in named}
     return {id(variable) for variable in compat.optimized_variables(optimizer)} != wanted
+
+
+def orders(optimizer: Any, variables: Sequence[Any]) -> list[list[Any]]:
+    """The orders in which versions of Keras 3 list variables of an optimizer, today's first.
+
+    Until 3.7, Nadam listed its ``u_product`` before the slots, after the step and the learning rate.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    product = compat.attributes(inner).get("_u_product")
+    rest = [v for v in variables if v is not product]
+    if len(rest) == len(variables):
+        return [rest]
+    place = next((at for at, v in enumerate(rest, 1) if v.name == "learning_rate"), 0)
+    return [list(variables), [*rest[:place], product, *rest[place:]]]
 
 
 def build_optimizer(optimizer: Any, saved: Mapping[str, Any], named: Mapping[str, Any]) -> None:

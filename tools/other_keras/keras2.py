@@ -11,6 +11,7 @@ Each model is trained for a step, so that no variable has its first value and op
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,15 @@ from tools.other_keras.models import MODELS, slots
 _OPTIMIZERS = {
     "adam": lambda: keras.optimizers.Adam(0.01),
     "legacy_adam": lambda: keras.optimizers.legacy.Adam(0.01),
+    "resumed_adam": lambda: keras.optimizers.Adam(0.01),
     "legacy_sgd": lambda: keras.optimizers.legacy.SGD(0.01, momentum=0.9),
 }
-_TRAINED = {"functional": ("adam", "legacy_adam"), "recurrent": ("legacy_sgd",), "subclassed": ("adam",)}
+_TRAINED = {
+    "functional": ("adam", "legacy_adam"),
+    "nested": ("adam", "resumed_adam"),
+    "recurrent": ("legacy_sgd",),
+    "subclassed": ("adam",),
+}
 
 
 def trained(name: str, optimizer: str) -> tuple[Any, Any]:
@@ -35,6 +42,12 @@ def trained(name: str, optimizer: str) -> tuple[Any, Any]:
     keras.utils.set_random_seed(3)
     model, x = MODELS[name](keras)
     model.compile(_OPTIMIZERS[optimizer](), "mse")
+    if optimizer.startswith(
+        "resumed"
+    ):  # that the optimizer is not built then decides what checkpoints list later
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_weights(f"{folder}/before")
+            model.load_weights(f"{folder}/before")
     model.fit(x, np.ones((len(x), model(x).shape[-1]), "float32"), verbose=0)
     return model, x
 

@@ -35,9 +35,29 @@ def write(folder: Path) -> None:
             np.save(folder / f"{stem}.keras.npy", _answers(model, x))
 
 
+def write_optimizers(folder: Path) -> None:
+    """Write a model trained for a step with each optimizer whose state Keras stores otherwise today.
+
+    And what it answers after another step.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    x = np.random.default_rng(1).standard_normal((4, 3)).astype("float32")
+    for name in ("nadam", "adafactor"):
+        keras.utils.set_random_seed(5)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(2)])
+        model.compile(keras.optimizers.get(name), "mse")
+        model.optimizer.learning_rate = 0.05
+        model.train_on_batch(x, np.ones((4, 2), "float32"))
+        path = folder / f"{keras.__version__}-{name}.keras"
+        model.save(path)
+        model.train_on_batch(x, np.ones((4, 2), "float32"))
+        np.savez(f"{path}.npz", x=x, y=_answers(model, x))
+
+
 def _answers(model: Any, x: Any) -> Any:
     return keras.ops.convert_to_numpy(model(x))
 
 
 if __name__ == "__main__":
     write(Path(sys.argv[1]))
+    write_optimizers(Path(sys.argv[1]) / "optimizers")

@@ -6,6 +6,7 @@ variable of the optimizer each tensor belongs to. What Keras 3 cannot take is re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -179,6 +180,9 @@ def slots_by_name(
     for item in stored:
         name = item.name.split(":")[0]
         key = _slot_key(name, longest_first, names, keys, model.optimizer)
+        inner = getattr(model.optimizer, "inner_optimizer", None)
+        if inner is not None and name.startswith(f"{inner.name}/") and f"inner_optimizer/{key}" in own:
+            key = f"inner_optimizer/{key}"
         if key in own and key not in found:
             found[key] = item
         else:
@@ -205,7 +209,8 @@ def slot(name: str, optimizer: Any) -> str:
     """What Keras 3 calls a variable of an optimizer."""
     own = name.rsplit("/", 1)[-1]
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return table.SLOTS_OF.get((type(inner).__name__, own)) or table.SLOTS.get(own, own)
+    unnumbered = re.sub(r"_\d+$", "", own)  # Keras 3 numbers variables that were given no name
+    return table.SLOTS_OF.get((type(inner).__name__, unnumbered)) or table.SLOTS.get(own, own)
 
 
 def slots_by_order(

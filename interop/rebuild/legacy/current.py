@@ -19,6 +19,7 @@ from interop.formats import TensorMapping, open_tensors
 from interop.rebuild.classes import Resolver
 from interop.rebuild.from_config import OPTIMIZER_PREFIX, Rebuilt, fill, initialize_rest, staged
 from interop.rebuild.legacy.compilation import build_optimizer
+from interop.rebuild.optimizers import orders
 from interop.status import Change, LoadStatus
 
 
@@ -82,13 +83,12 @@ def _load_optimizer(model: Any, tensors: TensorMapping) -> LoadStatus:
         return LoadStatus()
     own = paths.optimizer_variables(model)
     keys = {id(variable): key for key, variable in own.items()}
-    ordered = {
-        keys[id(v)]: f"optimizer/{i}" for i, v in enumerate(model.optimizer.variables) if id(v) in keys
-    }
-    found = {key: tensors[name] for key, name in ordered.items() if name in tensors}
-    fits = all(found[key].shape == tuple(own[key].shape) for key in found)
-    if len(found) == len(own) and fits:
-        return fill(own, found, set(found), OPTIMIZER_PREFIX)
+    for order in orders(model.optimizer, model.optimizer.variables):
+        ordered = {keys[id(v)]: f"optimizer/{i}" for i, v in enumerate(order) if id(v) in keys}
+        found = {key: tensors[name] for key, name in ordered.items() if name in tensors}
+        fits = all(found[key].shape == tuple(own[key].shape) for key in found)
+        if len(found) == len(own) and fits:
+            return fill(own, found, set(found), OPTIMIZER_PREFIX)
     initialize_rest(list(own.values()))
     kept = sum(name.startswith("optimizer/") for name in tensors)
     where = f"optimizer {type(model.optimizer).__name__}"

@@ -246,7 +246,7 @@ def _found(name: str, family: str) -> tuple[str | None, type | None]:
         found = getattr(owner, name, None)
         if isinstance(found, type):
             return f"keras.{module}", found
-    found = compat.application_class(name)
+    found = compat.unexported_class(name)
     return (None, None) if found is None else (found.__module__, found)
 
 

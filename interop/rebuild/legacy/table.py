@@ -487,7 +487,11 @@ SLOTS: Mapping[str, str] = {
 }
 """Variables of optimizers; one that is not here is called the same."""
 
-SLOTS_OF: Mapping[tuple[str, str], str] = {("Adamax", "v"): "norm", ("Adamax", "u"): "norm"}
+SLOTS_OF: Mapping[tuple[str, str], str] = {
+    ("Adamax", "v"): "norm",
+    ("Adamax", "u"): "norm",
+    ("Nadam", "variable"): "u_product",
+}
 """Where the class of the optimizer (of Keras 3) decides."""
 
 SLOT_ORDER: Mapping[str, tuple[tuple[str, ...], ...]] = {

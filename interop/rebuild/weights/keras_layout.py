@@ -32,6 +32,7 @@ from interop.capture.keras import compat, paths
 from interop.errors import WeightsError
 from interop.formats.h5 import OBJECT_PATH, Groups
 from interop.rebuild.from_config import OPTIMIZER_PREFIX
+from interop.rebuild.optimizers import orders
 from interop.rebuild.weights.matching import Matched, Pair, keys_below, names_below
 from interop.rebuild.weights.object_paths import match_paths
 
@@ -99,10 +100,12 @@ def match_keras_layout(file: Groups, model: Any, *, by_order: bool = False) -> M
     here, optimizers = _objects(model)
     groups = _renamed(here, file)
     doubtful = set[str]() if by_order else _in_doubt(here, file)
+    plain = _plain(file.tensors)
     matched, taken = Matched(advice=_ADVICE), set()
     for stored in here:
         for index, value in stored.values.items():
             key = "/".join([groups.get(stored.path, stored.path), "vars", index]).lstrip("/")
+            key = key if key in file.tensors else plain.get(_bare(key), key)
             if key not in file.tensors or not compat.is_variable(value):
                 continue
             taken.add(key)
@@ -141,10 +144,13 @@ def _match_optimizers(
     for stored in optimizers:
         place = f"{stored.path}/vars/"
         there = {key for key in file.tensors if key.startswith(place)}
-        here = {place + index: variable for index, variable in stored.values.items()}
+        listed = [
+            {place + index: variable for index, variable in zip(stored.values, order, strict=True)}
+            for order in orders(stored.saveable, list(stored.values.values()))
+        ]
+        here = next((each for each in listed if _fits(each, file)), listed[0])
         called = {key: names.get(id(variable), OPTIMIZER_PREFIX + key) for key, variable in here.items()}
-        fits = certain and here.keys() == there
-        if fits and all(tuple(here[key].shape) == tuple(file.tensors.shapes[key]) for key in there):
+        if certain and here.keys() == there and _fits(here, file):
             matched.pairs += [Pair(key, called[key], here[key]) for key in sorted(there)]
             named |= set(called.values())
         elif certain and not stored.saveable.built:
@@ -157,6 +163,14 @@ def _match_optimizers(
     return told
 
 
+def _fits(here: Mapping[str, Any], file: Groups) -> bool:
+    """Whether the file has a tensor of the same shape for every variable."""
+    return all(
+        key in file.tensors and tuple(variable.shape) == tuple(file.tensors.shapes[key])
+        for key, variable in here.items()
+    )
+
+
 def _match_part(there: list[str], place: str, layer: Any, walked: paths.ObjectPaths) -> Matched:
     """Match a layer with the group at `place`; what holds layers in lists is left to `match_keras_layout`."""
     names = names_below(walked, layer)
@@ -166,6 +180,8 @@ def _match_part(there: list[str], place: str, layer: Any, walked: paths.ObjectPa
         matched.missing = list(names.values())
         return matched
     values = {f"{place}/{s.path}/vars/{i}".replace("//", "/"): v for s in here for i, v in s.values.items()}
+    plain = _plain(there)
+    values = {key if key in there else plain.get(_bare(key), key): value for key, value in values.items()}
     for key, value in values.items():
         if id(value) in names and key in there:
             matched.pairs.append(Pair(key, names[id(value)], value))
@@ -174,6 +190,22 @@ def _match_part(there: list[str], place: str, layer: Any, walked: paths.ObjectPa
     matched.missing = [name for name in names.values() if name not in named]
     (matched.deferred if waits else matched.unexpected).extend(key for key in there if key not in values)
     return matched
+
+
+def _bare(path: str) -> str:
+    """A path without the underscores that attributes begin with: Keras 2 and 3 hide other ones.
+
+    >>> _bare("layers/multi_head_attention/_key_dense/vars/0")
+    'layers/multi_head_attention/key_dense/vars/0'
+    """
+    return "/".join(segment.lstrip("_") or segment for segment in path.split("/"))
+
+
+def _plain(keys: Iterable[str]) -> dict[str, str]:
+    """Keys by what they are without such underscores, where that is still one key."""
+    bare = {key: _bare(key) for key in keys}
+    counts = Counter(bare.values())
+    return {name: key for key, name in bare.items() if counts[name] == 1}
 
 
 def _by_object_path(file: Groups, model: Any) -> Matched:

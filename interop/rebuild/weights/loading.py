@@ -22,7 +22,7 @@ from interop.capture.keras import compat
 from interop.errors import WeightsError
 from interop.formats.dtypes import BY_NAME, numpy_dtype
 from interop.formats.mapping import TensorMapping
-from interop.rebuild.from_config import finalize
+from interop.rebuild.from_config import finalize, is_same_number
 from interop.rebuild.weights.matching import Matched
 from interop.status import LoadStatus, Mismatch
 
@@ -53,9 +53,7 @@ def load(
     mismatched = loading.mismatches(matched)
     if not skip_mismatch and (problem := _problem(mismatched, matched)):
         way_out = "; skip_mismatch=True leaves them out" if skip_mismatch is not None else ""
-        raise WeightsError(
-            f"{tensors.source} does not fit the model: {problem}. Nothing was loaded{way_out}"
-        )
+        raise WeightsError(f"{tensors.source} does not fit the model: {problem}. Nothing was loaded{way_out}")
     if not matched.pairs and not matched.deferred and (matched.missing or matched.unexpected):
         raise WeightsError(_nothing(matched, tensors.source))
     loading.assign(matched, mismatched)
@@ -86,9 +84,18 @@ class _Loading:
                 continue
             stored = self._tensors.dtypes[key], tuple(self._tensors.shapes[key])
             expected = compat.variable_dtype(variable), tuple(variable.shape)
-            if stored[1] != expected[1] or not _same_kind(stored[0], expected[0]):
+            if stored[1] != expected[1] or not self._converts(key, expected[0]):
                 found[key] = Mismatch(name, *(f"{dtype}{shape}" for dtype, shape in (stored, expected)))
         return found
+
+    def _converts(self, key: str, dtype: str) -> bool:
+        """Whether a value may become one of another type: floats another float, integers another integer."""
+        stored = self._tensors.dtypes[key]
+        if stored == dtype or _kind(stored) == _kind(dtype) != "other":
+            return True
+        if self._tensors.shapes[key] != () or "other" in (_kind(stored), _kind(dtype)):
+            return False
+        return is_same_number(self._tensors[key], numpy_dtype(dtype))
 
     def assign(self, matched: Matched, mismatched: dict[str, Mismatch]) -> None:
         self._set(matched, mismatched)
@@ -190,11 +197,6 @@ def _nothing(matched: Matched, source: str) -> str:
         f"nothing in {source} belongs to this model. The file has {stored}; the model has {expected}. If the file was "
         "saved from a part of this model, load it into that part"
     )
-
-
-def _same_kind(stored: str, expected: str) -> bool:
-    """Whether a value of one type may become one of another: floats another float, integers another integer."""
-    return stored == expected or _kind(stored) == _kind(expected) != "other"
 
 
 def _kind(dtype: str) -> str:

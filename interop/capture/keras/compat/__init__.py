@@ -40,7 +40,7 @@ from interop.capture.keras.compat.depth import depth, following, functional
 from interop.capture.keras.compat.facts import (
     activation_name,
     all_layers,
-    application_class,
+    unexported_class,
     attributes,
     automatic_jit_compile,
     automatic_name,
@@ -161,7 +161,7 @@ __all__ = [
     "activation_name",
     "after_build",
     "all_layers",
-    "application_class",
+    "unexported_class",
     "attributes",
     "automatic_jit_compile",
     "automatic_name",

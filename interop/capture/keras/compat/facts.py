@@ -152,8 +152,15 @@ def loaded_keras_class(module: str, name: str) -> type | None:
     return found if isinstance(found, type) and issubclass(found, KerasSaveable) else None
 
 
-def application_class(name: str) -> type | None:
-    """A layer that only a model of ``keras.applications`` uses (``LayerScale`` of ConvNeXt), by its class' name."""
+def unexported_class(name: str) -> type | None:
+    """A layer that ``keras.layers`` does not have under its class' name.
+
+    It is there under another (``GroupedQueryAttention``), or only a model of ``keras.applications`` uses it
+    (``LayerScale`` of ConvNeXt).
+    """
+    for exported in vars(keras.layers).values():
+        if isinstance(exported, type) and exported.__name__ == name and issubclass(exported, keras.Layer):
+            return exported
     for module in (m for m in sorted(sys.modules) if m.startswith("keras.src.applications.")):
         found = vars(sys.modules[module]).get(name)
         if isinstance(found, type) and issubclass(found, keras.Layer) and found.__module__ == module:

@@ -40,7 +40,6 @@ from interop.capture.keras.compat.depth import depth, following, functional
 from interop.capture.keras.compat.facts import (
     activation_name,
     all_layers,
-    unexported_class,
     attributes,
     automatic_jit_compile,
     automatic_name,
@@ -75,6 +74,7 @@ from interop.capture.keras.compat.facts import (
     takes_mask,
     takes_name,
     treats_examples_alone,
+    unexported_class,
     unlisted_arguments,
 )
 from interop.capture.keras.compat.inference import inference
@@ -161,7 +161,6 @@ __all__ = [
     "activation_name",
     "after_build",
     "all_layers",
-    "unexported_class",
     "attributes",
     "automatic_jit_compile",
     "automatic_name",
@@ -273,6 +272,7 @@ __all__ = [
     "tracing",
     "treats_examples_alone",
     "unbuilt",
+    "unexported_class",
     "unlisted_arguments",
     "value_of",
     "variable_dtype",

@@ -31,7 +31,7 @@ class Row:
         name: of the row.
         lifted: whether it becomes MultiHeadAttention.
         matrix: "three" of projections, "one", one "by head", or one that is "cut" in two, as PyTorch attends to another
-            tensor.
+            tensor, or made a "sequence" of two.
         factor: of the products.
         bias: which projections have one.
         places: of the input; None: open.
@@ -40,6 +40,7 @@ class Row:
         used: whether the probabilities are an output too.
         shared: what else uses the matrix of the queries: "keys", or the "output" of all.
         places_first: whether the axis of places comes before that of the batch.
+        measured: whether the batch is read off the other input.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Row:
     used: bool = False
     shared: str = ""
     places_first: bool = False
+    measured: bool = False
 
 
 ROWS = [
@@ -62,6 +64,8 @@ ROWS = [
     Row("no bias", bias=""),
     Row("to another tensor", cross=True),
     Row("to another tensor, one matrix", cross=True, matrix="cut"),
+    Row("to another tensor, one matrix as a sequence", cross=True, matrix="sequence"),
+    Row("sizes of another tensor", cross=True, measured=True),
     Row("places first", places_first=True),
     Row("places first, causal, one matrix", places_first=True, mask="causal", places=PLACES, matrix="one"),
     Row("places first, to another tensor, one matrix", places_first=True, cross=True, matrix="cut"),
@@ -104,13 +108,25 @@ def model_of(row: Row) -> onnx.ModelProto:
                 nodes[-2 if name in row.bias else -1].input[1] = "q.weight"
                 del held["k.weight"]
             nodes.append(node("Reshape", [made, "heads"], [f"{name}.parts"]))
-    elif row.matrix == "cut":
+    elif row.matrix in ("cut", "sequence"):
         held["qkv.weight"] = (rng.standard_normal((WIDTH, 3 * WIDTH)) * WIDTH**-0.5).astype("float32")
         held["qkv.bias"] = rng.standard_normal(3 * WIDTH).astype("float32")
         held["cut"] = np.array([WIDTH, 2 * WIDTH])
+        cuts = [("qkv.weight", "matrix", 1), ("qkv.bias", "offset", 0)]
+        if row.matrix == "sequence":
+            held |= {"first": np.array(0), "second": np.array(-1)}
+            for whole, part, axis in cuts:
+                nodes += [
+                    node("SplitToSequence", [whole, "cut"], [f"{part}.sequence"], axis=axis),
+                    node("SequenceAt", [f"{part}.sequence", "first"], [f"q.{part}"]),
+                    node("SequenceAt", [f"{part}.sequence", "second"], [f"kv.{part}"]),
+                ]
+        else:
+            nodes += [
+                node("Split", [whole, "cut"], [f"q.{part}", f"kv.{part}"], axis=axis)
+                for whole, part, axis in cuts
+            ]
         nodes += [
-            node("Split", ["qkv.weight", "cut"], ["q.matrix", "kv.matrix"], axis=1),
-            node("Split", ["qkv.bias", "cut"], ["q.offset", "kv.offset"]),
             node("MatMul", ["x", "q.matrix"], ["q.product"]),
             node("Add", ["q.product", "q.offset"], ["q.cut"]),
             node("MatMul", ["z", "kv.matrix"], ["kv.product"]),
@@ -127,6 +143,16 @@ def model_of(row: Row) -> onnx.ModelProto:
             nodes.append(node("Reshape", [made, "by head"], ["qkv.parts"]))
             parts = [f"{name}.parts" for name in "qkv"]
             nodes.append(node("Split", ["qkv.parts"], parts, axis=3, num_outputs=3))
+    if row.measured:
+        held |= {"rest": np.array([-1, HEADS, SIZE])}
+        nodes += [
+            node("Shape", ["z"], ["z.batch"], end=1),
+            node("Concat", ["z.batch", "rest"], ["measured"], axis=0),
+        ]
+        for each in nodes:
+            if each.op_type == "Reshape" and each.output[0] == "q.parts":
+                each.input[1] = "measured"
+        nodes.sort(key=lambda each: each.op_type not in ("Shape", "Concat"))
     example, place = (1, 0) if row.places_first else (0, 1)
     nodes += [
         node("Transpose", ["q.parts"], ["q.heads"], perm=[example, 2, place, 3]),

@@ -1,16 +1,20 @@
 """What a graph says about itself without saying it, and what in it does nothing, before patterns are looked for.
 
 Enters: an ``ir.Model`` without functions. Leaves: the same model, changed in place: values have the types and
-shapes that follow from the inputs', and no node hands a value on as it is.
+shapes that follow from the inputs', no node hands a value on as it is, and what is split to be a sequence is only
+split, if nobody needs the sequence.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir import convenience
 from onnx_ir.passes.common import ShapeInferencePass
+
+_SPLIT_BY_INPUT = 13  # the opset since which the sizes of parts are an input
 
 
 def simplified(model: Any) -> Any:
@@ -21,7 +25,59 @@ def simplified(model: Any) -> Any:
         if given is not None and not node.outputs[0].is_graph_output():
             convenience.replace_all_uses_with(node.outputs[0], given)
             node.graph.remove(node, safe=True)
+    if model.opset_imports.get("", 0) >= _SPLIT_BY_INPUT:
+        for node in list(model.graph.all_nodes()):
+            if node.op_type == "SplitToSequence" and node.domain in ("", "ai.onnx"):
+                _split(node)
     return model
+
+
+def _split(node: Any) -> None:
+    """Put a Split in the place of a SplitToSequence whose parts are taken one by one; torch.onnx writes it so."""
+    sizes = _sizes_of_parts(node)
+    takers = [user for user, _ in node.outputs[0].uses()]
+    if not sizes or node.outputs[0].is_graph_output():
+        return
+    places = []
+    for taker in takers:
+        tensor = convenience.get_const_tensor(taker.inputs[1]) if taker.op_type == "SequenceAt" else None
+        if tensor is None or not -len(sizes) <= int(tensor.numpy()) < len(sizes):
+            return
+        places.append(int(tensor.numpy()) % len(sizes))
+    axis = node.attributes.get_int("axis", 0)
+    given = ir.node("Constant", [], {"value": ir.tensor(np.array(sizes, "int64"))})
+    split = ir.node("Split", [node.inputs[0], given.outputs[0]], {"axis": axis}, num_outputs=len(sizes))
+    split.name = node.name
+    whole = node.inputs[0]
+    for part, size in zip(split.outputs, sizes, strict=True):
+        part.name = f"{node.outputs[0].name}.{part.index()}"
+        part.dtype = whole.dtype
+        dims = list(whole.shape)
+        dims[axis] = size
+        part.shape = ir.Shape(dims)
+    given.outputs[0].name = f"{node.outputs[0].name}.sizes"
+    node.graph.insert_before(node, [given, split])
+    for taker, place in zip(takers, places, strict=True):
+        convenience.replace_all_uses_with(
+            taker.outputs[0], split.outputs[place], replace_graph_outputs=taker.outputs[0].is_graph_output()
+        )
+        taker.graph.remove(taker, safe=True)
+    node.graph.remove(node, safe=True)
+
+
+def _sizes_of_parts(node: Any) -> list[int] | None:
+    """How long the parts are; None where that is open."""
+    whole, axis = node.inputs[0], node.attributes.get_int("axis", 0)
+    split = convenience.get_const_tensor(node.inputs[1]) if len(node.inputs) > 1 else None
+    if split is None or whole.shape is None or not -len(whole.shape) <= axis < len(whole.shape):
+        return None
+    array, total = split.numpy(), whole.shape[axis]
+    if array.ndim:
+        return [int(size) for size in array]
+    step = int(array)
+    if not isinstance(total, int) or step < 1:
+        return None
+    return [min(step, total - start) for start in range(0, total, step)]
 
 
 def _handed_on(node: Any) -> Any:

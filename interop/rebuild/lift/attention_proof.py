@@ -23,6 +23,7 @@ from interop.rebuild.values import Array
 
 _MOST_NODES = 200  # of one attention; PyTorch's measure many sizes
 _BATCH, _PLACES, _OTHER_PLACES = 2, 5, 7  # of the numbers that a match is proved with
+_ELSEWHERE = (11, 1)  # sizes of other tensors; they must not matter
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ class Inside:
                     continue
                 if node.op_type == "Shape":
                     measured[value] = None
+                    if value.shape is None:
+                        return NoMatch(f"it depends on the sizes of {value.name!r}, whose rank is unknown")
                 elif value.producer() is None:
                     return NoMatch(f"it depends on {value.name!r} too, such as a mask")
                 else:
@@ -177,9 +180,9 @@ class Inside:
                 value.shape and isinstance(value.shape[axis], int) for value in self.inputs
             ):
                 continue  # a window may be longer than what it is proved with
-            given = self._numbers(found, places_first)
-            made = None if given is None else self._computed(site, given)
-            if given is None or made is None:
+            given = self._numbers(found, places_first, _ELSEWHERE[0])
+            made = self._computed(site, given)
+            if made is None or not self._is_apart(site, found, places_first, made):
                 continue
             x, other, made = (
                 array.swapaxes(0, 1) if places_first and array.ndim == 3 else array
@@ -195,8 +198,21 @@ class Inside:
                     return reading
         return None
 
-    def _numbers(self, found: Attention, places_first: bool) -> dict[Any, Array] | None:
-        """Inputs to compute with, of sizes that are assumed where they are open; None where they are unknown."""
+    def _is_apart(self, site: Site, found: Attention, places_first: bool, made: Array) -> bool:
+        """Whether sizes that only values from elsewhere have change nothing."""
+        if not self.measured:
+            return True
+        again = self._computed(site, self._numbers(found, places_first, _ELSEWHERE[1]))
+        return again is not None and np.array_equal(made, again)
+
+    def _numbers(self, found: Attention, places_first: bool, elsewhere: int) -> dict[Any, Array]:
+        """Inputs to compute with, of sizes that are assumed where they are open.
+
+        Args:
+            found: the attention that it may be.
+            places_first: whether the first axis is of places.
+            elsewhere: open sizes of values from elsewhere that no input has.
+        """
         rng = np.random.default_rng(0)
         sizes: dict[str, int] = {}
         given: dict[Any, Array] = {}
@@ -212,10 +228,8 @@ class Inside:
             given[value] = rng.standard_normal((*shape, kernel.shape[0])).astype(kernel.dtype)
         for value in self.measured:
             shape = [
-                size if isinstance(size, int) else sizes.get(str(size), 0) for size in value.shape or (0,)
+                size if isinstance(size, int) else sizes.get(str(size), elsewhere) for size in value.shape
             ]
-            if 0 in shape:
-                return None
             given[value] = np.zeros(shape, "float32")
         return given
 

@@ -484,6 +484,9 @@ def test_names_of_inputs_and_outputs_are_kept_or_mapped() -> None:
 
 
 X = {"x": ("n", 4)}
+EMPTY = helper.make_graph(
+    [node("Constant", [], ["b"], value_float=1.0)], "body", [], [helper.make_tensor_value_info("b", 1, ())]
+)
 
 
 def declared(output: str, code: int) -> onnx.ModelProto:
@@ -632,6 +635,45 @@ BROKEN = {
             w=normal(4, 3),
         ),
         "'two'.*value 4, but received",
+    ),
+    "element type of a Cast": (
+        graph([node("Cast", ["x"], ["y"], "one", to=99)], X, ["y"]),
+        "'one'.*element type 99",
+    ),
+    "parts that do not add up": (
+        graph([node("Split", ["x", "i"], ["y", "z"], "one", axis=1)], X, ["y"], i=np.array([1, 2])),
+        "'one'.*parts of 1, 2 of an axis of the size 4",
+    ),
+    "parts of a sequence that do not add up": (
+        graph(
+            [
+                node("SplitToSequence", ["x", "i"], ["s"], "one", axis=1),
+                node("SequenceAt", ["s", "k"], ["y"], "two"),
+            ],
+            X,
+            ["y"],
+            i=np.array([2, 3]),
+            k=np.array(1),
+        ),
+        "'one'.*parts of 2, 3 of an axis of the size 4",
+    ),
+    "hidden size": (
+        graph(
+            [node("LSTM", ["x", "w", "r"], ["y"], "one", hidden_size=5)],
+            {"x": ("t", "n", 4)},
+            ["y"],
+            w=normal(1, 12, 4),
+            r=normal(1, 12, 3),
+        ),
+        "'one'.*hidden_size is 5.*for 3",
+    ),
+    "equation of other ranks": (
+        graph([node("Einsum", ["x", "w"], ["y"], "one", equation="abc,cd->abd")], X, ["y"], w=normal(4, 3)),
+        "'one' .Einsum",
+    ),
+    "scan of another body": (
+        graph([node("Scan", ["x"], ["y"], "one", num_scan_inputs=1, body=EMPTY)], X, ["y"]),
+        "'one'.*has 1 inputs, 1 of them sequences, and 1 outputs; its body has 0 and 1",
     ),
     "function of itself": (recursive(), "loc::F -> loc::F"),
     "nothing inside": (

@@ -87,6 +87,10 @@ def _check_node(node: Any, schema: Any, types: _Types) -> _Types:
         elif label.startswith("tensor("):
             made[value] = label
         elif (code := node.attributes.get("to") or node.attributes.get("dtype")) and not code.is_ref():
+            if code.value and code.value not in _KINDS:
+                raise GraphError(
+                    f"{_label(node)} makes the element type {code.value}, which ONNX {onnx.__version__} does not know"
+                )
             made[value] = _KINDS.get(code.value, "")
     return made
 

@@ -88,9 +88,17 @@ def of_scan(context: Context, scope: Scope) -> Loop | None:
     count = node.attributes["num_scan_inputs"].as_int()
     carried = len(node.inputs) - count
     collected = len(node.outputs) - carried
+    if carried < 0 or len(body.inputs) != len(node.inputs) or len(body.outputs) != len(node.outputs):
+        context.fail(
+            f"has {len(node.inputs)} inputs, {count} of them sequences, and {len(node.outputs)} outputs; its body has "
+            f"{len(body.inputs)} and {len(body.outputs)}"
+        )
 
     def given(name: str, length: int) -> list[int]:
-        return list(node.attributes.get_ints(name, ())) or [0] * length
+        found = list(node.attributes.get_ints(name, ())) or [0] * length
+        if len(found) != length:
+            context.fail(f"has {len(found)} {name}; expected {length}")
+        return found
 
     axes, turned = given("scan_input_axes", count), given("scan_input_directions", count)
     read = []

@@ -279,7 +279,7 @@ class _Loops:
             context.declare(x, (self._batch, time, slot.elements))
         x = context.reshape(x, sizes)
         rank = len(slot.dims) + 1
-        at = collected.axis % rank
+        at = context.axis(collected.axis, rank)
         named = [axis for axis in range(rank) if axis != at]  # of the result, by the axes of an element
         have = [at, *(named[axis] for axis in range(rank - 1) if axis != slot.axis)]
         if slot.axis is not None:
@@ -320,6 +320,13 @@ class _Loops:
         made = builder.interpreter.run(loop.body, [scope[value] for value in loop.body.inputs], scope)
         becomes = dict(zip(loop.body.outputs, made, strict=True))
         outputs = [builder.symbolic(becomes[x.becomes].tensor()) for x in loop.carried]
+        for state, slot, tensor in zip(loop.carried, self._carried, outputs, strict=False):
+            sizes = builder.sizes.of(tensor)
+            if not _alike(sizes, slot.dims):
+                self._context.fail(
+                    f"carries {state.inside.name!r} of {self._context.text(slot.dims)}, which becomes "
+                    f"{self._context.text(sizes)}; what is carried over an open dimension keeps its shape"
+                )
         slots = []
         for x in loop.collected:
             tensor = builder.symbolic(becomes[x.inside].tensor())
@@ -385,6 +392,14 @@ class _Loops:
             compat.initialize(cell.recurrent_kernel, recurrent)
         compat.finish_layers(layer)
         return layer
+
+
+def _alike(sizes: Dims, others: Dims) -> bool:
+    """Whether sizes that are known are the same."""
+    return len(sizes) == len(others) and all(
+        isinstance(a, SymInt) == isinstance(b, SymInt) and (isinstance(a, SymInt) or a == b)
+        for a, b in zip(sizes, others, strict=True)
+    )
 
 
 def _looked_up(line: Read, element: Value) -> Override:

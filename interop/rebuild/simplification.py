@@ -72,10 +72,12 @@ def _sizes_of_parts(node: Any) -> list[int] | None:
     if split is None or whole.shape is None or not -len(whole.shape) <= axis < len(whole.shape):
         return None
     array, total = split.numpy(), whole.shape[axis]
+    if not isinstance(total, int):
+        return None
     if array.ndim:
-        return [int(size) for size in array]
+        return [int(size) for size in array] if int(array.sum()) == total else None
     step = int(array)
-    if not isinstance(total, int) or step < 1:
+    if step < 1:
         return None
     return [min(step, total - start) for start in range(0, total, step)]
 

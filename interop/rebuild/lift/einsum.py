@@ -30,9 +30,10 @@ class Equation:
     @classmethod
     def of(cls, site: Site, node: Any) -> Equation | NoMatch:
         """Read the equation of an Einsum of two factors."""
-        terms, arrow, product = site.attributes(node)["equation"].replace(" ", "").partition("->")
+        equation = site.attributes(node).get("equation", "")
+        terms, arrow, product = equation.replace(" ", "").partition("->")
         labels = terms.split(",")
-        if len(labels) != 2 or not arrow:
+        if len(labels) != 2 or len(node.inputs) != 2 or not arrow:
             return NoMatch("it has not two factors, or names no result")
         if "..." in terms:
             free = [letter for letter in string.ascii_letters if letter not in terms + product]
@@ -47,6 +48,9 @@ class Equation:
             labels, product = [term.replace("...", named) for term in labels], product.replace("...", named)
         if any(len(set(term)) < len(term) for term in (*labels, product)):
             return NoMatch("a label stands twice in one term")
+        ranks = [site.rank(value) for value in node.inputs]
+        if any(rank not in (None, len(term)) for rank, term in zip(ranks, labels, strict=True)):
+            return NoMatch("its factors have not as many axes as labels")
         return cls((labels[0], labels[1]), product, (node.inputs[0], node.inputs[1]))
 
     def weighted(self, site: Site) -> tuple[str, Any, str, Weight] | NoMatch:

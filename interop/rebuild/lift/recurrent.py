@@ -110,6 +110,8 @@ def recurrent(site: Site, node: Any) -> Lifted | NoMatch:
     if kernel is None or state is None or (bias is None and offsets is not None):
         return NoMatch("its weights are no float initializers")
     units, directions, states = int(state.array().shape[-1]), cell.directions, cell.states
+    if site.attributes(node).get("hidden_size", units) != units:
+        return NoMatch("hidden_size is not that of its weights")
     weights: dict[str, Weight] = {}
     for place in range(directions):
         prefix = f"{'backward' if place else 'forward'}/" if directions == 2 else ""

@@ -156,6 +156,8 @@ def _even(ctx: Context, x: Tensor, axis: int, count: int, *, exact: bool) -> lis
 def _parts(ctx: Context, x: Tensor, axis: int, lengths: Sequence[int]) -> tuple[Tensor, ...]:
     axis = ctx.axis(axis, ctx.rank(x))
     have = ctx.dims(x)
+    if not isinstance(have[axis], SymInt) and sum(lengths) != have[axis]:
+        ctx.fail(f"parts of {', '.join(map(str, lengths))} of an axis of the size {have[axis]}")
     edges = np.cumsum([0, *lengths]).tolist()
     parts = []
     for (start, end), length in zip(pairwise(edges), lengths, strict=True):

@@ -119,6 +119,14 @@ def _run(
     return y, *last
 
 
+def _hidden(ctx: Context, r: Tensor, declared: int | None) -> int:
+    """How many units there are."""
+    units = int(r.shape[-1])
+    if declared not in (None, units):
+        ctx.fail(f"hidden_size is {declared}, and its weights of the state are for {units}")
+    return units
+
+
 def _initial(ctx: Context, given: Tensor, x: Tensor, w: Tensor, hidden: int, layout: int) -> Tensor:
     """A state of (directions, batch, hidden)."""
     if given is not None:
@@ -164,7 +172,7 @@ def rnn(
 
         return step
 
-    start = _initial(ctx, initial_h, x, w, int(r.shape[-1]), layout)
+    start = _initial(ctx, initial_h, x, w, _hidden(ctx, r, hidden_size), layout)
     return _run(ctx, x, lengths, [start], (w, bias), make_step, direction, layout)
 
 
@@ -189,7 +197,7 @@ def gru(
 ) -> tuple[Tensor, ...]:
     functions = _activations(ctx, activations, activation_alpha, activation_beta, clip)
     bias, recurrent = _biases(b, w)
-    hidden = int(r.shape[-1])
+    hidden = _hidden(ctx, r, hidden_size)
 
     def make_step(i: int) -> Step:
         f, g = functions[2 * i : 2 * i + 2]
@@ -237,7 +245,7 @@ def lstm(
     """`p` are peepholes of i, o, f: what a gate sees of the cell."""
     functions = _activations(ctx, activations, activation_alpha, activation_beta, clip)
     bias, recurrent = _biases(b, w)
-    hidden = int(r.shape[-1])
+    hidden = _hidden(ctx, r, hidden_size)
 
     def make_step(i: int) -> Step:
         f, g, h = functions[3 * i : 3 * i + 3]

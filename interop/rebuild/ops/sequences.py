@@ -74,6 +74,8 @@ def split(ctx: Context, x: Tensor, split: Tensor = None, *, axis: int = 0, keepd
         sizes = [min(step, total - start) for start in range(0, total, step)]
     else:
         sizes = ctx.ints(split)
+    if sum(sizes) != total:
+        ctx.fail(f"parts of {', '.join(map(str, sizes))} of an axis of the size {total}")
     parts, start = [], 0
     for size in sizes:
         part = x[(slice(None),) * axis + (slice(start, start + size),)]

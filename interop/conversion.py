@@ -13,6 +13,7 @@ import importlib
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -118,11 +119,12 @@ def convert(
     SavedModel of Keras 2   artifact, ``.onnx``, ``.keras``, ``.h5``
     artifact                ``.keras``, ``.h5``, ``.onnx``, artifact (directory to zip and back)
     other SavedModels       artifact, ``.onnx``, ``.keras``, ``.h5``: stock layers, through TensorFlow and tf2onnx
-    ``.tflite``             artifact, ``.onnx``
+    ``.tflite``             artifact, ``.onnx``, ``.keras``, ``.h5``: stock layers
     ``.onnx``               ``.keras``, ``.h5``, artifact: stock layers that train, as from ``import_onnx``
-    ``package.module:name`` artifact, ``.onnx``; ``.keras`` and ``.h5`` if it makes a Keras model
+    ``package.module:name`` artifact, ``.onnx``, ``.keras``, ``.h5``: of a model of Keras its own layers, of one of
+                            PyTorch, JAX or TensorFlow stock layers that train
     any file of tensors     ``.safetensors``, ``.npz``: its tensors by name, no framework needed
-    any Keras model, graph  ``.weights.h5``, ``.ckpt``: weights alone, as from ``save_weights``
+    any model, graph        ``.weights.h5``, ``.ckpt``: the weights of its layers, as from ``save_weights``
     ======================  =============================================================
 
     Args:
@@ -162,7 +164,7 @@ def convert(
     precision = precision_of(dtype, io_dtype)
     if precision is not None and kind_of(dst) != "onnx":
         raise InteropError(f"dtype is for .onnx files. Received: dtype={dtype!r} with {dst}")
-    if dst.suffix in _TENSOR_WRITERS:
+    if dst.suffix in _TENSOR_WRITERS and (src.exists() or prefix is not None):
         return _convert_tensors(src, dst, say, verify=verify)
     if dst.name.endswith(_WEIGHTS) and src.exists():
         return _convert_weights(src, dst, say, verify=verify)
@@ -181,6 +183,10 @@ def convert(
     else:
         say(f"loading {src}")
         model, signature = _call(factory) if source_kind == "factory" and factory else (opened(src), None)
+        if not _is_direct(model, dst):
+            return _convert_through_artifact(
+                model, signature, src, dst, opset, say, started, inputs, verify=verify
+            )
         say(f"writing {dst}")
         written = _convert_model(model, signature, dst, opset, precision, include_optimizer, config)
     seconds = time.perf_counter() - started
@@ -226,7 +232,8 @@ def _convert_weights(src: Path, dst: Path, say: Callable[[str], None], *, verify
 
     started = time.perf_counter()
     say(f"loading {src}")
-    model = import_onnx(src) if kind_of(src) == "onnx" else load_model(src)
+    graph = kind_of(src) == "onnx"
+    model = import_onnx(src) if graph else load_model(src, inline=_is_foreign(src))
     say(f"writing {dst}")
     save_weights(model, dst)
     seconds = time.perf_counter() - started
@@ -301,11 +308,46 @@ def _convert_model(
         from interop.loading import load_model
 
         _write_keras(load_model(model), dst)
-    else:
-        raise InteropError(
-            f"{model!r:.80} is no Keras model, so there is no {dst.suffix} of it; choose .interop or .onnx"
-        )
     return Written(reference_of(model, None))
+
+
+def _is_direct(model: Any, dst: Path) -> bool:
+    """Whether a model has a form of its own at `dst`."""
+    if dst.suffix in _TENSOR_WRITERS or dst.name.endswith(_WEIGHTS):
+        return False
+    is_keras = framework_of(model) == "keras" or (isinstance(model, Path) and model.is_dir())
+    return is_keras or kind_of(dst) != "keras"
+
+
+def _convert_through_artifact(
+    model: Any,
+    signature: Any,
+    src: Path,
+    dst: Path,
+    opset: int | None,
+    say: Callable[[str], None],
+    started: float,
+    inputs: Any,
+    *,
+    verify: bool,
+) -> Conversion:
+    """Write the tensors of a model, or the layers that its graph becomes: what an artifact of it has."""
+    from interop.saving import save_model
+
+    with tempfile.TemporaryDirectory(prefix="interop-") as folder:
+        artifact = Path(folder) / "model.interop"
+        say(f"capturing {src}")
+        save_model(model, artifact, input_signature=signature, opset=opset)
+        holds_values = dst.suffix in _TENSOR_WRITERS or dst.name.endswith(_WEIGHTS)
+        made = convert(artifact, dst, verify=verify and holds_values, progress=say)
+        with open_bundle(artifact, verify_digest=False) as bundle:
+            captured = bundle.signature
+    seconds = time.perf_counter() - started
+    parity = None
+    if verify and not holds_values:
+        say(f"comparing {dst} with {src}")
+        parity = compared(Written(reference_of(model, captured)), dst, None, inputs)
+    return Conversion(src, dst, made.size_bytes, seconds, parity, made.imported)
 
 
 def _convert_artifact(
@@ -321,7 +363,7 @@ def _convert_artifact(
         from interop.loading import load_model
 
         say(f"loading {src}")
-        model = load_model(src)
+        model = load_model(src, inline=_is_foreign(src))
         say(f"writing {dst}")
         _write_keras(model, dst)
         return Written(src)
@@ -336,6 +378,14 @@ def _convert_artifact(
             return Written(src, _write_flat(bundle, dst, precision), bundle.signature)
         _repack(bundle, dst, include_optimizer)
     return Written(src)
+
+
+def _is_foreign(src: Path) -> bool:
+    """Whether a path is an artifact without layers of Keras, as of a model of PyTorch."""
+    if kind_of(src) != "artifact":
+        return False
+    with open_bundle(src, verify_digest=False) as bundle:
+        return bundle.framework != "keras"
 
 
 def _write_keras(model: Any, dst: Path) -> None:

@@ -113,11 +113,11 @@ def _load_artifact(
 
     with ExitStack() as open_files:
         bundle = open_files.enter_context(open_bundle(path, verify_digest=False))
-        framework = bundle.config.get("source", {}).get("framework", "unknown")
-        if framework != "keras":
+        if bundle.framework != "keras":
             raise RebuildError(
-                f"{os.fspath(path)} was saved from {framework}: it has a graph and tensors, but no Keras layers. "
-                "Open it with interop.load_graph or interop.load_tensors"
+                f"{os.fspath(path)} was saved from {bundle.framework}: it has a graph and tensors, but no Keras "
+                "layers. inline=True makes stock layers of its graph; interop.load_graph and interop.load_tensors "
+                "open it too"
             )
         from interop.rebuild.from_config import rebuild
 

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -292,5 +293,20 @@ def test_factory_on_the_command_line(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert keys(tmp_path / "net.onnx") == ["0.bias", "0.weight"]
+    sys.path.insert(0, str(tmp_path))
+    try:
+        for name in ("net.keras", "net.h5", "net.weights.h5", "net.safetensors"):
+            made = interop.convert("my_nets:net", tmp_path / name)
+            assert made.parity is None or made.parity.passed
+    finally:
+        sys.path.remove(str(tmp_path))
+    net = sys.modules.pop("my_nets").net()[0]
+    layers = keras.saving.load_model(tmp_path / "net.keras")
+    assert [type(layer).__name__ for layer in layers.layers if layer.weights] == ["Dense"]
+    for x in (np.ones((2, 4), "float32"), np.arange(12, dtype="float32").reshape(3, 4) / 9):
+        wanted = net(__import__("torch").as_tensor(x)).detach()
+        np.testing.assert_allclose(layers.predict(x, verbose=0), wanted, atol=1e-6)
+    assert set(interop.load_tensors(tmp_path / "net.safetensors")) == {"0.bias", "0.weight"}
+    assert interop.load_weights(layers, tmp_path / "net.weights.h5").loaded
     with pytest.raises(InteropError, match="no_such_module:net was not found"):
         interop.convert("no_such_module:net", tmp_path / "x.onnx")

@@ -199,6 +199,11 @@ class Bundle:
         return ReadAhead(region, read_entries(region), record if verify_digest else None)
 
     @property
+    def framework(self) -> str:
+        """Where the model came from: "keras", "torch", ..."""
+        return str(self.config.get("source", {}).get("framework", "unknown"))
+
+    @property
     def optimizer(self) -> TensorMapping | None:
         """Key to array of the optimizer's variables, or None if there are none.
 

@@ -50,9 +50,10 @@ def inline(bundle: Bundle) -> Rebuilt:
         else dict.fromkeys(report.outputs.values(), model.output)
     )
     outputs = [made[report.outputs[spec.name]] for spec in signature.outputs]
-    structured = compat.functional(
-        pack(signature.input_structure, inputs), pack(signature.output_structure, outputs), model.name
-    )
+    # The one argument of a function has its name in the signature; Keras' models are called with it as it is.
+    alone = len(inputs) == 1 and bundle.framework != "keras"
+    given = inputs[0] if alone else pack(signature.input_structure, inputs)
+    structured = compat.functional(given, pack(signature.output_structure, outputs), model.name)
     changes = tuple(
         Change(name, "a constant of the graph", why, lost=False) for name, why in report.frozen.items()
     )

@@ -112,7 +112,9 @@ class GraphModel:
             SignatureError: the inputs do not fit; the message names the input and what was expected.
         """
         if args and named:
-            raise SignatureError(f"inputs come by place or by name. Received: {len(args)} and {sorted(named)}")
+            raise SignatureError(
+                f"inputs come by place or by name. Received: {len(args)} and {sorted(named)}"
+            )
         given = call_inputs.bind(self.signature, (named,) if named else args)
         feed = call_inputs.check(self.inputs, given)
         return pack(self.signature.output_structure, self.run(feed))

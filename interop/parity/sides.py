@@ -124,9 +124,11 @@ class KerasSide:
         self, call: Callable[..., Any], values: Sequence[Array], signature: Signature
     ) -> list[Array]:
         self._check_strings(signature)
-        nested = pack(signature.input_structure, list(values))
+        nested, structure = pack(signature.input_structure, list(values)), signature.input_structure
+        if len(values) == 1 and _takes_one_tensor(self._model):
+            nested, structure = values[0], 0
         with without_gradients():
-            by_name = _takes_arguments(self._model, signature.input_structure)
+            by_name = _takes_arguments(self._model, structure)
             result = call(**nested) if by_name else call(nested)
         result = result if _has_gaps(signature.output_structure) else _without_none(result)
         found = flatten(signature.output_structure, result, f"the output of {self.label}")
@@ -283,6 +285,13 @@ def _open_path(path: Path) -> Side:
         return side
     side = reference_side(path) if "float64" in graph.float_types else None  # some fail as late as they run
     return side or GraphSide(graph)
+
+
+def _takes_one_tensor(model: Any) -> bool:
+    """Whether a model is made of one input, in no structure: another's signature may have it in one."""
+    from interop.capture.keras.compat import functional_structure, is_functional
+
+    return is_functional(model) and not isinstance(functional_structure(model)[0], dict | list | tuple)
 
 
 def _takes_arguments(model: Any, structure: Structure) -> bool:

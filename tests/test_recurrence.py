@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from cases.sessions import session_of
-from onnx import parser
+from onnx import helper, parser
 
 import interop
 from interop.errors import GraphError
@@ -51,7 +51,10 @@ class Row:
                 dim.dim_value or self.sizes[dim.dim_param][size] for dim in value.type.tensor_type.shape.dim
             ]
             x = rng.normal(size=dims)
-            made[value.name] = x > 0 if value.type.tensor_type.elem_type == 9 else x.astype("float32")
+            kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            made[value.name] = (
+                x > 0 if kind == np.bool_ else (5000 * x if kind == "int64" else x).astype(kind)
+            )
         return made
 
 
@@ -121,7 +124,21 @@ ROWS = {
             y = If(c) <then_branch = yes () => (float[b,4] p) {{ p = Tanh(d) }},
                        else_branch = no () => (float[b,4] q) {{ q = Neg(d) }}> }}> (x) }}""",
         {"t": (5, 7), "b": (2, 3)},
-        ("Dense", "RNN"),
+        ("Dense", "TimeDistributed"),
+    ),
+    "nothing carried, several open dimensions": Row(
+        f"""g (float[b,n,t,4] x, bool[t,b] m, float[n] scale, int64[t] k)
+            => (float[n,b,4,t] ys, int64[t] ks, float[t,n] sums)
+        <float[4,4] wh = {numbers(4, 4)}, int64 two = {{2}}, float zero = {{0.0}}> {{
+        ys, ks, sums = Scan <num_scan_inputs = 3, scan_input_axes = [2, 0, 0], scan_output_axes = [3, 0, 0],
+            scan_output_directions = [0, 1, 0],
+            body = step (float[b,n,4] xt, bool[b] mt, int64 kt) => (float[n,b,4] y, int64 kn, float[n] sum) {{
+            d = MatMul(xt, wh) turned = Transpose <perm = [1, 0, 2]> (d)
+            axis = Constant <value_ints = [1]> () column = Unsqueeze(mt, axis) s = Where(column, turned, zero)
+            last = Constant <value_ints = [1, 2]> () scaled = Unsqueeze(scale, last) y = Mul(s, scaled)
+            sum = ReduceSum <keepdims = 0> (y, last) kn = Mul(kt, two) }}> (x, m, k) }}""",
+        {"t": (5, 7), "b": (2, 3), "n": (4, 5)},
+        ("Dense", "TimeDistributed"),
     ),
 }
 

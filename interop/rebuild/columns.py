@@ -38,7 +38,9 @@ class Slot:
     @property
     def rest(self) -> tuple[int, ...]:
         """The sizes of a row."""
-        return tuple(size for axis, size in enumerate(self.dims) if axis != self.axis)
+        return tuple(
+            size for axis, size in enumerate(self.dims) if axis != self.axis and not isinstance(size, SymInt)
+        )
 
     @property
     def elements(self) -> int:

@@ -28,13 +28,12 @@ from keras import ops
 
 from interop.capture.keras import compat
 from interop.capture.keras.symint import SymInt
-from interop.errors import GraphError
 from interop.rebuild.broadcast import add
 from interop.rebuild.columns import Slot, joined, spans_of
 from interop.rebuild.context import Context
 from interop.rebuild.interpreter import Override, Scope
 from interop.rebuild.lifting import Plan, plan, values_of
-from interop.rebuild.loops import Collected, Loop, Read, form_of, of_loop, of_scan
+from interop.rebuild.loops import Collected, Loop, Read, form_of
 from interop.rebuild.sizes import Dims, polynomial
 from interop.rebuild.source import name_of
 from interop.rebuild.values import Value
@@ -46,22 +45,6 @@ if TYPE_CHECKING:
 _MOST_COLUMNS = 4096  # of the cell's state; its kernel has as many rows and columns
 
 
-def run_over_time(builder: Builder, node: Any, scope: Scope) -> None:
-    """Compute a Scan or Loop: as a layer if the dimension it runs over is open, else step by step."""
-    opset = builder.interpreter.opsets.get("", 1)
-    context = Context(node, opset, builder.sizes, builder.interpreter.body_in(scope))
-    loop = of_scan(context, scope) if node.op_type == "Scan" else of_loop(context, scope)
-    if loop is None:
-        builder.interpreter.run_node(node, scope)
-        return
-    try:
-        _Loops(builder, context, loop, scope).run()
-    except GraphError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise context.error(f"as a recurrent layer: {error}") from error
-
-
 @dataclass(frozen=True)
 class Recurrence:
     """A layer that loops with equal bodies share.
@@ -71,15 +54,17 @@ class Recurrence:
         units: of its cell.
         results: how what is collected lies in columns.
         name: of the node that it was made for.
+        frame: the open sizes of the loop that it was made for.
     """
 
     layer: Any
     units: int
     results: list[Slot]
     name: str
+    frame: tuple[int, ...]
 
 
-class _Loops:
+class Recurring:
     """One loop on its way to a layer."""
 
     def __init__(self, builder: Builder, context: Context, loop: Loop, scope: Scope) -> None:
@@ -173,11 +158,18 @@ class _Loops:
         fixed = not isinstance(self._batch, SymInt)
         if fixed and dims and self._batch != 1 and dims[0] == self._batch:
             axes = [0]
-        if not any(kind in dtype for kind in ("int", "float", "bool")):
-            self._context.fail(f"runs over the open dimension {self._loop.time} in {dtype}")
+        self._check_type(dtype)
         if len(axes) > 1:
             self._context.fail(f"carries a tensor of {self._context.text(dims)}, which has its batch twice")
         return Slot(dims, axes[0] if axes else None, dtype, self._cell_dtype)
+
+    def _check_type(self, dtype: str) -> None:
+        if not any(kind in dtype for kind in ("int", "float", "bool")):
+            self._context.fail(f"runs over the open dimension {self._loop.time} in {dtype}")
+
+    def _layout_of(self, slot: Slot) -> tuple[Any, ...]:
+        """What a layer that is shared must have alike."""
+        return (slot.columns, slot.axis, slot.dtype)
 
     def _rows(self, x: Any, slot: Slot) -> Any:
         """A tensor outside, as the columns of every row."""
@@ -240,7 +232,7 @@ class _Loops:
             for value in self._own.values()
             if value.is_known and value.array is not None
         )
-        slots = tuple((slot.columns, slot.axis, slot.dtype) for slot in (*self._carried, *self._read))
+        slots = tuple(self._layout_of(slot) for slot in (*self._carried, *self._read))
         key = (len(self._carried), slots, numbers)
         if self._form not in known:
             known[self._form] = key, self._made(carried, fresh)
@@ -265,7 +257,7 @@ class _Loops:
                 f"layer of Keras it can have {_MOST_COLUMNS}. Import the model with that dimension fixed"
             )
         step = self._step(inner, units, carried, [results[i] for i in fresh], fresh)
-        return Recurrence(self._layer(step, units, carried, read), units, results, self._name)
+        return Recurrence(self._layer(step, units, carried, read), units, results, self._name, (self._batch,))
 
     def _collect(self, x: Any, slot: Slot, collected: Collected) -> Any:
         """A sequence outside, of (batch, time, columns)."""

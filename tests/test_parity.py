@@ -15,7 +15,7 @@ from interop.artifact.signature import TensorSpec
 from interop.errors import ParityError, SignatureError
 from interop.parity import TOLERANCES, ParityReport, ParityRow, Tolerance, tolerance_for
 from interop.parity.difference import VARIES_ABOVE, difference, relative_std
-from interop.parity.samples import make_cases, make_inputs
+from interop.parity.samples import UNBOUNDED, make_cases, make_inputs
 
 NAN, INF = float("nan"), float("inf")
 LOOSE = Tolerance(rtol=0.1, atol=0.01)
@@ -355,3 +355,10 @@ def test_integers_that_both_sides_take_are_found(tmp_path, rows):
     onnx.save(model, tmp_path / "m.onnx")
     report = interop.verify(tmp_path / "m.onnx", tmp_path / "m.onnx")
     assert report.passed, report
+
+
+def test_a_mask_of_one_sample_is_not_all_zeros():
+    specs = [TensorSpec("mask", "int64", ("batch", 9))]
+    (single,) = (case for case in make_cases(specs) if case.batch_size == 1)
+    assert make_inputs(specs, single, largest=UNBOUNDED[0])["mask"].any()
+    assert not make_inputs(specs, single, largest=UNBOUNDED[1])["mask"].any()

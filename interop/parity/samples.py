@@ -23,11 +23,25 @@ from interop.formats.dtypes import numpy_dtype
 
 Array = np.ndarray[Any, Any]
 
+
+@dataclass(frozen=True, slots=True)
+class Largest:
+    """The largest integer of an input without bounds, and whether a dimension of size 1 makes it 0."""
+
+    number: int
+    one_bounds: bool = True
+
+    def at(self, sizes: Iterable[int]) -> int:
+        """It, or the last index of the smallest dimension."""
+        return min([self.number, *(size - 1 for size in sizes if size > 1 or self.one_bounds)])
+
+
 BATCH_SIZES = (4, 7)
 #: The largest integer of an input without bounds: small enough for any lookup table of a real model. Where a named
 #: dimension is smaller, its last index is: the numbers may be places in another input, as the edges of a graph are.
-#: The others are for models that fail on it.
-UNBOUNDED = (7, 1, 0)
+#: A single sample bounds nothing at first: all of its numbers would be 0, and a mask of zeros is no input that a model
+#: is made for. What follows the first entry is for models that fail on it.
+UNBOUNDED = (Largest(7, one_bounds=False), Largest(7), Largest(1), Largest(0))
 #: Strings an input is made of: likely members of a vocabulary, and some of none.
 WORDS = ("a", "b", "c", "0", "1", "2", "the", "of", "cat", "dog", "red", "blue", "yes", "no", "one two", "")
 #: Tried in turn until the reference's outputs vary: models that rescale inside want the range of pixels.
@@ -109,7 +123,7 @@ def is_unbounded(spec: TensorSpec) -> bool:
 
 
 def make_inputs(
-    inputs: Sequence[TensorSpec], case: Case, *, amplitude: float = 1.0, largest: int = UNBOUNDED[0]
+    inputs: Sequence[TensorSpec], case: Case, *, amplitude: float = 1.0, largest: Largest = UNBOUNDED[1]
 ) -> dict[str, Array]:
     """Arrays for one case, by input name.
 
@@ -123,8 +137,8 @@ def make_inputs(
         ParityError: inputs of that element type cannot be made up.
     """
     rng = np.random.default_rng([case.seed, 20])
-    largest = min([largest, *(size - 1 for size in case.sizes.values())])
-    return {spec.name: _make(spec, concrete_shape(spec, case), rng, amplitude, largest) for spec in inputs}
+    number = largest.at(case.sizes.values())
+    return {spec.name: _make(spec, concrete_shape(spec, case), rng, amplitude, number) for spec in inputs}
 
 
 def concrete_shape(spec: TensorSpec, case: Case) -> tuple[int, ...]:

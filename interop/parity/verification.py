@@ -21,7 +21,7 @@ from interop.errors import CaptureError, InteropError, ParityError
 from interop.parity.departure import first_departure
 from interop.parity.difference import VARIES_ABOVE, difference, relative_std
 from interop.parity.report import Departure, ParityReport, ParityRow, Verdict
-from interop.parity.samples import AMPLITUDES, UNBOUNDED, Case, is_unbounded, make_cases, make_inputs
+from interop.parity.samples import AMPLITUDES, UNBOUNDED, Case, Largest, is_unbounded, make_cases, make_inputs
 from interop.parity.sides import ForeignSide, KerasSide, Side, open_side
 from interop.parity.tolerance import Tolerance, tolerance_for
 
@@ -93,7 +93,7 @@ class _Comparison:
         input_order = _pair([s.name for s in ours.inputs], [s.name for s in theirs.inputs], "input")
         output_order = _pair([s.name for s in ours.outputs], [s.name for s in theirs.outputs], "output")
 
-        def run(largest: int) -> Iterator[_Run]:
+        def run(largest: Largest) -> Iterator[_Run]:
             for case, batch_size, values in self._inputs(inputs, sizes, ours, largest):
                 wanted = _run(self._reference, values, ours, case)
                 got = _run(self._candidate, [values[i] for i in input_order], theirs, case)
@@ -130,7 +130,7 @@ class _Comparison:
         return ours, theirs or _derived(self._candidate)
 
     def _inputs(
-        self, inputs: Any, sizes: Mapping[str, Sequence[int]] | None, signature: Signature, largest: int
+        self, inputs: Any, sizes: Mapping[str, Sequence[int]] | None, signature: Signature, largest: Largest
     ) -> list[tuple[str, int | None, list[Array]]]:
         """Cases, each with its name, its batch size and its arrays in the order of the signature."""
         if inputs is not None:
@@ -274,7 +274,7 @@ def _given(inputs: Any, signature: Signature) -> list[Array]:
     return [np.asarray(found[index]) for index in range(len(names))]
 
 
-def _first_that_runs(run: Callable[[int], Iterator[_Run]], largest: Sequence[int]) -> list[_Run]:
+def _first_that_runs(run: Callable[[Largest], Iterator[_Run]], largest: Sequence[Largest]) -> list[_Run]:
     """The runs on made-up integers as large as both sides take: a table may be smaller than any that is usual."""
     failure: InteropError | None = None
     for number in largest:

@@ -24,6 +24,7 @@ import keras
 from interop.capture.keras import compat
 from interop.errors import GraphError
 from interop.graph.typecodes import dtype_name
+from interop.rebuild.bags import without_bag_loops
 from interop.rebuild.building import Account, Builder
 from interop.rebuild.dtypes import available
 from interop.rebuild.lifting import Plan, is_float, plan
@@ -43,6 +44,8 @@ def imported(model: Any, layout: str = "nhwc", name: str | None = None) -> tuple
     """
     declared = [value.shape for value in model.graph.outputs]
     model = simplified(model)
+    if without_bag_loops(model):
+        model = simplified(model)
     layers = plan(model.graph, layout)
     check_supported(model, {node for lifted in layers.lifted.values() for node in lifted.covers})
     return Importer(model, layers, layout).build(name, declared)

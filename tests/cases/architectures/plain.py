@@ -109,6 +109,18 @@ class Signal(nn.Module):
         return self.body(x)
 
 
+class Bags(nn.Module):
+    """Words without their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.most = nn.EmbeddingBag(40, 6), nn.EmbeddingBag(40, 6, mode="max")
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cat([self.mean(x), self.most(x)], 1))
+
+
 def _mlp() -> nn.Module:
     return nn.Sequential(
         nn.Linear(12, 24),
@@ -144,6 +156,8 @@ ROWS = [
     Architecture("rnn", lambda: Recurrent(nn.RNN), (9,), 40),
     Architecture("decoder", Decoder, (9,), 40),
     Architecture("decoder, TorchScript", Decoder, (9,), 40, quick=True, dynamo=False),
+    Architecture("bags", Bags, (9,), 40),
+    Architecture("bags, TorchScript", Bags, (9,), 40, dynamo=False),
     Architecture("signal", Signal, (4, 64)),
     Architecture("volume", _volume, (2, 8, 8, 8)),
     Architecture("residual, TorchScript", Residual, (3, 32, 32), dynamo=False),

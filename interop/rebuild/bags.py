@@ -2,8 +2,8 @@
 
 Enters: an ``ir.Model`` with shapes. Leaves: the same model, changed in place: the sum, mean or maximum of the rows of
 each bag is computed at once. Exporters write these loops in several ways (a Loop that slices, or one that fills a
-sequence), so that they compute bags is proved with numbers. A bag is a row of a matrix of indices, or what lies between two
-offsets; an empty one gives zeros, as in PyTorch.
+sequence), so that they compute bags is proved with numbers. A bag is a row of a matrix of indices, or what lies between
+two offsets; an empty one gives zeros, as in PyTorch.
 """
 
 from __future__ import annotations

@@ -466,6 +466,32 @@ def test_attributes_with_underscores(tmp_path):
     assert same(values(saved), values(fresh))
 
 
+def test_lora(tmp_path):
+    """Keras stores kernels with the factors of LoRA added to them, and no factors."""
+
+    def adapted(rank: int):
+        dense = keras.layers.Dense(4, name="a")
+        model = keras.Sequential([keras.Input((6,)), dense, keras.layers.EinsumDense("ab,bc->ac", 5)])
+        for layer in model.layers if rank else ():
+            layer.enable_lora(rank)
+        return model
+
+    saved, x = scrambled(adapted(2)), np.ones((2, 6), "float32")
+    answer = saved.predict(x, verbose=0)
+    saved.save_weights(tmp_path / "keras.weights.h5")
+    for rank in (0, 2):
+        model = scrambled(adapted(rank), 2)
+        interop.load_weights(model, tmp_path / "keras.weights.h5").assert_consumed()
+        np.testing.assert_allclose(model.predict(x, verbose=0), answer, rtol=1e-5)
+    for name in ENDINGS:
+        interop.save_weights(saved, tmp_path / name)
+        model = scrambled(adapted(2), 2)
+        interop.load_weights(model, tmp_path / name).assert_consumed()
+        assert same(values(model), values(saved)), name
+    model.load_weights(tmp_path / "w.weights.h5")
+    np.testing.assert_allclose(model.predict(x, verbose=0), answer, rtol=1e-5)
+
+
 def test_other_dtypes(tmp_path):
     saved = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="bfloat16", name="d")])
     scrambled(saved)

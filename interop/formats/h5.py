@@ -73,6 +73,7 @@ class Groups:
         short: name to the name that `open_stream` gives it.
         layer_names: path of a group to the name of its layer, where its ``vars`` group says so.
         is_legacy: whether it is in the layout of Keras 2.
+        computed: names of what is computed of other tensors in the file; a dataset says so by an empty object path.
     """
 
     tensors: TensorMapping
@@ -80,6 +81,7 @@ class Groups:
     short: Mapping[str, str]
     layer_names: Mapping[str, str]
     is_legacy: bool
+    computed: frozenset[str] = frozenset()
 
 
 def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Groups:
@@ -132,6 +134,7 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
         {names[path]: name for path, name in short.items()},
         {_current(path): name for path, name in layers.items()},
         is_legacy,
+        frozenset(names[path] for path, item in datasets.items() if item.attrs.get(OBJECT_PATH) == ""),
     )
 
 

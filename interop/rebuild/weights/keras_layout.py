@@ -3,9 +3,9 @@
 Enters: a model and an HDF5 file. Leaves: the file, or a `Matched`.
 
 A file of this toolkit says of each dataset which object path it has (attribute ``object_path``), and is matched by
-that. It also has the seeds, which Keras leaves out. A file of Keras says less: the group's path, which ends in
-attributes, in list positions, or, for layers whose attribute sorts after ``layers``, in a number among the layers of
-the same class; and in newer versions the layer's name. So:
+that. It also has what Keras leaves out: seeds, and the factors of LoRA, which Keras adds to the kernel. A file of Keras
+says less: the group's path, which ends in attributes, in list positions, or, for layers whose attribute sorts after
+``layers``, in a number among the layers of the same class; and in newer versions the layer's name. So:
 
 - layers that were given a name belong to the layer of that name, wherever both have one in the same container;
 - layers that only a number tells apart are ambiguous if several have the same shapes: a class whose attributes were
@@ -78,8 +78,7 @@ def _write(group: Any, name: str, value: Any, key: str | None) -> Any:
     dataset = group.create_dataset(name, data=array.view("V2") if is_bfloat16 else array)
     if is_bfloat16:
         dataset.attrs["dtype"] = "bfloat16"
-    if key is not None:
-        dataset.attrs[OBJECT_PATH] = key
+    dataset.attrs[OBJECT_PATH] = key or ""
     return dataset
 
 
@@ -103,7 +102,8 @@ def match_keras_layout(file: Groups, model: Any, *, by_order: bool = False) -> M
     plain = _plain(file.tensors)
     matched, taken = Matched(advice=_ADVICE), set()
     for stored in here:
-        for index, value in stored.values.items():
+        merged = compat.merged_variables(stored)
+        for index, value in {**stored.values, **merged}.items():
             key = "/".join([groups.get(stored.path, stored.path), "vars", index]).lstrip("/")
             key = key if key in file.tensors else plain.get(_bare(key), key)
             if key not in file.tensors or not compat.is_variable(value):
@@ -115,7 +115,11 @@ def match_keras_layout(file: Groups, model: Any, *, by_order: bool = False) -> M
                 matched.ambiguous.append(key)
             else:
                 matched.pairs.append(Pair(key, keys[id(value)], value))
-    named = {pair.name for pair in matched.pairs}
+                if index in merged:
+                    matched.zeros += [
+                        (keys[id(v)], v) for v in compat.adapters(stored.saveable) if id(v) in keys
+                    ]
+    named = {pair.name for pair in matched.pairs} | {name for name, _ in matched.zeros}
     seeds = any(roles[name] == "seed" for name in named)
     matched.missing = [n for n in sorted(roles) if n not in named and (seeds or roles[n] != "seed")]
     unbuilt = {s.path: s.saveable for s in here if not getattr(s.saveable, "built", True)}
@@ -214,7 +218,8 @@ def _by_object_path(file: Groups, model: Any) -> Matched:
         raise WeightsError(f"{file.tensors.source} gives one object path to several tensors")
     back = {path: key for key, path in file.object_paths.items()}
     found = match_paths(back, model).renamed(back.__getitem__)
-    found.unexpected += [key for key in file.tensors if key not in file.object_paths]
+    told = file.object_paths.keys() | file.computed
+    found.unexpected += [key for key in file.tensors if key not in told]
     return found
 
 

@@ -121,6 +121,13 @@ class _Loading:
                 compat.set_value(variable, _converted(self._tensors[key], compat.variable_dtype(variable)))
                 self._done[key] = name
                 names.append(name)
+        for name, variable in matched.zeros:
+            if name not in self._done:
+                compat.set_value(
+                    variable, np.zeros(variable.shape, numpy_dtype(compat.variable_dtype(variable)))
+                )
+                self._done[name] = name
+                names.append(name)
         return names
 
     def _end(self, roots: Iterable[Any]) -> None:

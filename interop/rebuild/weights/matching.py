@@ -28,6 +28,7 @@ class Matched:
         pairs: what belongs together; shapes are not compared yet.
         missing: names of variables that no stored tensor belongs to.
         ambiguous: keys of stored tensors that could belong to several variables.
+        zeros: names and variables that are zero in what is stored, and not stored themselves.
         unexpected: keys of stored tensors that belong to nothing.
         deferred: keys of stored tensors for what is not built yet.
         why: what makes it ambiguous.
@@ -38,6 +39,7 @@ class Matched:
     """
 
     pairs: list[Pair] = field(default_factory=list)
+    zeros: list[tuple[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     ambiguous: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -55,6 +57,7 @@ class Matched:
         return replace(
             self,
             pairs=[Pair(key_of(pair.key), name_of(pair.name), pair.variable) for pair in self.pairs],
+            zeros=[(name_of(name), variable) for name, variable in self.zeros],
             missing=[name_of(name) for name in self.missing],
             ambiguous=[key_of(key) for key in self.ambiguous],
             unexpected=[key_of(key) for key in self.unexpected],

@@ -97,9 +97,11 @@ from interop.capture.keras.compat.quantization import (
 )
 from interop.capture.keras.compat.saveables import (
     StoredObject,
+    adapters,
     after_build,
     graph_of,
     is_variable,
+    merged_variables,
     operations,
     optimizer_of,
     set_value,
@@ -159,6 +161,7 @@ __all__ = [
     "Sym",
     "TraceScope",
     "activation_name",
+    "adapters",
     "after_build",
     "all_layers",
     "attributes",
@@ -221,6 +224,7 @@ __all__ = [
     "mask_of",
     "masked_like",
     "mentions",
+    "merged_variables",
     "module_of",
     "name_inputs",
     "name_operations",

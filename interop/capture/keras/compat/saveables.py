@@ -14,6 +14,7 @@ from keras.src.saving import saving_lib
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils.naming import to_snake_case
 
+from interop.capture.keras.compat.facts import own_variables
 from interop.capture.keras.compat.values import stored_dtype, to_numpy
 
 
@@ -56,6 +57,28 @@ def _objects(saveable: Any, path: str, numbered: bool, seen: set[int]) -> Iterat
             by_number = name == "layers" and saveable._obj_type() not in ("Sequential", "Functional")
             by_number = by_number and "layers" not in vars(saveable)
             yield from _contained(child, where, numbered or by_number, seen, set())
+
+
+def merged_variables(stored: StoredObject) -> dict[str, Any]:
+    """The variables that Keras stores the values of with LoRA's factors added, by key; they hold what is loaded.
+
+    Told by their shapes and dtypes, where these are not those of another one of the layer.
+    """
+    if not getattr(stored.saveable, "lora_enabled", False):
+        return {}
+    kept = {id(value) for value in stored.values.values()} | {id(v) for v in adapters(stored.saveable)}
+    left = [v for v in own_variables(stored.saveable) if id(v) not in kept]
+    found = {}
+    for key, value in stored.values.items():
+        if not is_variable(value):
+            fitting = [v for v in left if tuple(v.shape) == tuple(value.shape)]
+            found |= {key: fitting[0]} if len(fitting) == 1 else {}
+    return found
+
+
+def adapters(layer: Any) -> list[Any]:
+    """The factors of LoRA that a layer has."""
+    return [v for v in own_variables(layer) if v.name.startswith("lora_")]
 
 
 def _contained(

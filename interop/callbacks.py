@@ -67,7 +67,7 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         include_optimizer: save the state of the optimizer too, which going on with training takes; None: in artifacts,
             but not beside weights only. ``load_weights`` restores it into a compiled model.
         mode: whether less (``"min"``) or more (``"max"``) is better; ``"auto"`` tells by the name.
-        save_freq: ``"epoch"``, or a number of batches.
+        save_freq: ``"epoch"``, or a number of batches, which are counted on from epoch to epoch.
         max_to_keep: files to keep of those this callback wrote; None: all.
         initial_value_threshold: what the first saved value must be better than.
         verbose: 1 prints a line for every file.
@@ -119,6 +119,7 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         self._threshold = initial_value_threshold
         self._epoch = self._record.epoch
         self._batches = 0
+        self._since = 0
 
     @property
     def epoch(self) -> int:
@@ -140,8 +141,10 @@ class ModelCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         self._batches = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._batches += 1
-        if self._save_freq != "epoch" and self._batches % self._save_freq == 0:
+        self._since += batch + 1 - self._batches  # more than one where a step executes several
+        self._batches = batch + 1
+        if self._save_freq != "epoch" and self._since >= self._save_freq:
+            self._since = 0
             self._save(self._epoch, self._batches, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

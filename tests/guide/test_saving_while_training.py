@@ -153,6 +153,18 @@ def test_weights_only_and_batches(tmp_path, ending):
     assert len(names) == 2  # the last file, and the record
 
 
+def test_batches_are_counted_from_epoch_to_epoch(tmp_path):
+    """Two batches an epoch; Keras' own callback counts so too."""
+    saver = interop.ModelCheckpoint(tmp_path / "{epoch}-{batch}.npz", save_weights_only=True, save_freq=3)
+    fit(compiled(), saver, epochs=6)
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == [
+        "2-1.npz",
+        "3-2.npz",
+        "5-1.npz",
+        "6-2.npz",
+    ]
+
+
 def test_a_save_that_fails_leaves_the_record(tmp_path, monkeypatch):
     model, path = compiled(), tmp_path / "m.interop"
     saver = interop.ModelCheckpoint(path)

@@ -80,6 +80,7 @@ def save_weights(
     from interop.backend import choose_backend
 
     choose_backend()
+    _check(model)
     path = Path(path)
     kind = _format(path, format)
     if kind == "keras":
@@ -175,14 +176,16 @@ def load_weights(
     from interop.backend import choose_backend
 
     choose_backend()
+    _check(model)
     from interop.capture.keras import compat
-    from interop.formats import find_prefix
+    from interop.formats import require
     from interop.formats.keras_zip import is_unzipped
     from interop.rebuild.weights.loading import load
     from interop.rebuild.weights.stored import open_stored
 
     path = Path(path)
-    prefix = find_prefix(path) if format in (None, "tf") else None
+    required = require(path)
+    prefix = required if format in (None, "tf") else None
     folder = format is None and path.is_dir()
     in_folder = "keras" if folder and is_unzipped(path) else "interop"
     kind = "tf" if prefix else in_folder if folder else _format(path, format)
@@ -233,6 +236,16 @@ def graph_sources(stored: StoredGraph) -> dict[str, TensorSource]:
     return sources | graph_source(stored.graph)
 
 
+def _check(model: Any) -> None:
+    import keras
+
+    if not isinstance(model, keras.Layer):
+        raise WeightsError(
+            "weights are those of a keras.Model or a layer; other objects are saved with interop.Checkpoint. "
+            f"Received: {type(model).__name__}"
+        )
+
+
 def _format(path: Path, format: str | None) -> str:
     if format is not None:
         known = {"tf", "h5", "safetensors", "npz", "interop", "keras", "keras_shards"}
@@ -260,6 +273,10 @@ def _selection(only: Only | None) -> Callable[[str, Any], bool]:
         except re.error as error:
             raise WeightsError(f"only={only!r} is no regular expression: {error}") from error
         return lambda key, variable: pattern.search(key) is not None
+    if not callable(only):
+        raise WeightsError(
+            f"only is 'trainable', a regular expression or a function of path and variable. Received: only={only!r}"
+        )
     return only
 
 

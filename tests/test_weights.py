@@ -526,7 +526,22 @@ BAD = [
     (lambda m, p: interop.save_weights(Swapped("qv"), p / "w.npz"), WeightsError, "call or build it first"),
     (lambda m, p: interop.save_weights(m, p / "w.interop", only="a"), WeightsError, "holds all weights"),
     (lambda m, p: interop.save_weights(m, p / "none" / "w.npz"), FileNotFoundError, "none"),
-    (lambda m, p: interop.load_weights(m, p / "none"), FileNotFoundError, "none"),
+    (
+        lambda m, p: interop.load_weights(m, p / "none"),
+        FileNotFoundError,
+        "nor a checkpoint of that prefix.*none",
+    ),
+    (lambda m, p: interop.save_weights(m, p / "w.npz", only=3), WeightsError, "only is 'trainable'"),
+    (
+        lambda m, p: interop.save_weights({"a": m}, p / "w.npz"),
+        WeightsError,
+        "a keras.Model or a layer.*dict",
+    ),
+    (
+        lambda m, p: interop.load_weights(None, p / "w.npz"),
+        WeightsError,
+        "a keras.Model or a layer.*NoneType",
+    ),
     (lambda m, p: interop.load_weights(m, p / "w.npz"), FileNotFoundError, "w.npz"),
 ]
 

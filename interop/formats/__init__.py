@@ -8,6 +8,8 @@ FormatError and nothing else; importing this package loads none of the formats.
 
 from __future__ import annotations
 
+import difflib
+import errno
 import os
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +19,16 @@ from interop.errors import FormatError
 from interop.formats.mapping import TensorMapping
 from interop.formats.tensorbundle.files import find_prefix
 
-__all__ = ["FORMATS", "Format", "TensorMapping", "find_prefix", "found", "holds_tensors", "open_tensors"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "TensorMapping",
+    "find_prefix",
+    "found",
+    "holds_tensors",
+    "open_tensors",
+    "require",
+]
 
 
 class Format(NamedTuple):
@@ -52,17 +63,41 @@ def open_tensors(path: str | os.PathLike[str], format: str | None = None) -> Ten
 
     Raises:
         FormatError: no such format, or the file is not valid in it.
+        FileNotFoundError: nothing is at `path`.
         OSError: the file cannot be opened.
     """
     path = Path(path)
     row, path = found(path) if format is None else (_by_name(format), path)
+    prefix = require(path)
     if row.name == "tf":
-        path = find_prefix(path) or path
+        path = prefix or path
+        if path.is_dir() and prefix is None:
+            raise FormatError(
+                f"{path} is a folder in which no checkpoint is named as the newest; give the prefix of one in it, such "
+                f"as {path / 'ckpt-1'}"
+            )
     elif path.is_dir() and row.name not in ("orbax", "keras"):
         raise FormatError(f"{path} is a folder; expected a file of format {row.name}")
     opened = import_module(row.module).open_file(path)
     assert isinstance(opened, TensorMapping)
     return opened
+
+
+def require(path: Path) -> Path | None:
+    """The prefix that a path means, or None if it is another file or folder.
+
+    Raises:
+        FileNotFoundError: it is nothing.
+    """
+    prefix = find_prefix(path)
+    if prefix is None and not path.exists():
+        here = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, sorted({name.removesuffix(".index") for name in here}))
+        meant = f"; in its folder is {', '.join(close)}" if close else ""
+        raise FileNotFoundError(
+            errno.ENOENT, f"nothing is there, nor a checkpoint of that prefix{meant}", os.fspath(path)
+        )
+    return prefix
 
 
 def found(path: Path) -> tuple[Format, Path]:

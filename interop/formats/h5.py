@@ -105,6 +105,7 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
         short = _object_paths(file, list(datasets))
         names = short if shorten else {path: _current(path) for path in datasets}
         specs = {names[path]: (_dtype(dataset), tuple(dataset.shape)) for path, dataset in datasets.items()}
+        marks = {path: item.attrs.get(OBJECT_PATH) for path, item in datasets.items()}
     except FormatError:
         stream.close()
         raise
@@ -134,7 +135,7 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
         {names[path]: name for path, name in short.items()},
         {_current(path): name for path, name in layers.items()},
         is_legacy,
-        frozenset(names[path] for path, item in datasets.items() if item.attrs.get(OBJECT_PATH) == ""),
+        frozenset(names[path] for path, mark in marks.items() if isinstance(mark, str) and not mark),
     )
 
 

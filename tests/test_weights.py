@@ -529,18 +529,18 @@ BAD = [
     (
         lambda m, p: interop.load_weights(m, p / "none"),
         FileNotFoundError,
-        "nor a checkpoint of that prefix.*none",
+        "nor a checkpoint of that prefix: ",
     ),
     (lambda m, p: interop.save_weights(m, p / "w.npz", only=3), WeightsError, "only is 'trainable'"),
     (
         lambda m, p: interop.save_weights({"a": m}, p / "w.npz"),
         WeightsError,
-        "a keras.Model or a layer.*dict",
+        "Received: dict",
     ),
     (
         lambda m, p: interop.load_weights(None, p / "w.npz"),
         WeightsError,
-        "a keras.Model or a layer.*NoneType",
+        "Received: NoneType",
     ),
     (lambda m, p: interop.load_weights(m, p / "w.npz"), FileNotFoundError, "w.npz"),
 ]

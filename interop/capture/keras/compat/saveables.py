@@ -68,7 +68,7 @@ def merged_variables(stored: StoredObject) -> dict[str, Any]:
         return {}
     kept = {id(value) for value in stored.values.values()} | {id(v) for v in adapters(stored.saveable)}
     left = [v for v in own_variables(stored.saveable) if id(v) not in kept]
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in stored.values.items():
         if not is_variable(value):
             fitting = [v for v in left if tuple(v.shape) == tuple(value.shape)]

@@ -54,6 +54,8 @@ ROWS = {
         "DepthwiseConv2D BatchNormalization Dense",
         "stem/kernel depthwise_conv2d/depthwise_kernel",
     ),
+    # Its optimizer tells of slots, which TensorFlow opens with the class of the optimizer only.
+    "keras_2_legacy_adam": ("Dense Dense", "head/bias head/kernel trunk/bias trunk/kernel"),
     "keras_2_lstm": ("LSTM", "lstm/lstm_cell/bias lstm/lstm_cell/kernel lstm/lstm_cell/recurrent_kernel"),
     "keras_2_multi_head_attention": ("", "multi_head_attention/query/kernel multi_head_attention/key/kernel"),
     "keras_2_shared": ("Dense Dense Dense", "shared/bias shared/kernel dense_1/kernel"),
@@ -86,7 +88,7 @@ def test_a_model_of_traced_functions(name):
     for key, expected in answers.items():
         np.testing.assert_allclose(out[key if len(answers) > 1 else ""], expected, rtol=1e-5, atol=1e-5)
     lost = ["the optimizer's state" in change.what for change in status.lost]
-    assert lost == ([True] if name == "keras_2_adam" else [])
+    assert lost == ([True] if name.endswith("adam") else [])
 
 
 def test_it_trains_and_saves_without_this_toolkit(tmp_path):

@@ -137,6 +137,6 @@ def _opened(model: Any) -> Any:
     """A SavedModel that a path names, loaded once; anything else as it is."""
     if not isinstance(model, str | os.PathLike) or Path(model).suffix == ".tflite":
         return Path(model) if isinstance(model, str | os.PathLike) else model
-    import tensorflow
+    from interop.capture.tensorflow import load_saved_model
 
-    return tensorflow.saved_model.load(os.fspath(model))
+    return load_saved_model(Path(model))

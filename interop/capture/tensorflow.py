@@ -8,6 +8,7 @@ Enters: a ``tf.function``, a concrete function, a loaded SavedModel or the path 
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,12 +116,41 @@ def load_saved_model(path: Path) -> Any:
     import tensorflow as tf
 
     try:
-        with quiet():
-            return tf.saved_model.load(str(path))
+        with quiet(), _without_slots(path) as loadable:
+            return tf.saved_model.load(str(loadable))
     except Exception as error:
         raise CaptureError(
             f"TensorFlow cannot open the SavedModel {path}: {type(error).__name__}: {error}"
         ) from error
+
+
+@contextmanager
+def _without_slots(path: Path) -> Iterator[Path]:
+    """A SavedModel that says of no optimizer which slots it has.
+
+    The first optimizers of Keras 2 said so, and TensorFlow opens that with their classes only; no function needs it.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel()
+    try:
+        saved.ParseFromString((path / "saved_model.pb").read_bytes())
+    except (OSError, DecodeError):  # which TensorFlow tells better
+        yield path
+        return
+    nodes = [node for graph in saved.meta_graphs for node in graph.object_graph_def.nodes]
+    if not any(node.slot_variables for node in nodes):
+        yield path
+        return
+    for node in nodes:
+        node.ClearField("slot_variables")
+    with tempfile.TemporaryDirectory() as folder:
+        for entry in path.resolve().iterdir():
+            if entry.name != "saved_model.pb":
+                (Path(folder) / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
+        (Path(folder) / "saved_model.pb").write_bytes(saved.SerializeToString())
+        yield Path(folder)
 
 
 def object_children(loaded: Any) -> Mapping[str, Any]:

@@ -24,11 +24,25 @@ import tensorflow as tf
 
 from tools.legacy_fixtures import graphs, layers, training
 
+
+def trained(name: str) -> Callable[[], Any]:
+    """With an optimizer that has slots."""
+
+    def build() -> Any:
+        model = training.OPTIMIZERS[name]()
+        x = np.ones((2, *model.input_shape[1:]), "float32")
+        model.train_on_batch(x, np.ones_like(model(x)))
+        return model
+
+    return build
+
+
 LAYERS = {name: build for family in layers.FAMILIES for name, build in family.items()}
 OLD: dict[str, Callable[[], Any]] = {
     "convnet": graphs.STRUCTURES["convnet"],
     "shared": graphs.STRUCTURES["shared"],
     "adam": training.OPTIMIZERS["adam"],
+    "legacy_adam": trained("legacy_adam"),
     "lstm": LAYERS["lstm"],
     "multi_head_attention": LAYERS["multi_head_attention"],
 }

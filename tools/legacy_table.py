@@ -75,7 +75,7 @@ def _files(folder: Path) -> dict[tuple[str, str], list[Path]]:
     for answers in sorted(FIXTURES.rglob("*.npz")):
         path = answers.with_name(answers.name.removesuffix(".npz"))
         parts = path.relative_to(FIXTURES).parts
-        if parts[0] == "weights":
+        if parts[0] in ("weights", "drawn"):
             continue
         writer = parts[1].replace("_", " ").replace("keras", "Keras").replace("tf", "TensorFlow")
         kind = {".h5": "HDF5", ".keras": "`.keras`"}.get(path.suffix, "SavedModel")

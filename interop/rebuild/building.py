@@ -80,6 +80,7 @@ class Builder:
 
     Attributes:
         account: shared with the graphs inside.
+        graph: the ``ir.Graph``.
         interpreter: of the graph's nodes.
         sizes: of its tensors.
         layout: as ``import_onnx`` has it.
@@ -92,7 +93,7 @@ class Builder:
         self.account, self.layout = account, layout
         self.sizes = Sizes()
         self.zero: Any = None
-        self._graph = graph
+        self.graph = graph
         self._layers: dict[Any, Any] = {}
         self.loops = tuple(loops_of(graph))
         self.recurrences: dict[str, tuple[Any, Recurrence]] = {}
@@ -132,7 +133,7 @@ class Builder:
     # Weights
 
     def _initializer(self, name: str, array: Array) -> Any:
-        return self.parameter(self._graph.initializers.get(name), array)
+        return self.parameter(self.graph.initializers.get(name), array)
 
     def parameter(self, value: Any, array: Array) -> Callable[[], Any] | None:
         """What makes the tensor of an initializer; None if it is a constant."""

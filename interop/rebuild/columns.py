@@ -28,12 +28,14 @@ class Slot:
         axis: of the batch; None if it has none, and all rows hold the same.
         dtype: of the tensor.
         cell: the type of the columns.
+        infinite: whether infinite numbers are to be kept: in a product with ones and zeros they would not be numbers.
     """
 
     dims: Dims
     axis: int | None
     dtype: str
     cell: str
+    infinite: bool = False
 
     @property
     def rest(self) -> tuple[int, ...]:
@@ -59,6 +61,15 @@ class Slot:
         """How many there are."""
         return self.elements * self.digits
 
+    @property
+    def _may_be_infinite(self) -> bool:
+        return self.infinite and "float" in self.dtype
+
+    @property
+    def _limit(self) -> float:
+        """What stands for infinity: a power of two, which no product rounds."""
+        return float(2.0 ** (np.finfo(self.cell).maxexp - 1))
+
     def of_batch(self, size: int) -> Slot:
         """The same for another batch."""
         dims = tuple(size if axis == self.axis else old for axis, old in enumerate(self.dims))
@@ -67,7 +78,8 @@ class Slot:
     def encoded(self, x: Any) -> Any:
         """Elements in columns, along the last axis."""
         if self.digits == 1:
-            return x if self.dtype == self.cell else ops.cast(x, self.cell)
+            x = x if self.dtype == self.cell else ops.cast(x, self.cell)
+            return ops.clip(x, -self._limit, self._limit) if self._may_be_infinite else x
         digits = []
         for _ in range(self.digits - 1):
             digits.append(ops.mod(x, _BASE))
@@ -77,6 +89,9 @@ class Slot:
     def decoded(self, columns: Any) -> Any:
         """The elements again."""
         if self.digits == 1:
+            if self._may_be_infinite:
+                columns = ops.where(ops.greater_equal(columns, self._limit), math.inf, columns)
+                columns = ops.where(ops.less_equal(columns, -self._limit), -math.inf, columns)
             if self.dtype == self.cell:
                 return columns
             if self.dtype == "bool":

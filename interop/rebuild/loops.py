@@ -6,6 +6,7 @@ Enters: a ``Scan``, or a ``Loop`` that runs as often as an open dimension is lon
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from interop.rebuild.interpreter import Scope
 from interop.rebuild.registry import canonical
 from interop.rebuild.values import Value
 
+_SMALL = 1 << 16  # elements of a constant that is looked at; a mask of attention has as many
 _IDLE = ("Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape")
 
 
@@ -218,3 +220,19 @@ def _written(attribute: Any) -> str:
         array = attribute.value.numpy()
         return f"{array.dtype}{array.shape}{array.tobytes()!r}"
     return repr(attribute.value)
+
+
+def has_infinite_constants(graph: Any) -> bool:
+    """Whether a graph, or a body in it, has a constant that holds an infinite number."""
+    tensors = [
+        value.const_value for inner in (graph, *graph.subgraphs()) for value in inner.initializers.values()
+    ]
+    for node in graph.all_nodes():
+        if node.op_type in ("Constant", "ConstantOfShape"):
+            value = node.attributes.get("value")
+            tensors += [] if value is None or value.is_ref() else [value.value]
+            number = node.attributes.get_float("value_float", 0.0)
+            if math.isinf(number):
+                return True
+    small = (t for t in tensors if t is not None and t.size <= _SMALL and t.dtype.is_floating_point())
+    return any(bool(np.isinf(tensor.numpy().astype("float64")).any()) for tensor in small)

@@ -13,7 +13,8 @@ all that is carried, read and collected lies in the columns of one matrix, whose
 
 Invariants: what is carried by the cell goes through a product with ones. Finite numbers stay what they are, up to the
 precision of the device's products (TensorFlow on a GPU: 10 bits, as for all of its products); integers are carried as
-digits that stay exact there. An infinite number becomes NaN.
+digits that stay exact there. Infinite ones are kept where a graph has them as constants, or a body takes logarithms;
+else they would be NaN.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from interop.rebuild.columns import Slot, joined, spans_of
 from interop.rebuild.context import Context
 from interop.rebuild.interpreter import Override, Scope
 from interop.rebuild.lifting import Plan, plan, values_of
-from interop.rebuild.loops import Collected, Loop, Read, form_of
+from interop.rebuild.loops import Collected, Loop, Read, form_of, has_infinite_constants
 from interop.rebuild.sizes import Dims, polynomial
 from interop.rebuild.source import name_of
 from interop.rebuild.values import Value
@@ -89,6 +90,9 @@ class Recurring:
         self._batch = self._batch_of([context.dims(x) for x in tensors], elements)
         types = [context.dtype(x) for x in (*tensors, *(x.whole for x in loop.read))]
         self._cell_dtype = "float64" if "float64" in types else "float32"
+        self._infinite = has_infinite_constants(builder.graph) or any(
+            node.op_type == "Log" for node in loop.body.all_nodes()
+        )
         self._carried = [self._slot(context.dims(x), context.dtype(x)) for x in tensors]
         self._read = [
             self._slot(dims, context.dtype(x.whole)) for dims, x in zip(elements, loop.read, strict=True)
@@ -161,7 +165,7 @@ class Recurring:
         self._check_type(dtype)
         if len(axes) > 1:
             self._context.fail(f"carries a tensor of {self._context.text(dims)}, which has its batch twice")
-        return Slot(dims, axes[0] if axes else None, dtype, self._cell_dtype)
+        return Slot(dims, axes[0] if axes else None, dtype, self._cell_dtype, self._infinite)
 
     def _check_type(self, dtype: str) -> None:
         if not any(kind in dtype for kind in ("int", "float", "bool")):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from interop.transfer.elements import identity
 from interop.transfer.skeleton import Labels, Place, Site, Skeleton
 
 Colour = int
@@ -110,6 +111,7 @@ class _Aligner:
         self._after = tuple(_followers(side.places) for side in self._sides)
         self._colour = _Palette()
         self._told: dict[Place, int] = {}
+        self._alike = tuple(_sharing(side.sites) for side in self._sides)
         self._pairs: list[Pair] = []
 
     def run(self) -> Alignment:
@@ -166,6 +168,10 @@ class _Aligner:
     def _pair(self, source: Site, target: Site, found: str, alike: int) -> None:
         self._pairs.append(Pair(source, target, found, alike))
         self._told[source] = self._told[target] = len(self._pairs)
+        again = [shared.get(site, ()) for shared, site in zip(self._alike, (source, target), strict=True)]
+        if len(again[0]) == len(again[1]):
+            for site in (*again[0], *again[1]):
+                self._told.setdefault(site, -len(self._pairs))
 
     def _in_order(self, rest: list[list[Site]]) -> None:
         """The last resort: sites of one kind and shape, if both sides have as many."""
@@ -276,6 +282,15 @@ def _followers(places: Sequence[Place]) -> dict[Place, list[tuple[Place, Labels]
         for before, labels in place.feeds.items():
             after[before].append((place, labels))
     return after
+
+
+def _sharing(sites: Sequence[Site]) -> dict[Site, list[Site]]:
+    """For each site those that use the same parameters in the same way, where there are any."""
+    groups: dict[Any, list[Site]] = {}
+    for site in sites:
+        uses = tuple(identity(numbers) for numbers in site.terms)
+        groups.setdefault((site.kind, uses), []).append(site)
+    return {site: group for group in groups.values() if len(group) > 1 for site in group}
 
 
 def _grouped(sites: Sequence[Site]) -> dict[Any, list[Site]]:

@@ -9,23 +9,24 @@ Invariant: a rule puts nodes that compute the same in the place of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 
-def arranged(model: Any, parameters: Container[str]) -> Any:
+def arranged(model: Any, parameters: Container[str], rules: Sequence[Rule] = ()) -> Any:
     """Arrange the arithmetic of a model; it is changed.
 
     Args:
         model: a flat ``ir.Model``.
         parameters: names of the initializers that are.
+        rules: each makes the value that a node is replaced by, or None; by default those of this file.
     """
     origins = _Origins(model.graph, parameters)
-    for rule in _RULES:
+    for rule in rules or _RULES:
         for node in list(model.graph):
-            value = rule(_Rewriting(model.graph, node, origins))
+            value = rule(Rewriting(model.graph, node, origins))
             if value is not None:
                 _replace(model.graph, node, value)
     for node in reversed(model.graph):
@@ -65,7 +66,7 @@ class _Origins:
             self.parameters.update(node.outputs)
 
 
-class _Rewriting:
+class Rewriting:
     """A node that may be replaced, and the nodes that come before it then.
 
     Attributes:
@@ -91,9 +92,13 @@ class _Rewriting:
 
     def ints(self, numbers: Iterable[int]) -> Any:
         """A constant of integers."""
+        return self.constant(np.array(list(numbers), np.int64))
+
+    def constant(self, array: Any) -> Any:
+        """A constant."""
         import onnx_ir as ir
 
-        return self("Constant", value=ir.tensor(np.array(list(numbers), np.int64)))
+        return self("Constant", value=ir.tensor(array))
 
     def flows(self, value: Any) -> bool:
         """Whether a value depends on the inputs."""
@@ -108,7 +113,7 @@ class _Rewriting:
         return value in self._origins.parameters
 
 
-def _slope(new: _Rewriting) -> Any:
+def _slope(new: Rewriting) -> Any:
     """A leak with a slope for each feature: what is positive, and the slope times what is not."""
     if new.node.op_type != "PRelu":
         return None
@@ -116,23 +121,23 @@ def _slope(new: _Rewriting) -> Any:
     return new("Add", new("Relu", x), new("Neg", new("Mul", slope, new("Relu", new("Neg", x)))))
 
 
-def _negative_factor(new: _Rewriting) -> Any:
+def _negative_factor(new: Rewriting) -> Any:
     """``-p x`` with parameters p: the sign of the product."""
     if new.node.op_type != "Mul":
         return None
     for negative, x in _both(new.node):
-        made = _made_by(negative, "Neg")
+        made = made_by(negative, "Neg")
         if made is not None and new.is_weight(negative) and new.flows(x):
             return new("Neg", new("Mul", made.inputs[0], x))
     return None
 
 
-def _mean_in_offset(new: _Rewriting) -> Any:
+def _mean_in_offset(new: Rewriting) -> Any:
     """``x m + (b - a m)``, or ``x m + (-a m + b)``: ``(x - a) m + b``."""
     if new.node.op_type != "Add":
         return None
     for product, rest in _both(new.node):
-        if _made_by(product, "Mul") is None:
+        if made_by(product, "Mul") is None:
             continue
         for negative, shifted, offset in _shifts(rest):
             for x, factor in _both(product.producer()):
@@ -147,17 +152,17 @@ def _mean_in_offset(new: _Rewriting) -> Any:
 
 def _shifts(value: Any) -> Iterator[tuple[bool, Any, Any]]:
     """Ways to read a value as an offset less a product: whether a factor has the sign, the product, the offset."""
-    if (node := _made_by(value, "Sub")) is not None:
+    if (node := made_by(value, "Sub")) is not None:
         offset, product = node.inputs
-        if (made := _made_by(product, "Mul")) is not None:
+        if (made := made_by(product, "Mul")) is not None:
             yield False, made, offset
-    elif (node := _made_by(value, "Add")) is not None:
+    elif (node := made_by(value, "Add")) is not None:
         for product, offset in _both(node):
-            if (made := _made_by(product, "Mul")) is not None:
+            if (made := made_by(product, "Mul")) is not None:
                 yield True, made, offset
 
 
-def _inner_factor(new: _Rewriting) -> Any:
+def _inner_factor(new: Rewriting) -> Any:
     """``x (y p)`` with parameters p: ``(x y) p``."""
     for x, y, factor in _nested(new.node, "Mul"):
         if new.flows(x) and new.flows(y) and new.is_weight(factor):
@@ -165,7 +170,7 @@ def _inner_factor(new: _Rewriting) -> Any:
     return None
 
 
-def _offset_in_mask(new: _Rewriting) -> Any:
+def _offset_in_mask(new: Rewriting) -> Any:
     """``x + (m + p)`` with parameters p and a mask m: ``(x + p) + m``."""
     for x, mask, offset in _nested(new.node, "Add"):
         if new.flows(x) and not new.is_given(x) and new.is_given(mask) and new.is_weight(offset):
@@ -178,12 +183,12 @@ def _nested(node: Any, op_type: str) -> Iterator[tuple[Any, Any, Any]]:
     if node.op_type != op_type:
         return
     for x, inner in _both(node):
-        if (made := _made_by(inner, op_type)) is not None:
+        if (made := made_by(inner, op_type)) is not None:
             for one, other in _both(made):
                 yield x, one, other
 
 
-def _matrix_of_parts(new: _Rewriting) -> Any:
+def _matrix_of_parts(new: Rewriting) -> Any:
     """A product with a matrix that is made of parameters: a product with each, one after the other.
 
     With a sum it is a sum, with a product of matrices two products, and what multiplies whole columns comes after.
@@ -203,7 +208,7 @@ def _matrix_of_parts(new: _Rewriting) -> Any:
     return made if bias is None else new("Add", made, bias)
 
 
-def _has_parts(new: _Rewriting, matrix: Any, *, turned: bool) -> bool:
+def _has_parts(new: Rewriting, matrix: Any, *, turned: bool) -> bool:
     node = matrix.producer()
     if node is None or not new.is_weight(matrix) or _rank(matrix) != 2:
         return False
@@ -221,13 +226,13 @@ def _column_factor(node: Any, *, turned: bool) -> tuple[Any, Any] | None:
     if node.op_type not in ("Mul", "Div"):
         return None
     for matrix, factor in list(_both(node))[: 1 + (node.op_type == "Mul")]:
-        shape = _shape(factor)
+        shape = static_shape(factor)
         if shape is not None and _rank(matrix) == 2 and (1, 1, *shape)[-1 if turned else -2] == 1:
             return matrix, factor
     return None
 
 
-def _times(new: _Rewriting, x: Any, matrix: Any, *, turned: bool) -> Any:
+def _times(new: Rewriting, x: Any, matrix: Any, *, turned: bool) -> Any:
     """``x`` times a matrix, or its transpose."""
     if not _has_parts(new, matrix, turned=turned):
         return new("MatMul", x, new("Transpose", matrix, perm=[1, 0]) if turned else matrix)
@@ -248,7 +253,7 @@ def _times(new: _Rewriting, x: Any, matrix: Any, *, turned: bool) -> Any:
     )
 
 
-def _kernel_factor(new: _Rewriting) -> Any:
+def _kernel_factor(new: Rewriting) -> Any:
     """A convolution with a kernel times a factor for each filter: the factor comes after."""
     node = new.node
     if node.op_type != "Conv" or not new.is_weight(node.inputs[1]):
@@ -259,7 +264,7 @@ def _kernel_factor(new: _Rewriting) -> Any:
     if made is None or made.op_type not in ("Mul", "Div"):
         return None
     for kernel, factor in list(_both(made))[: 1 + (made.op_type == "Mul")]:
-        shape, rank = _shape(factor), _rank(node.inputs[1])
+        shape, rank = static_shape(factor), _rank(node.inputs[1])
         if shape is None or rank is None or _rank(kernel) != rank:
             continue
         shape = (1,) * (rank - len(shape)) + shape
@@ -276,7 +281,7 @@ def _kernel_factor(new: _Rewriting) -> Any:
     return None
 
 
-def _chain(new: _Rewriting) -> Any:
+def _chain(new: Rewriting) -> Any:
     """A sum over products of three tensors or more: of two, and then of that and the next."""
     if new.node.op_type != "Einsum" or len(new.node.inputs) < 3:
         return None
@@ -293,7 +298,8 @@ def _chain(new: _Rewriting) -> Any:
     return value
 
 
-_RULES: tuple[Callable[[_Rewriting], Any], ...] = (
+Rule = Callable[[Rewriting], Any]
+_RULES: tuple[Rule, ...] = (
     _slope,
     _mean_in_offset,
     _negative_factor,
@@ -311,7 +317,7 @@ def _has_body(node: Any) -> bool:
     return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
 
 
-def _shape(value: Any) -> tuple[int, ...] | None:
+def static_shape(value: Any) -> tuple[int, ...] | None:
     """The sizes, if all are known."""
     return tuple(value.shape.numpy()) if value.shape is not None and value.shape.is_static() else None
 
@@ -326,6 +332,7 @@ def _both(node: Any) -> Iterator[tuple[Any, Any]]:
     yield other, one
 
 
-def _made_by(value: Any, op_type: str) -> Any:
+def made_by(value: Any, op_type: str) -> Any:
+    """The node that makes a value, if it is of this operator."""
     node = value.producer()
     return node if node is not None and node.op_type == op_type else None

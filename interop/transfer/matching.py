@@ -22,6 +22,7 @@ from interop.transfer.inputs import Meeting, meetings
 from interop.transfer.loops import recurrent_loops
 from interop.transfer.models import Model, open_model
 from interop.transfer.names import paired
+from interop.transfer.otherwise import WAYS
 from interop.transfer.pieces import Piece, pieces_of
 from interop.transfer.plan import Entry, Named, Plan, Problem, nearest
 from interop.transfer.reading import read_skeleton
@@ -100,7 +101,19 @@ def matched(
         halves.append(Half(model, graph, numbering, read_skeleton(graph, numbering, orders)))
     given = ruled(rules, left.tensors, right.tensors)
     found = _made_whole(_best_pairing(halves[0], halves[1], meeting, given), given)
-    return _settled(found)
+    return _settled(_read_otherwise(found, given))
+
+
+def _read_otherwise(found: Match, given: Sequence[Entry]) -> Match:
+    """The match by other ways to read the graphs, each kept if fewer parameters lack a partner then."""
+    for way in WAYS:
+        if found.plan.complete:
+            break
+        halves = way(found.source, found.target, found.meeting.orders)
+        if halves is not None:
+            other = _made_whole(_best_pairing(*halves, found.meeting, given), given)
+            found = min(found, other, key=lambda match: match.plan.lacking)
+    return found
 
 
 def _made_whole(found: Match, given: Sequence[Entry]) -> Match:

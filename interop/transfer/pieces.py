@@ -166,14 +166,17 @@ def _strided(flat: Array, start: int, sizes: Sequence[int], steps: Sequence[int]
 def pieces_of(source: Site, target: Site, sides: tuple[Numbering, Numbering]) -> list[Piece]:
     """How a site of the source becomes one of the target.
 
-    Of two sums, summands of one sign go to each other in order. One that is left on the side of the source is added to
+    Of two sums, summands of one sign go to each other in the order of the parameters. One that is left on the side of the source is added to
     another, one that is left on the side of the target becomes zero.
     """
     signs = source.all_signs, target.all_signs
+    order = [sorted(range(len(site.terms)), key=lambda k, s=site: _first(s.terms[k])) for site in (source, target)]
     partner: dict[int, int] = {}
     for alike in (True, False):
-        for i, sign in enumerate(signs[0]):
-            free = [j for j, s in enumerate(signs[1]) if j not in partner.values() and (s == sign) == alike]
+        for i in order[0]:
+            free = [
+                j for j in order[1] if j not in partner.values() and (signs[1][j] == signs[0][i]) == alike
+            ]
             if i not in partner and free:
                 partner[i] = free[0]
     pairs = [(i, j, "copy") for i, j in partner.items()]
@@ -185,6 +188,11 @@ def pieces_of(source: Site, target: Site, sides: tuple[Numbering, Numbering]) ->
         for i, j, how in pairs
         for piece in _between(source.terms[i], target.terms[j], source, target, sides)
     ]
+
+
+def _first(numbers: Numbers) -> int:
+    """The number of an element, which tells the parameters apart."""
+    return offset(numbers) if is_phantom(numbers) else int(numbers.flat[0])
 
 
 def _like(sign: int, signs: Sequence[int]) -> int:

@@ -109,7 +109,12 @@ class Plan:
     @property
     def complete(self) -> bool:
         """Whether every tensor of both sides is accounted for."""
-        return not (self.missing or self.unexpected or self.ambiguous)
+        return self.lacking == 0
+
+    @property
+    def lacking(self) -> int:
+        """How many tensors are not accounted for."""
+        return len(self.missing) + len(self.unexpected) + len(self.ambiguous)
 
     def check(self) -> Self:
         """Raise WeightsError unless the plan is complete."""

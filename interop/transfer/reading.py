@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from interop.transfer.elements import Numbering, Numbers, numbered, regular, taken, without_repeats
+from interop.transfer.elements import Numbering, Numbers, numbered, regular, taken, without_parameters, without_repeats
 from interop.transfer.movement import movement
 from interop.transfer.nodes import Step, captured, computed, is_index, step_of
 from interop.transfer.skeleton import Joint, Place, Probe, Site, Skeleton
@@ -320,6 +320,9 @@ class Reader:
         if not weight.terms:
             return flow.labelled(REDUCED)
         grown = flow if flow.shape == shape else replace(flow, shape=shape, layout=_grown(flow, shape))
+        weight = replace(weight, terms=tuple(t for t in weight.terms if not without_parameters(t.numbers)))
+        if not weight.terms:
+            return replace(grown, run=None)
         run = flow.run if flow.run is not None and flow.run.kind == kind else Run(kind, flow.feeds, ())
         plain = kind == "add" and not any(term.role for term in weight.terms)
         roles: dict[str, list[Numbers]] = {}

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from interop.errors import CaptureError, WeightsError
 from interop.transfer.alignment import Alignment, Choices, Pair, align
@@ -26,22 +27,37 @@ from interop.transfer.otherwise import WAYS
 from interop.transfer.pieces import Piece, pieces_of
 from interop.transfer.plan import Entry, Named, Plan, Problem, nearest
 from interop.transfer.reading import read_skeleton
+from interop.transfer.rows import with_other_rows
 from interop.transfer.rules import Rules, ruled
 from interop.transfer.skeleton import Site, Skeleton
 
 _TRIALS = 48  # at least, to make choices that structure leaves open
+_TWICE = 16  # choices that are tried together with another
 _ELEMENTS = 2**25  # that the models of all trials have together, if there are more
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Half:
-    """One model as it is matched: its graph, and what was read of it."""
+    """One model as it is matched: its graph, and what was read of it.
+
+    Attributes:
+        model: the model.
+        graph: flat, with inputs of fixed sizes.
+        numbering: of its parameters.
+        skeleton: of the graph.
+        tokens: which values its inputs may have, by position, where not all are treated alike.
+        notes: what was assumed of its inputs.
+        sums: whether what is added is one sum, whatever its sizes.
+    """
 
     model: Model
     graph: Any
     numbering: Numbering
     skeleton: Skeleton
+    tokens: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    sums: bool = False
 
     @property
     def used(self) -> set[str]:
@@ -51,6 +67,18 @@ class Half:
             for term in site.terms:
                 names.update(self.numbering.owners(term))
         return names
+
+    def unused_from(self, name: str, start: int) -> bool:
+        """Whether the computation uses no element of a parameter from one on."""
+        begin = self.numbering.start(name)
+        end = begin + self.model.tensors[name].size
+        for site in self.skeleton.sites:
+            for term in site.terms:
+                if name in self.numbering.owners(term):
+                    numbers = numbered(term)
+                    if bool(((numbers >= begin + start) & (numbers < end)).any()):
+                        return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -124,7 +152,9 @@ def _made_whole(found: Match, given: Sequence[Entry]) -> Match:
         for half, orders, rest in zip((found.source, found.target), found.meeting.orders, rests, strict=True):
             apart = frozenset(site.block[0] for site in rest if site.block is not None)
             changed = changed or bool(apart)
-            skeleton = read_skeleton(half.graph, half.numbering, orders, apart) if apart else half.skeleton
+            skeleton = half.skeleton
+            if apart:
+                skeleton = read_skeleton(half.graph, half.numbering, orders, apart, sums=half.sums)
             halves.append(replace(half, skeleton=skeleton))
         if not changed:
             return found
@@ -268,11 +298,10 @@ def _settled(found: Match) -> Match:
     improved = True
     while at is not None and improved:
         improved = False
-        for choices in exchanges(best.alignment, at.index):
+        for other in _exchanged(best, at.index):
             if trials == 0:
                 return best
             trials -= 1
-            other = rematched(found, choices)
             then = departure(other, expected)
             if then is None:
                 return other
@@ -280,6 +309,17 @@ def _settled(found: Match) -> Match:
                 best, at, improved = other, then, True
                 break
     return best
+
+
+def _exchanged(match: Match, reached: int) -> Iterator[Match]:
+    """The match with other choices: first one of them otherwise, then two."""
+    once = []
+    for choices in exchanges(match.alignment, reached):
+        once.append(rematched(match, choices))
+        yield once[-1]
+    for other in once[:_TWICE]:
+        for choices in exchanges(other.alignment, reached):
+            yield rematched(match, choices)
 
 
 def exchanges(alignment: Alignment, reached: int) -> Iterator[Choices]:
@@ -311,12 +351,13 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
             how.setdefault(piece.target, pair)
             if known.source != piece.source and not (known.zeros and piece.zeros):
                 ambiguous[piece.target] |= {name for name in (known.source, piece.source) if name}
-    entries = [
-        Entry(
-            name, _whole(tuple(made.values()), source.model.tensors, target.model.tensors), *_said(how[name])
-        )
-        for name, made in pieces.items()
-    ]
+    entries = []
+    for name, made in pieces.items():
+        whole = _whole(tuple(made.values()), source.model.tensors, target.model.tensors)
+        if whole[0].source is not None:
+            specs = source.model.tensors[whole[0].source], target.model.tensors[name]
+            whole = with_other_rows(whole, *specs, (source.unused_from, target.unused_from))
+        entries.append(Entry(name, whole, *_said(how[name])))
     fixed = {entry.target for entry in given}
     entries = [entry for entry in entries if entry.target not in fixed] + list(given)
     done = _with_aliases({entry.target for entry in entries}, target.model)
@@ -352,6 +393,7 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
             if n not in fixed
         ),
         tuple(unused),
+        source.notes + target.notes,
         models=(source.model, target.model),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from interop.transfer.lookups import fixed_lookups
 from interop.transfer.loops.steps import each_by_itself, has_layers, stepped
 from interop.transfer.reading import read_skeleton
 
@@ -27,8 +28,38 @@ def in_steps(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | 
     made = []
     for half, order in zip((source, target), orders, strict=True):
         graph = stepped(half.graph.clone(), half.numbering.shapes)
-        made.append(replace(half, graph=graph, skeleton=read_skeleton(graph, half.numbering, order)))
+        made.append(
+            replace(half, graph=graph, skeleton=read_skeleton(graph, half.numbering, order, sums=half.sums))
+        )
     return made[0], made[1]
+
+
+def at_usual_places(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
+    """Tables looked up where inputs without padding look them up: one side counts what is no padding."""
+    made, changed = [], False
+    for side, half, order in zip(("source", "target"), (source, target), orders, strict=True):
+        found = fixed_lookups(half.graph, half.numbering.shapes)
+        if found is not None:
+            notes = tuple(
+                f"where {name} is looked up depends on what the inputs of the {side} hold; matched for those that "
+                "leave it where most do, such as inputs without padding"
+                for name in found.tables
+            )
+            skeleton = read_skeleton(found.graph, half.numbering, order, sums=half.sums)
+            half = replace(half, graph=found.graph, skeleton=skeleton, tokens=found.tokens, notes=notes)
+            changed = True
+        made.append(half)
+    return (made[0], made[1]) if changed else None
+
+
+def as_one_sum(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
+    """What is added to a table's rows as part of the table: one side has a vector for all rows, the other none."""
+    made = []
+    for half, order in zip((source, target), orders, strict=True):
+        skeleton = read_skeleton(half.graph, half.numbering, order, sums=True)
+        made.append(replace(half, skeleton=skeleton, sums=True))
+    counts = [len(half.skeleton.sites) for half in (source, target, *made)]
+    return (made[0], made[1]) if counts[:2] != counts[2:] else None
 
 
 def in_parts(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
@@ -36,8 +67,10 @@ def in_parts(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | 
     made = []
     for half, order in zip((source, target), orders, strict=True):
         graph = each_by_itself(half.graph.clone(), half.numbering.shapes)
-        made.append(replace(half, graph=graph, skeleton=read_skeleton(graph, half.numbering, order)))
+        made.append(
+            replace(half, graph=graph, skeleton=read_skeleton(graph, half.numbering, order, sums=half.sums))
+        )
     return made[0], made[1]
 
 
-WAYS: tuple[Way, ...] = (in_steps, in_parts)
+WAYS: tuple[Way, ...] = (in_steps, at_usual_places, as_one_sum, in_parts)

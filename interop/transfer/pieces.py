@@ -59,6 +59,11 @@ class Piece:
         return math.prod(self.sizes)
 
     @property
+    def covers(self) -> int:
+        """How many elements of the target it writes; what is the same for each row is written again and again."""
+        return math.prod(size for size, step in zip(self.sizes, self.target_steps, strict=True) if step)
+
+    @property
     def place(self) -> tuple[Any, ...]:
         """Where in the target it goes."""
         return (self.target, self.target_start, self.sizes, self.target_steps)
@@ -170,7 +175,10 @@ def pieces_of(source: Site, target: Site, sides: tuple[Numbering, Numbering]) ->
     another, one that is left on the side of the target becomes zero.
     """
     signs = source.all_signs, target.all_signs
-    order = [sorted(range(len(site.terms)), key=lambda k, s=site: _first(s.terms[k])) for site in (source, target)]
+    order = [
+        sorted(range(len(site.terms)), key=lambda k, s=site: _rank(s.terms[k]))  # type: ignore[misc]
+        for site in (source, target)
+    ]
     partner: dict[int, int] = {}
     for alike in (True, False):
         for i in order[0]:
@@ -190,9 +198,10 @@ def pieces_of(source: Site, target: Site, sides: tuple[Numbering, Numbering]) ->
     ]
 
 
-def _first(numbers: Numbers) -> int:
-    """The number of an element, which tells the parameters apart."""
-    return offset(numbers) if is_phantom(numbers) else int(numbers.flat[0])
+def _rank(numbers: Numbers) -> tuple[bool, int]:
+    """What has an element for each place first, then by the parameters."""
+    repeats = any(size > 1 and not step for size, step in zip(numbers.shape, numbers.strides, strict=True))
+    return repeats, offset(numbers) if is_phantom(numbers) else int(numbers.flat[0])
 
 
 def _like(sign: int, signs: Sequence[int]) -> int:

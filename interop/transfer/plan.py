@@ -181,7 +181,7 @@ class Plan:
         for entry in self.entries:
             spec = self.targets[entry.target]
             if self._is_partial(entry) and entry.target not in held:
-                covered = sum(piece.count for piece in entry.pieces if not piece.adds)
+                covered = sum(piece.covers for piece in entry.pieces if not piece.adds)
                 raise WeightsError(
                     f"the plan fills {covered} of {spec.size} elements of {entry.target!r}; pass what it holds in base"
                 )
@@ -228,7 +228,7 @@ class Plan:
         return into.assign(self.made(giving.tensors, giving.read, into.tensors, into.read))
 
     def _is_partial(self, entry: Entry) -> bool:
-        return sum(p.count for p in entry.pieces if not p.adds) < self.targets[entry.target].size
+        return sum(p.covers for p in entry.pieces if not p.adds) < self.targets[entry.target].size
 
     def reversed(self) -> Plan:
         """The plan from the target to the source.

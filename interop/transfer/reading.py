@@ -8,6 +8,7 @@ projection that is split into queries, keys and values); in the second these are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -17,7 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from interop.transfer.elements import Numbering, Numbers, numbered, regular, taken, without_parameters, without_repeats
+from interop.transfer.elements import (
+    Numbering,
+    Numbers,
+    numbered,
+    regular,
+    taken,
+    without_parameters,
+    without_repeats,
+)
 from interop.transfer.movement import movement
 from interop.transfer.nodes import Step, captured, computed, is_index, step_of
 from interop.transfer.skeleton import Joint, Place, Probe, Site, Skeleton
@@ -71,6 +80,8 @@ def read_skeleton(
     numbering: Numbering,
     orders: Sequence[Sequence[int]],
     whole: frozenset[str] = frozenset(),
+    *,
+    sums: bool = False,
 ) -> Skeleton:
     """Read a graph.
 
@@ -79,13 +90,14 @@ def read_skeleton(
         numbering: of the parameters, by the names of initializers.
         orders: for each input, the order of its axes in which both models have the same.
         whole: keys of the frames that stay one although their features are used apart.
+        sums: whether parameters that are added are one sum also where some are added to each row alike.
     """
-    first = Reader(model, numbering, orders, {})
+    first = Reader(model, numbering, orders, {}, sums=sums)
     first.read()
     parts = {key: found for key, found in first.uses.parts().items() if key not in whole}
     if not parts:
         return first.skeleton()
-    second = Reader(model, numbering, orders, parts)
+    second = Reader(model, numbering, orders, parts, sums=sums)
     second.read()
     return second.skeleton()
 
@@ -103,12 +115,15 @@ class Reader:
         numbering: Numbering,
         orders: Sequence[Sequence[int]],
         parts: Mapping[str, tuple[NDArray[np.int64], ...]],
+        *,
+        sums: bool = False,
     ) -> None:
         self.uses = Uses()
         self._model = model
         self._numbering = numbering
         self._orders = orders
         self._parts = parts
+        self._sums = sums
         self._places: list[Place] = []
         self._outputs: list[Probe] = []
         self._at = ""
@@ -349,20 +364,29 @@ class Reader:
         known = [place for place in run.sites if isinstance(place, Site) and place.signs]
         wholes = []
         for site in made:
-            alike = [
-                other
-                for other in known
-                if (other.shape, other.groups, other.block) == (site.shape, site.groups, site.block)
-            ]
+            alike = [other for other in known if self._is_one_sum(site, other)]
             if not alike:
                 return False
             wholes.append(alike[0])
         for site, whole in zip(made, wholes, strict=True):
-            whole.terms, whole.signs = whole.terms + site.terms, whole.signs + site.signs
+            first, second = sorted((whole, site), key=lambda one: -math.prod(one.shape))
+            shape, whole.groups = first.terms[0].shape, first.groups
+            whole.signs = first.signs + second.signs
+            whole.terms = first.terms + tuple(np.broadcast_to(numbers, shape) for numbers in second.terms)
             whole.kind = "sub" if -1 in whole.signs else "add"
             whole.probe = None
         del self._places[len(self._places) - len(made) :]
         return True
+
+    def _is_one_sum(self, one: Site, other: Site) -> bool:
+        """Whether only the sum of two sites means something: as large as each other, or one of them added to rows."""
+        if one.block != other.block:
+            return False
+        if (one.shape, one.groups) == (other.shape, other.groups):
+            return True
+        shapes = one.terms[0].shape, other.terms[0].shape
+        least = min(map(len, shapes))
+        return self._sums and least > 0 and shapes[0][-least:] == shapes[1][-least:]
 
     def _elementwise_sites(
         self, role: str, arrays: Sequence[Numbers], flow: Flow, before: Feeds

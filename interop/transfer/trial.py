@@ -387,14 +387,18 @@ def _feeds(match: Match, rng: np.random.Generator) -> tuple[list[Array], list[Ar
     source: list[Array] = []
     target: list[Array] = []
     meeting = match.meeting
+    tokens = dict(match.source.tokens)
+    for index, some in match.target.tokens.items():
+        partner = meeting.partners[index]
+        tokens[partner] = np.intersect1d(tokens.get(partner, some), some)
     commons: dict[int, Array] = {}
     for index, spec in enumerate(meeting.source):
-        commons[index] = _common(spec, meeting.orders[0][index], limits, index, rng)
+        commons[index] = _common(spec, meeting.orders[0][index], limits, tokens, index, rng)
         source.append(_own(commons[index], spec, meeting.orders[0][index]))
     for index, spec in enumerate(meeting.target):
         partner, order = meeting.partners[index], meeting.orders[1][index]
         if partner not in commons:
-            commons[partner] = _common(spec, order, limits, partner, rng)
+            commons[partner] = _common(spec, order, limits, tokens, partner, rng)
         target.append(_own(commons[partner], spec, order))
     return source, target
 
@@ -403,12 +407,16 @@ def _common(
     spec: Input,
     order: Sequence[int],
     limits: Sequence[Mapping[int, int]],
+    tokens: Mapping[int, NDArray[np.int64]],
     index: int,
     rng: np.random.Generator,
 ) -> Array:
     """Values of an input, in the order of axes that both models share."""
     bounds = [limit[index] for limit in limits if index in limit]
-    return _values(spec, [spec.sizes[axis] for axis in order], min(bounds, default=0), rng)
+    sizes = [spec.sizes[axis] for axis in order]
+    some = tokens.get(index, np.empty(0, np.int64))
+    some = some[some < min(bounds, default=0)]
+    return rng.choice(some, sizes) if some.size else _values(spec, sizes, min(bounds, default=0), rng)
 
 
 def _own(common: Array, spec: Input, order: Sequence[int]) -> Array:

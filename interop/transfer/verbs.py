@@ -180,12 +180,13 @@ def transfer_weights(
     found = matched(left, right, rules=rules)
     plan = found.plan
     if not partial and not plan.complete:
-        replace(plan, differences=tuple(one.text for one in differences(found) if one.fact)).check()
+        said = tuple(one.text for one in differences(found) if one.fact)
+        replace(plan, differences=plan.differences + said).check()
     if not plan.entries:
         raise WeightsError("the two models have nothing in common")
     proof = prove(found) if verify else None
     if proof is not None:
-        plan = replace(plan, differences=proof.differences)
+        plan = replace(plan, differences=plan.differences + proof.differences)
         if not proof.passed and not proof.explained:
             aside = "" if proof.aside is None else f", and {proof.aside:.2g} with what differs set aside"
             raise ParityError(

@@ -487,6 +487,15 @@ def test_saved_models_of_recurrent_layers(tmp_path: Path) -> None:
     np.testing.assert_allclose(result, keras.ops.convert_to_numpy(other(x)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.framework("tensorflow")
+def test_a_saved_model_of_steps(tmp_path: Path) -> None:
+    """A layer that becomes steps in the graph that TensorFlow tells."""
+    saved, target = (keras.Sequential([keras.Input((3, 5)), L.GRU(4), L.Dense(3)]) for _ in range(2))
+    saved.export(tmp_path / "saved", verbose=False)
+    assert interop.transfer_weights(tmp_path / "saved", target).passed
+    assert same(saved, target)
+
+
 def test_files_need_no_framework(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", a=np.ones(3))
     np.savez(tmp_path / "t.npz", a=np.zeros(3))

@@ -141,4 +141,4 @@ def _computed(nodes: list[Any], value: Any, inputs: Mapping[Any, NDArray[Any]]) 
 
     for node in nodes:
         known.update(zip(node.outputs, computed(node, [read(one) for one in node.inputs]), strict=False))
-    return known[value]
+    return np.asarray(known[value])

@@ -171,8 +171,8 @@ def _strided(flat: Array, start: int, sizes: Sequence[int], steps: Sequence[int]
 def pieces_of(source: Site, target: Site, sides: tuple[Numbering, Numbering]) -> list[Piece]:
     """How a site of the source becomes one of the target.
 
-    Of two sums, summands of one sign go to each other in the order of the parameters. One that is left on the side of the source is added to
-    another, one that is left on the side of the target becomes zero.
+    Of two sums, summands of one sign go to each other in the order of the parameters. One that is left on the side of
+    the source is added to another, one that is left on the side of the target becomes zero.
     """
     signs = source.all_signs, target.all_signs
     order = [

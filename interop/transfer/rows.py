@@ -1,7 +1,7 @@
 """Rows that inputs of one size do not reach: they go where those before them go.
 
-Enters: the pieces of a target that is filled as far as the captured graphs use it. Leaves: pieces that fill the rest too,
-where both sides have more rows, as tables of positions have.
+Enters: the pieces of a target that is filled as far as the captured graphs use it. Leaves: pieces that fill the rest
+too, where both sides have more rows, as tables of positions have.
 """
 
 from __future__ import annotations

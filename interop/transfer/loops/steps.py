@@ -1,7 +1,8 @@
 """Recurrent layers as their steps, and the sums of a step with each gate apart: as a loop in plain code has them.
 
-Enters: a flat ``ir.Model`` with shapes. Leaves: the same model, changed: ``LSTM``, ``GRU`` and ``RNN`` of a few steps are
-those steps, one after the other, and every gate is a sum of products and then of biases, whichever way it was written.
+Enters: a flat ``ir.Model`` with shapes. Leaves: the same model, changed: ``LSTM``, ``GRU`` and ``RNN`` of a few steps
+are those steps, one after the other, and every gate is a sum of products and then of biases, whichever way it was
+written.
 
 Source: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html and onnx__RNN.html.
 """
@@ -18,6 +19,8 @@ from interop.transfer.arithmetic import Rewriting, arranged, made_by, static_sha
 from interop.transfer.loops.forms import constant
 from interop.transfer.loops.outside import Outside
 from interop.transfer.movement import movement
+from interop.transfer.nodes import computed
+from interop.transfer.values import Constant
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _DEFAULT = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
@@ -44,6 +47,7 @@ def stepped(model: Any, parameters: Container[str]) -> Any:
     for node in list(model.graph):
         if node.op_type in _GATES and _is_known(node):
             _unfolded(model.graph, node)
+    _folded(model.graph, parameters)
     for node in list(model.graph):
         if node.op_type == "Split":
             _cut(model.graph, node)
@@ -185,6 +189,30 @@ def _sliced(outside: Any, value: Any, start: int, stop: int, axis: int = -1) -> 
     return outside("Slice", value, *(outside.constant(np.array([n], np.int64)) for n in (start, stop, axis)))
 
 
+def _folded(graph: Any, parameters: Container[str]) -> None:
+    """What depends on neither inputs nor parameters, such as a first state that is made of sizes, as constants."""
+    for node in list(graph):
+        (old, *others), inputs = node.outputs, [value for value in node.inputs if value is not None]
+        shape = static_shape(old)
+        known = [None if value.name in parameters else constant(value) for value in inputs]
+        whole = all(array is not None for array in known) or (
+            node.op_type == "Shape" and static_shape(inputs[0]) is not None
+        )
+        if (
+            others
+            or not inputs
+            or len(inputs) < len(node.inputs)
+            or not whole
+            or math.prod(shape or ()) > _MOST_ELEMENTS
+        ):
+            continue
+        if node.op_type == "Shape":
+            known = [np.broadcast_to(np.zeros((), np.int8), static_shape(inputs[0]) or ())]
+        (array,) = computed(node, [Constant(one) for one in known if one is not None])
+        if not old.is_graph_output():
+            old.replace_all_uses_with(Outside(graph, node).constant(array))
+
+
 def _cut(graph: Any, node: Any) -> None:
     """A split as slices."""
     outside = Outside(graph, node)
@@ -257,7 +285,8 @@ def _of_nothing(new: Rewriting) -> Any:
     node, shape = new.node, static_shape(new.node.outputs[0])
     if shape is None or node.op_type not in ("MatMul", "Add"):
         return None
-    zeros = [array is not None and not array.any() for array in map(constant, node.inputs)]
+    known = [None if new.is_weight(value) else constant(value) for value in node.inputs]
+    zeros = [array is not None and not array.any() for array in known]
     if node.op_type == "MatMul":
         return new.constant(np.zeros(shape, node.inputs[0].dtype.numpy())) if zeros[0] else None
     for value, nothing in zip(node.inputs, reversed(zeros), strict=True):
@@ -283,7 +312,9 @@ def of_joined(new: Rewriting) -> Any:
     """Tensors beside each other times a matrix, or through a convolution: each by itself, added up."""
     node = new.node
     joined = made_by(node.inputs[0], "Concat") if node.op_type in ("MatMul", "Conv") else None
-    shapes = [static_shape(value) for value in joined.inputs] if joined is not None else [None]
+    if joined is None:
+        return None
+    shapes = [static_shape(value) for value in joined.inputs]
     if None in shapes or not new.is_weight(node.inputs[1]) or not new.flows(node.inputs[0]):
         return None
     rank = len(shapes[0] or ())

@@ -25,6 +25,7 @@ class Pair:
         make: makes both; called with ``torch.nn``. The first one's inputs are the same with channels last.
         first: whether the second one has channels first.
         tokens: size of the vocabulary, if inputs are tokens.
+        least: the first of the tokens that are no padding.
         shapes: of the inputs without the batch; by default those that a Keras model tells.
         named: names of both models' inputs where they are passed by name.
         signatures: what each model is told of its inputs, by ``one`` and ``other``.
@@ -37,6 +38,7 @@ class Pair:
     make: Callable[[Any], tuple[Any, Any]]
     first: bool = False
     tokens: int = 0
+    least: int = 0
     shapes: tuple[tuple[int, ...], ...] = ()
     named: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     signatures: Mapping[str, Any] = field(default_factory=dict)
@@ -54,7 +56,9 @@ class Pair:
             if self.tokens:
                 filling = self._filling(k)
                 arrays.append(
-                    rng.integers(0, self.tokens, shape) if filling is None else np.full(shape, filling)
+                    rng.integers(self.least, self.tokens, shape)
+                    if filling is None
+                    else np.full(shape, filling)
                 )
             else:
                 arrays.append(rng.standard_normal(shape).astype("float32"))

@@ -26,6 +26,25 @@ def bert(kinds: Any, hub: Any) -> tuple[Any, Any]:
     return hub.BertBackbone(50, 2, 3, 24, 40, max_sequence_length=32), kinds.BertModel(config)
 
 
+def roberta(kinds: Any, hub: Any) -> tuple[Any, Any]:
+    """Positions count what is no padding, and a vector of the one type of tokens is added to all of them."""
+    config = kinds.RobertaConfig(
+        **_SIZES, vocab_size=50, intermediate_size=40, max_position_embeddings=34, pad_token_id=1,
+        type_vocab_size=1, layer_norm_eps=1e-5,
+    )  # fmt: skip
+    backbone = hub.RobertaBackbone(50, 2, 3, 24, 40, max_sequence_length=32)
+    return backbone, kinds.RobertaModel(config, add_pooling_layer=False)
+
+
+def opt(kinds: Any, hub: Any) -> tuple[Any, Any]:
+    """Positions count what the mask leaves."""
+    config = kinds.OPTConfig(
+        **_SIZES, vocab_size=50, ffn_dim=40, max_position_embeddings=32, word_embed_proj_dim=24, use_cache=False,
+        pad_token_id=1, dropout=0.0,
+    )  # fmt: skip
+    return hub.OPTBackbone(50, 2, 3, 24, 40, max_sequence_length=32), kinds.OPTModel(config)
+
+
 def gpt2(kinds: Any, hub: Any) -> tuple[Any, Any]:
     sizes = {"vocab_size": 50, "n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 32}
     config = kinds.GPT2Config(**sizes, use_cache=False, bos_token_id=0, eos_token_id=0)
@@ -87,6 +106,10 @@ _T5 = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_ma
 PAIRS = [
     Pair("KerasHub Bert", _pair(bert), tokens=50, shapes=((8,),) * 3, named=((*_TOKENS, "segment_ids"), _BERT),
          signatures=_told(*_BERT), output="sequence_output"),
+    Pair("KerasHub Roberta", _pair(roberta), tokens=50, least=2, shapes=((8,),) * 2, named=(_TOKENS, _BERT[:1]),
+         signatures=_told("input_ids")),
+    Pair("KerasHub OPT", _pair(opt), tokens=50, shapes=((8,),) * 2, named=(_TOKENS, _BERT[:2]),
+         signatures=_told(*_BERT[:2])),
     Pair("KerasHub GPT2", _pair(gpt2), tokens=50, shapes=((8,),) * 2, named=(_TOKENS, _BERT[:1]),
          signatures=_told("input_ids")),
     Pair("KerasHub Llama", _pair(llama), tokens=50, shapes=((8,),) * 2, named=(_TOKENS, _BERT[:1]),

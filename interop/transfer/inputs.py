@@ -64,6 +64,13 @@ def meetings(source: Model, target: Model) -> Iterator[Meeting]:
             f"neither {source.label} nor {target.label} tells its inputs. Pass source_inputs=[(None, 3, 32, 32)], or "
             "examples of them"
         )
+    for model in (source, target):
+        for given in model.inputs or ():
+            if 0 in given.shape:
+                raise WeightsError(
+                    f"an input of {model.label} is {list(given.shape)}, which holds nothing to compare. Pass a shape "
+                    "without 0; None stands for a size that is open"
+                )
     known, other = (source, target) if source.inputs is not None else (target, source)
     assert known.inputs is not None
     for sized in _sized(known.inputs):

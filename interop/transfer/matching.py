@@ -23,6 +23,7 @@ from interop.transfer.inputs import Meeting, meetings
 from interop.transfer.loops import recurrent_loops
 from interop.transfer.models import Model, open_model
 from interop.transfer.names import paired
+from interop.transfer.normalised import Normalised
 from interop.transfer.otherwise import WAYS
 from interop.transfer.pieces import Piece, pieces_of
 from interop.transfer.plan import Entry, Named, Plan, Problem, nearest
@@ -43,21 +44,25 @@ class Half:
 
     Attributes:
         model: the model.
-        graph: flat, with inputs of fixed sizes.
+        captured: flat, with inputs of fixed sizes, as it was captured.
+        graph: the same, its arithmetic arranged.
         numbering: of its parameters.
         skeleton: of the graph.
         tokens: which values its inputs may have, by position, where not all are treated alike.
         notes: what was assumed of its inputs.
         sums: whether what is added is one sum, whatever its sizes.
+        normalised: tensors of the model that are two parameters in truth.
     """
 
     model: Model
+    captured: Any
     graph: Any
     numbering: Numbering
     skeleton: Skeleton
     tokens: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sums: bool = False
+    normalised: tuple[Normalised, ...] = ()
 
     @property
     def used(self) -> set[str]:
@@ -123,10 +128,10 @@ def matched(
             )
     meeting, graphs = _captured(left, right)
     halves = []
-    for model, graph, orders in zip((left, right), graphs, meeting.orders, strict=True):
+    for model, (captured, graph), orders in zip((left, right), graphs, meeting.orders, strict=True):
         names = {name: spec.shape for name, spec in model.tensors.items() if name in graph.graph.initializers}
         numbering = Numbering(names)
-        halves.append(Half(model, graph, numbering, read_skeleton(graph, numbering, orders)))
+        halves.append(Half(model, captured, graph, numbering, read_skeleton(graph, numbering, orders)))
     given = ruled(rules, left.tensors, right.tensors)
     found = _made_whole(_best_pairing(halves[0], halves[1], meeting, given), given)
     return _settled(_read_otherwise(found, given))
@@ -138,7 +143,10 @@ def _read_otherwise(found: Match, given: Sequence[Entry]) -> Match:
         if found.plan.complete:
             break
         halves = way(found.source, found.target, found.meeting.orders)
-        if halves is not None:
+        if halves is not None and all(
+            entry.target in halves[1].model.tensors and halves[0].model.tensors.keys() >= set(entry.sources)
+            for entry in given
+        ):
             other = _made_whole(_best_pairing(*halves, found.meeting, given), given)
             found = min(found, other, key=lambda match: match.plan.lacking)
     return found
@@ -220,8 +228,8 @@ def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
             graphs = []
             for model, inputs in ((source, meeting.source), (target, meeting.target)):
                 assert model.graph is not None
-                layers = recurrent_loops(_inferred(model.graph(inputs)))
-                graphs.append(_inferred(arranged(layers, model.tensors)))
+                layers = recurrent_loops(inferred(model.graph(inputs)))
+                graphs.append((layers.clone(), inferred(arranged(layers, model.tensors))))
             return meeting, graphs
         except CaptureError as error:
             failure = failure or error
@@ -229,7 +237,7 @@ def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
     raise failure
 
 
-def _inferred(graph: Any) -> Any:
+def inferred(graph: Any) -> Any:
     """The graph with the shapes that ONNX infers; what an exporter notes counts only where ONNX says nothing.
 
     jax2onnx 0.17 notes shapes of images with their axes in another order.
@@ -394,6 +402,7 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
         ),
         tuple(unused),
         source.notes + target.notes,
+        (source.normalised, target.normalised),
         models=(source.model, target.model),
     )
 

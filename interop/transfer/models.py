@@ -22,7 +22,7 @@ from interop.capture.foreign import structure_of
 from interop.capture.specs import Leaf, structured
 from interop.errors import WeightsError
 from interop.formats.source import TensorSource
-from interop.transfer.plan import Named
+from interop.transfer.plan import Named, nearest, some
 
 Array = NDArray[Any]
 
@@ -91,7 +91,11 @@ class Model:
             raise WeightsError(f"{self.label} cannot be written to; give a model as target")
         for name, value in values.items():
             if name not in self.tensors:
-                raise WeightsError(f"{self.label} has no parameter {name!r}")
+                near = nearest(name, Named(value.dtype, tuple(value.shape)), self.tensors)
+                raise WeightsError(
+                    f"the target, {self.label}, has no parameter {name!r}; nearest: {some(near) or 'none'}. Nothing "
+                    "was changed"
+                )
             if tuple(value.shape) != self.tensors[name].shape:
                 raise WeightsError(
                     f"{name!r} of {self.label} is {self.tensors[name]}, but the value is "

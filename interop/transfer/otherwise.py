@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from interop.transfer.lookups import fixed_lookups
 from interop.transfer.loops.steps import each_by_itself, has_layers, stepped
+from interop.transfer.arithmetic import arranged
+from interop.transfer.elements import Numbering
+from interop.transfer.normalised import find_normalised, in_one
 from interop.transfer.reading import read_skeleton
 
 if TYPE_CHECKING:
@@ -62,6 +65,35 @@ def as_one_sum(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] 
     return (made[0], made[1]) if counts[:2] != counts[2:] else None
 
 
+def as_they_are_used(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
+    """A direction and a length for each unit as the tensor that they make: the other side has that."""
+    from onnx_ir.passes.common import ShapeInferencePass
+
+    made, changed = [], False
+    for half, order in zip((source, target), orders, strict=True):
+        graph = half.captured.clone()
+        found = find_normalised(graph, half.numbering.shapes, half.model.read)
+        if found:
+            model = in_one(half.model, found)
+            ShapeInferencePass(check_type=False)(arranged(graph, model.tensors))
+            names = {
+                name: spec.shape for name, spec in model.tensors.items() if name in graph.graph.initializers
+            }
+            numbering = Numbering(names)
+            skeleton = read_skeleton(graph, numbering, order, sums=half.sums)
+            half = replace(
+                half,
+                model=model,
+                graph=graph,
+                numbering=numbering,
+                skeleton=skeleton,
+                normalised=tuple(found),
+            )
+            changed = True
+        made.append(half)
+    return (made[0], made[1]) if changed else None
+
+
 def in_parts(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
     """What tensors that are beside each other are multiplied with as a matrix for each."""
     made = []
@@ -73,4 +105,4 @@ def in_parts(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | 
     return made[0], made[1]
 
 
-WAYS: tuple[Way, ...] = (in_steps, at_usual_places, as_one_sum, in_parts)
+WAYS: tuple[Way, ...] = (as_they_are_used, in_steps, at_usual_places, as_one_sum, in_parts)

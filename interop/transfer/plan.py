@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,12 @@ from interop.formats.source import TensorSource
 from interop.transfer.pieces import Piece
 from interop.transfer.transforms import described
 
+if TYPE_CHECKING:
+    from interop.transfer.normalised import Normalised
+
 Array = NDArray[Any]
 _VERSION = 1
+_COUNT = re.compile(r"_\d+(?=[/.]|$)")
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class Plan:
         ambiguous: targets for which several sources were found that need not be equal.
         unused: tensors of either side that the computation does not use, as ``"source: name"``.
         differences: what the two models do differently, by layer.
+        normalised: tensors of the source, and of the target, that are a direction and a length in truth.
         models: source and target, if the plan was made from them and not read from a file.
     """
 
@@ -104,6 +110,7 @@ class Plan:
     ambiguous: tuple[Problem, ...] = ()
     unused: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
+    normalised: tuple[tuple[Normalised, ...], tuple[Normalised, ...]] = ((), ())
     models: Any = None
 
     @property
@@ -155,10 +162,15 @@ class Plan:
         Raises:
             WeightsError: a source is missing or has another shape; nothing was changed.
         """
-        given = {name: Named(np.asarray(a).dtype.name, np.shape(a)) for name, a in sources.items()}
-        held = base or {}
-        made = self.made(given, lambda name: np.asarray(sources[name]), held, held.__getitem__)
-        return {name: np.array(value.read()) for name, value in made.items()}
+        from interop.transfer.models import open_model
+        from interop.transfer.normalised import apart, collected, in_one
+
+        kept: dict[str, Array] = {}
+        held = {name: np.asarray(value) for name, value in (base or {}).items()}
+        giving = in_one(open_model(sources), self.normalised[0])
+        into = in_one(collected(apart(self.targets, self.normalised[1]), held, kept), self.normalised[1])
+        into.assign(self.made(giving.tensors, giving.read, held, held.__getitem__))
+        return kept
 
     def made(
         self,
@@ -217,15 +229,26 @@ class Plan:
         """
         from interop.transfer.files import new_file
         from interop.transfer.models import open_model
+        from interop.transfer.normalised import apart, in_one
 
         if not partial:
             self.check()
         if (source is None or target is None) and self.models is None:
             raise WeightsError("a plan that was read from a file holds no models: pass source and target")
-        giving = open_model(source if source is not None else self.models[0])
-        target = target if target is not None else self.models[1]
-        into = new_file(target, self.targets) or open_model(target)
-        return into.assign(self.made(giving.tensors, giving.read, into.tensors, into.read))
+        giving = self.models[0] if source is None else in_one(open_model(source), self.normalised[0])
+        if target is None:
+            into = self.models[1]
+        else:
+            new = new_file(target, apart(self.targets, self.normalised[1]))
+            into = in_one(new or open_model(target), self.normalised[1])
+        here, there = _namesakes(self.sources, giving.tensors), _namesakes(self.targets, into.tensors)
+        made = self.made(
+            {name: giving.tensors[other] for name, other in here.items()},
+            lambda name: giving.read(here[name]),
+            there,
+            lambda name: into.read(there[name]),
+        )
+        return into.assign({there.get(name, name): value for name, value in made.items()})
 
     def _is_partial(self, entry: Entry) -> bool:
         return sum(p.covers for p in entry.pieces if not p.adds) < self.targets[entry.target].size
@@ -259,6 +282,7 @@ class Plan:
             (),
             tuple(unused),
             self.differences,
+            (self.normalised[1], self.normalised[0]),
             None if self.models is None else (self.models[1], self.models[0]),
         )
 
@@ -302,6 +326,7 @@ class Plan:
             },
             "unused": list(self.unused),
             "differences": list(self.differences),
+            "normalised": [[one.to_json() for one in side] for side in self.normalised],
         }
 
     @classmethod
@@ -335,7 +360,14 @@ class Plan:
                     f"the plan speaks of {entry.target!r} or its sources, but does not list them"
                 )
         unused, differences = (tuple(map(_text, value[key])) for key in ("unused", "differences"))
-        return cls(entries, sources, targets, missing, unexpected, ambiguous, unused, differences)
+        from interop.transfer.normalised import Normalised
+
+        ours, theirs = (
+            tuple(Normalised.from_json(one) for one in side) for side in value.get("normalised", ([], []))
+        )
+        return cls(
+            entries, sources, targets, missing, unexpected, ambiguous, unused, differences, (ours, theirs)
+        )
 
     def __str__(self) -> str:
         rows = [("source", "target", "transform", "found by")]
@@ -351,6 +383,20 @@ class Plan:
         lines += [f"not used by the {name}" for name in self.unused]
         lines += [f"different: {difference}" for difference in self.differences]
         return "\n".join(lines)
+
+
+def _namesakes(wanted: Mapping[str, Named], held: Mapping[str, Named]) -> dict[str, str]:
+    """For each tensor of a plan the model's, by name.
+
+    Numbers at the end of a layer's name, which count the layers that a process has made, need not be the same if all
+    else is: names without them, shapes and order.
+    """
+    found = {name: name for name in wanted if name in held}
+    if len(found) < len(wanted) == len(held):
+        plain = [[(_COUNT.sub("", n), spec.shape) for n, spec in side.items()] for side in (wanted, held)]
+        if plain[0] == plain[1]:
+            return dict(zip(wanted, held, strict=True))
+    return found | {name: name for name in held if name not in found}
 
 
 @dataclass(frozen=True, eq=False)

@@ -130,6 +130,23 @@ def test_a_plan_of_other_models() -> None:
         plan.convert({"a/kernel": np.zeros((6, 3)), "a/biases": np.zeros(3)})
 
 
+def test_a_plan_of_layers_counted_otherwise() -> None:
+    """Keras counts the layers that a process has made; another of the same kind has other numbers."""
+    plan = interop.Plan.from_json(interop.match(stack(6, 3), dense(L.Dense(3))).to_json())
+    source, other = stack(6, 3), dense(L.Dense(3))
+    plan.apply(source, other)
+    assert np.array_equal(keras.ops.convert_to_numpy(other.weights[0]).T, source[0].weight.detach().numpy())
+    with pytest.raises(
+        WeightsError, match=r"the target, Keras model .*has no parameter .*; nearest: dense.*\[6, 4\]"
+    ):
+        plan.apply(source, dense(L.Dense(4)))
+
+
+def test_inputs_that_hold_nothing() -> None:
+    with pytest.raises(WeightsError, match=r"is \[0, 6\], which holds nothing to compare"):
+        interop.match(stack(6, 3), dense(L.Dense(3)), source_inputs=[(0, 6)])
+
+
 def test_what_is_no_model() -> None:
     with pytest.raises(WeightsError, match="a int has no weights to transfer; expected a Keras"):
         interop.match(3, stack(6, 3))

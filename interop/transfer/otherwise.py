@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from interop.transfer.lookups import fixed_lookups
-from interop.transfer.loops.steps import each_by_itself, has_layers, stepped
 from interop.transfer.arithmetic import arranged
 from interop.transfer.elements import Numbering
+from interop.transfer.lookups import fixed_lookups
+from interop.transfer.loops.steps import each_by_itself, has_layers, stepped
 from interop.transfer.normalised import find_normalised, in_one
 from interop.transfer.reading import read_skeleton
 

@@ -309,7 +309,9 @@ class Reader:
         over = {axis % len(weight.shape) for axis in axes}
         one = slice(0, 1) if keep else 0
         first = tuple(one if axis in over else slice(None) for axis in range(len(weight.shape)))
-        terms = tuple(Term(term.numbers[first], REDUCED) for term in weight.terms)
+        terms = tuple(
+            Term(term.numbers[(*first, ...)], REDUCED) for term in weight.terms
+        )  # a view of no axes too
         return Weight(terms, terms[0].numbers.shape)
 
     def _keep_reduced(self) -> None:
@@ -428,7 +430,10 @@ def _entering(node: Any, inputs: Sequence[Tensor | None]) -> Probe | None:
 def _canonical(numbers: Numbers, places: NDArray[np.int64]) -> tuple[Numbers, NDArray[np.int64]]:
     """Parameters of each element in canonical order, without repetition, and the place of each."""
     kept = [axis for axis in range(numbers.ndim) if numbers.shape[axis] != 1 and not _repeats(numbers, axis)]
-    corner = tuple(slice(None) if axis in kept else 0 for axis in range(numbers.ndim))
+    corner = (
+        *(slice(None) if axis in kept else 0 for axis in range(numbers.ndim)),
+        ...,
+    )  # a view in any case
     inner, at = numbers[corner], places[corner]
     lines = [at[tuple(slice(None) if a == axis else 0 for a in range(at.ndim))] for axis in range(at.ndim)]
     steps = [int(np.min(np.abs(np.diff(np.sort(line))))) if len(line) > 1 else 0 for line in lines]

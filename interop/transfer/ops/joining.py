@@ -53,6 +53,6 @@ def _parameters(reader: Reader, weight: Weight) -> Feeds:
     sites: Feeds = {}
     for term in weight.terms:
         numbers = regular(term.numbers)
-        kept = numbers[tuple(0 if size == 1 else slice(None) for size in numbers.shape)]
+        kept = numbers[(*(0 if size == 1 else slice(None) for size in numbers.shape), ...)]
         sites[reader.site("beside", kept, [kept.ndim], {})] = frozenset()
     return sites

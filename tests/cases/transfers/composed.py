@@ -117,6 +117,16 @@ def normalised_weights(nn: Any) -> tuple[Any, Any]:
     return model, nn.Sequential(*body, weight_norm(nn.Linear(120, 3)))
 
 
+def plain_weights(nn: Any) -> tuple[Any, Any]:
+    """A direction and a length in PyTorch, and what they make in Keras."""
+    from torch.nn.utils.parametrizations import weight_norm
+
+    layers = [L.Conv2D(6, 3, activation="relu"), L.Flatten(), L.Dense(3)]
+    body = [weight_norm(nn.Conv2d(4, 6, 3)), nn.ReLU(), nn.Flatten()]
+    model = keras.Sequential([keras.Input((7, 6, 4)), *layers])
+    return model, nn.Sequential(*body, weight_norm(nn.Linear(120, 3), dim=1))
+
+
 def bilinear(nn: Any) -> tuple[Any, Any]:
     """A product of three tensors, two of which are the same."""
     import torch
@@ -197,6 +207,7 @@ PAIRS = [
     Pair("experts into a stack", experts_into_a_stack),
     Pair("adapters", adapters, quick=True),
     Pair("normalised weights", normalised_weights, first=True, quick=True),
+    Pair("normalised weights, plain ones", plain_weights, first=True, quick=True),
     Pair("bilinear", bilinear),
     Pair("slopes", slopes, first=True, quick=True),
     Pair("relative positions", relative_positions),

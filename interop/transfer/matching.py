@@ -20,17 +20,18 @@ from interop.transfer.alignment import Alignment, Choices, Pair, align
 from interop.transfer.arithmetic import arranged
 from interop.transfer.elements import Numbering, numbered
 from interop.transfer.inputs import Meeting, meetings
+from interop.transfer.leftover import added_alone, parts_left, problem
 from interop.transfer.loops import recurrent_loops
 from interop.transfer.models import Model, open_model
 from interop.transfer.names import paired
 from interop.transfer.normalised import Normalised
 from interop.transfer.otherwise import WAYS
 from interop.transfer.pieces import Piece, pieces_of
-from interop.transfer.plan import Entry, Named, Plan, Problem, nearest
+from interop.transfer.plan import Entry, Named, Plan, Problem
 from interop.transfer.reading import read_skeleton
 from interop.transfer.rows import with_other_rows
 from interop.transfer.rules import Rules, ruled
-from interop.transfer.skeleton import Site, Skeleton
+from interop.transfer.skeleton import Skeleton
 
 _TRIALS = 48  # at least, to make choices that structure leaves open
 _TWICE = 16  # choices that are tried together with another
@@ -216,7 +217,7 @@ def by_name(source: Model, target: Model, rules: Rules) -> Plan:
 
 def _apart(name: str, namesake: str | None, side: Model, other: Model, rest: Sequence[str]) -> Problem:
     if namesake is None:
-        return _problem(name, side, other, rest)
+        return problem(name, side, other, rest)
     return Problem(name, f"{side.tensors[name]}; on the other side {namesake} is {other.tensors[namesake]}")
 
 
@@ -375,7 +376,7 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
     unexpected = [name for name in source.model.tensors if name not in gone and name not in _idle(source)]
     order = {name: k for k, name in enumerate(target.model.tensors)}
     added = [
-        _added(half, rest, other)
+        added_alone(half, rest, other)
         for half, rest, other in (
             (target, alignment.target_rest, "source"),
             (source, alignment.source_rest, "target"),
@@ -385,15 +386,15 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
         added = [{}, {}]
     forth = [piece for entry in entries if entry not in given for piece in entry.pieces]
     back = [piece.reversed() for piece in forth if piece.source is not None]
-    missing_parts = _parts_left(target, source.model, "source", alignment.target_rest, forth, unexpected)
-    unexpected_parts = _parts_left(source, target.model, "target", alignment.source_rest, back, missing)
+    missing_parts = parts_left(target, source.model, "source", alignment.target_rest, forth, unexpected)
+    unexpected_parts = parts_left(source, target.model, "target", alignment.source_rest, back, missing)
     return Plan(
         tuple(sorted(entries, key=lambda entry: order[entry.target])),
         source.model.tensors,
         target.model.tensors,
-        tuple(_problem(n, target.model, source.model, unexpected, added[0].get(n, "")) for n in missing)
+        tuple(problem(n, target.model, source.model, unexpected, added[0].get(n, "")) for n in missing)
         + missing_parts,
-        tuple(_problem(n, source.model, target.model, missing, added[1].get(n, "")) for n in unexpected)
+        tuple(problem(n, source.model, target.model, missing, added[1].get(n, "")) for n in unexpected)
         + unexpected_parts,
         tuple(
             Problem(n, "several sources", tuple(sorted(names)))
@@ -405,61 +406,6 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
         (source.normalised, target.normalised),
         models=(source.model, target.model),
     )
-
-
-def _added(half: Half, rest: Sequence[Site], other: str) -> dict[str, str]:
-    """What to say of tensors that are added where the other side adds nothing."""
-    kinds: dict[str, set[str]] = defaultdict(set)
-    for site in rest:
-        for term in site.terms:
-            for name in half.numbering.owners(term):
-                kinds[name].add(site.kind)
-    return {
-        name: f"{half.model.tensors[name]}, added where the {other} adds nothing: the same only if it is 0"
-        for name, found in kinds.items()
-        if all(_adds(kind) for kind in found)
-    }
-
-
-def _adds(kind: str) -> bool:
-    return kind in ("add", "sub") or " bias " in kind
-
-
-def _parts_left(
-    half: Half, other: Model, side: str, rest: Sequence[Site], pieces: Sequence[Piece], left: Sequence[str]
-) -> tuple[Problem, ...]:
-    """Tensors of which the plan takes a part, and the computation uses more: what that is.
-
-    Args:
-        half: whose tensors.
-        other: the other model.
-        side: what that is called.
-        rest: sites without a partner.
-        pieces: what the plan takes.
-        left: names of the other model's tensors without a partner.
-    """
-    taken: dict[str, list[Piece]] = defaultdict(list)
-    for piece in pieces:
-        taken[piece.target].append(piece)
-    found: dict[str, Problem] = {}
-    for site in rest:
-        for term in site.terms:
-            for name in half.numbering.owners(term):
-                if name not in taken or name in found:
-                    continue
-                spec = half.model.tensors[name]
-                covered = np.zeros(spec.size, bool)
-                for piece in taken[name]:
-                    piece.mark(covered)
-                inside = numbered(term).reshape(-1) - half.numbering.start(name)
-                inside = inside[(inside >= 0) & (inside < spec.size)]
-                count = int(np.count_nonzero(~covered[inside]))
-                if count:
-                    what = f"{count} of its {spec.size} elements: {site.kind} {list(site.shape)}"
-                    if _adds(site.kind):
-                        what += f", where the {side} adds nothing: the same only if they are 0"
-                    found[name] = _problem(name, half.model, other, left, what)
-    return tuple(found.values())
 
 
 def _said(pair: Pair) -> tuple[str, str]:
@@ -496,13 +442,3 @@ def _idle(half: Half) -> list[str]:
     """Tensors that the computation does not use, and that share no memory with one it uses."""
     used = _with_aliases(half.used, half.model)
     return [name for name in half.model.tensors if name not in used]
-
-
-def _problem(name: str, side: Model, other: Model, rest: Sequence[str], what: str = "") -> Problem:
-    """A tensor without a partner, and those on the other side that are most like it: without one too, if any is."""
-    spec = side.tensors[name]
-    near = nearest(name, spec, {n: other.tensors[n] for n in rest})
-    near = near or tuple(f"{n} {other.tensors[n]}" for n in rest[:3])
-    if not near:
-        near = tuple(f"{one}, which is taken" for one in nearest(name, spec, other.tensors))
-    return Problem(name, what or str(spec), near)

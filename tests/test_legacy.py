@@ -352,6 +352,20 @@ def check_same(model, again, data) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_lambda_of_keras_3_is_the_function_that_the_caller_passes(tmp_path):
+    x = keras.Input((4,))
+    y = keras.layers.Lambda(lambda t: t * 3.0, output_shape=(4,), name="double")(keras.layers.Dense(4)(x))
+    model = keras.Model(x, y)
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(MissingClassError, match="double"):
+        interop.load_model(tmp_path / "m.keras")
+    again, status = opened(tmp_path / "m.keras", custom_objects={"double": lambda t: t * 2.0})
+    status.assert_consumed()
+    data = np.ones((2, 4), "float32")
+    expected = called(model, data)["0"] * 2 / 3  # what was passed, and not the code in the file
+    np.testing.assert_allclose(called(again, data)["0"], expected, rtol=1e-6)
+
+
 def test_json_of_keras_3_makes_the_architecture(current):
     folder, model, data = current
     again, status = opened(folder / "m.json")

@@ -111,6 +111,7 @@ class Resolver:
         self.found = Findings()
         self._reviver = reviver
         self._stock = stock
+        self._owners: dict[str, str] = {}
 
     def prepare(self, config: Any, where: str = "the model", *, alone: bool = False) -> Any:
         """A copy of a config in which every reference can be resolved; the rest is noted as missing.
@@ -148,6 +149,7 @@ class Resolver:
         inner = config["config"]
         if isinstance(inner, dict) and isinstance(inner.get("name"), str):
             where = f"{name} {inner['name']!r}"
+            self._owners[where] = inner["name"]
         prepared = {key: self.prepare(item, where) for key, item in config.items() if key != "config"}
         prepared["config"] = self._inner(inner, where)
         return prepared
@@ -225,10 +227,12 @@ class Resolver:
     def _lambda(self, config: dict[str, Any], where: str) -> dict[str, Any] | None:
         inner = config["config"]
         name = inner.get("name") if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and name is None:
+            name = self._owners.get(where)  # Keras writes bytecode, which is never run
         if not isinstance(name, str):
             raise RebuildError(f"the config holds Python code (in {where}), which is never run")
         if self._custom(name) is None:
-            self._note(name, f"a lambda in {where}, whose code is not stored")
+            self._note(name, f"a lambda in {where}, whose code is never run")
             return None
         return {"module": "builtins", "class_name": "function", "config": name, "registered_name": name}
 

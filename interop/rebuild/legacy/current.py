@@ -6,14 +6,20 @@ that it never imports a module to look for one. What it leaves at its initial st
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from interop.capture.keras import compat, paths
+from interop.capture.keras.describe import LAMBDA
 from interop.errors import FormatError, RebuildError
 from interop.formats import TensorMapping, open_tensors
 from interop.rebuild.classes import Resolver
@@ -34,7 +40,7 @@ def load_keras(
         FormatError: the weights in it are damaged.
     """
     resolver = Resolver(custom_objects)
-    resolver.prepare({key: value for key, value in config.items() if key != "compile_config"})
+    prepared = resolver.prepare({key: value for key, value in config.items() if key != "compile_config"})
     compiled = resolver.prepare(_portable(config.get("compile_config")), "compile()") if compile else None
     resolver.check()
     with (
@@ -43,9 +49,10 @@ def load_keras(
         compat.safe_scope(),
         compat.following(config),
         warnings.catch_warnings(),
+        _without_code(path, config, prepared) as readable,
     ):
         warnings.filterwarnings("ignore", message=".*had a build config, but the model")
-        model = staged("read", lambda: keras.saving.load_model(path, compile=False, safe_mode=True))
+        model = staged("read", lambda: keras.saving.load_model(readable, compile=False, safe_mode=True))
         roles = paths.variable_roles(model)
         status = LoadStatus(
             loaded=tuple(key for key in paths.named_variables(model) if roles[key] == "weight")
@@ -54,6 +61,24 @@ def load_keras(
             staged("compiled", lambda: _compile(model, compiled))
             status += _load_optimizer(model, tensors)
     return Rebuilt(model, status)
+
+
+@contextmanager
+def _without_code(path: Path, config: Any, prepared: Any) -> Iterator[Path]:
+    """A file whose lambdas are the functions that were passed by their layers' names; the same one if it has none."""
+    if LAMBDA not in json.dumps(config) or not path.is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / path.name
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(written, "w") as new:
+            for entry in old.infolist():
+                if entry.filename == "config.json":
+                    new.writestr(entry, json.dumps(prepared))
+                else:
+                    with old.open(entry) as source, new.open(entry, "w") as target:
+                        shutil.copyfileobj(source, target)
+        yield written
 
 
 def _portable(config: Any) -> Any:

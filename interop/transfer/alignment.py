@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from interop.transfer.elements import identity
 from interop.transfer.skeleton import Labels, Place, Site, Skeleton
 
 Colour = int
@@ -288,8 +287,7 @@ def _sharing(sites: Sequence[Site]) -> dict[Site, list[Site]]:
     """For each site those that use the same parameters in the same way, where there are any."""
     groups: dict[Any, list[Site]] = {}
     for site in sites:
-        uses = tuple(identity(numbers) for numbers in site.terms)
-        groups.setdefault((site.kind, uses), []).append(site)
+        groups.setdefault(site.uses, []).append(site)
     return {site: group for group in groups.values() if len(group) > 1 for site in group}
 
 

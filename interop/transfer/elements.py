@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ def identity(numbers: Numbers) -> Any:
     """What is equal for two arrays only if they have the same elements in the same places."""
     if is_phantom(numbers):
         return offset(numbers), numbers.shape, numbers.strides
-    return numbers.shape, numbers.tobytes()
+    return numbers.shape, hashlib.blake2b(np.ascontiguousarray(numbers).data, digest_size=16).digest()
 
 
 def without_parameters(numbers: Numbers) -> bool:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interop.transfer.elements import Numbers
+from interop.transfer.elements import Numbers, identity
 
 Labels = frozenset[str]
 
@@ -69,6 +70,11 @@ class Site(Place):
     signs: tuple[int, ...] = ()
     node: str = ""
     entering: Probe | None = None
+
+    @cached_property
+    def uses(self) -> tuple[Any, ...]:
+        """What is equal for two sites only if they use the same parameters in the same way; once the graph is read."""
+        return (self.kind, *(identity(numbers) for numbers in self.terms))
 
     @property
     def all_signs(self) -> tuple[int, ...]:

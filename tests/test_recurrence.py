@@ -116,7 +116,9 @@ ROWS = {
         shape = Concat <axis = 0> (batch, four) h0 = Expand(z, shape)
         full = Shape(x) one = Constant <value_int = 1> () n = Gather(full, one)
         last, ys = Loop <body = step (int64 i, bool c, float[b,4] h) => (bool c2, float[b,4] hn, float[b,4] y) {{
-            c2 = Identity(c) xt = Gather <axis = 1> (x, i) s = Add(xt, h) f = Cast <to = 1> (i)
+            c2 = Identity(c) from = Constant <value_ints = [0]> () to = Constant <value_ints = [99]> ()
+            last_axis = Constant <value_ints = [2]> () all = Slice(x, from, to, last_axis)
+            xt = Gather <axis = 1> (all, i) s = Add(xt, h) f = Cast <to = 1> (i)
             later = Add(s, f) d = MatMul(later, wh) hn = Tanh(d) y = Identity(hn) }}> (n, true, h0) }}""",
         {"t": (5, 7), "b": (2, 3)},
         ("Dense", "RNN"),
@@ -218,7 +220,9 @@ def test_two_open_dimensions_besides_time_are_refused() -> None:
         shape = Shape <start = 1> (x) h0 = Expand(z, shape)
         last, ys = Scan <num_scan_inputs = 1,
             body = step (float[b,4] h, float[b,4] xt) => (float[b,4] hn, float[b,4] y) {{
-            m = ReduceMean <keepdims = 0> (e) s = Add(xt, m) c = MatMul(s, wh) hn = Add(h, c)
+            axis = Constant <value_ints = [1]> () row = Unsqueeze(h, axis) p = Mul(e, row)
+            m = ReduceMean <keepdims = 0> (p, axis)
+            s = Add(xt, m) c = MatMul(s, wh) hn = Add(h, c)
             y = Identity(hn) }}> (h0, x) }}"""
     )
     with pytest.raises(GraphError, match=r"node 'last' .*open dimensions b, n"):

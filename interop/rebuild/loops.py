@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from onnx_ir import convenience
 
 from interop.capture.keras.symint import SymInt
 from interop.rebuild.context import Context
@@ -144,7 +145,7 @@ def of_loop(context: Context, scope: Scope) -> Loop | None:
     body = node.attributes["body"].value
     position, going = body.inputs[:2]
     goes_on = _plain(body.outputs[0])
-    if goes_on is not going and not _is_true(goes_on.const_value):
+    if goes_on is not going and not _is_true(convenience.get_const_tensor(goes_on)):
         return None
     if node.inputs[1] is not None:
         start = scope[node.inputs[1]].array

@@ -1,8 +1,8 @@
 """What a graph says about itself without saying it, and what in it does nothing, before patterns are looked for.
 
-Enters: an ``ir.Model`` without functions. Leaves: the same model, changed in place: values have the types and
-shapes that follow from the inputs', no node hands a value on as it is, and what is split to be a sequence is only
-split, if nobody needs the sequence.
+Enters: an ``ir.Model`` without functions. Leaves: the same model, changed in place: values have the types and shapes
+that follow from the inputs', no node hands a value on as it is, what no step of a loop changes is outside of it, and
+what is split to be a sequence is only split, if nobody needs the sequence.
 """
 
 from __future__ import annotations
@@ -15,6 +15,14 @@ from onnx_ir import convenience
 from onnx_ir.passes.common import ShapeInferencePass
 
 _SPLIT_BY_INPUT = 13  # the opset since which the sizes of parts are an input
+
+#: What may give something else every time, or has a body of its own.
+_STAYS = frozenset(
+    (
+        *("If", "Loop", "Scan", "SequenceMap", "Dropout", "Bernoulli", "Multinomial"),
+        *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    )
+)
 
 
 def simplified(model: Any) -> Any:
@@ -29,7 +37,31 @@ def simplified(model: Any) -> Any:
         for node in list(model.graph.all_nodes()):
             if node.op_type == "SplitToSequence" and node.domain in ("", "ai.onnx"):
                 _split(node)
+    for node in list(model.graph):
+        if node.op_type in ("Loop", "Scan") and node.domain in ("", "ai.onnx") and "body" in node.attributes:
+            _hoist(node)
     return model
+
+
+def _hoist(loop: Any) -> None:
+    """Take what no step changes out of a body: an element of a sequence may be looked up in a part of it."""
+    body = loop.attributes["body"].value
+    inside = {*body.inputs, *body.initializers.values()}
+    kept = {value.producer() for value in body.outputs}
+    for node in list(body):
+        if (
+            node in kept
+            or node.op_type in _STAYS
+            or any(value in inside or _is_made_in(value, body) for value in node.inputs if value is not None)
+        ):
+            continue
+        body.remove(node)
+        loop.graph.insert_before(loop, node)
+
+
+def _is_made_in(value: Any, graph: Any) -> bool:
+    producer = value.producer()
+    return producer is not None and producer.graph is graph
 
 
 def _split(node: Any) -> None:

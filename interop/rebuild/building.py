@@ -22,10 +22,10 @@ from interop.errors import GraphError
 from interop.rebuild.broadcast import add
 from interop.rebuild.interpreter import Interpreter, Override, Scope
 from interop.rebuild.lifting import Lifted, Plan, is_float
-from interop.rebuild.loops import loops_of
+from interop.rebuild.loops import run_over_time
+from interop.rebuild.loops.form import loops_of
+from interop.rebuild.loops.recurrence import Recurrence
 from interop.rebuild.naming import Names, scope_of
-from interop.rebuild.over_time import run_over_time
-from interop.rebuild.recurrence import Recurrence
 from interop.rebuild.sizes import Sizes
 from interop.rebuild.source import name_of
 from interop.rebuild.values import Array

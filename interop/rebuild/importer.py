@@ -24,10 +24,10 @@ import keras
 from interop.capture.keras import compat
 from interop.errors import GraphError
 from interop.graph.typecodes import dtype_name
-from interop.rebuild.bags import without_bag_loops
 from interop.rebuild.building import Account, Builder
 from interop.rebuild.dtypes import available
 from interop.rebuild.lifting import Plan, is_float, plan
+from interop.rebuild.loops.bags import without_bag_loops
 from interop.rebuild.naming import Names
 from interop.rebuild.simplification import simplified
 from interop.rebuild.source import check_supported, name_of

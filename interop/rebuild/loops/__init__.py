@@ -1,4 +1,13 @@
-"""Scan and Loop over an open dimension become a layer of Keras; over a known one, they are walked step by step."""
+"""Scan and Loop over an open dimension become a layer of Keras; over a known one, they are walked step by step.
+
+==============  ========================================================================
+``form``        how loops over time are written: what they carry, read and collect
+``recurrence``  those that carry something, as ``RNN``
+``mapping``     those that carry nothing, as ``TimeDistributed``
+``columns``     what both carry and read, as columns of one matrix
+``bags``        loops over bags of rows, which need no loop
+==============  ========================================================================
+"""
 
 from __future__ import annotations
 
@@ -7,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from interop.errors import GraphError
 from interop.rebuild.context import Context
 from interop.rebuild.interpreter import Scope
-from interop.rebuild.loops import of_loop, of_scan
-from interop.rebuild.mapping import Mapped
-from interop.rebuild.recurrence import Recurring
+from interop.rebuild.loops.form import of_loop, of_scan
+from interop.rebuild.loops.mapping import Mapped
+from interop.rebuild.loops.recurrence import Recurring
 
 if TYPE_CHECKING:
     from interop.rebuild.building import Builder

@@ -15,9 +15,9 @@ from keras import ops
 
 from interop.capture.keras import compat
 from interop.capture.keras.symint import SymInt
-from interop.rebuild.columns import Slot, joined, spans_of
 from interop.rebuild.context import Context
-from interop.rebuild.recurrence import Recurrence, Recurring
+from interop.rebuild.loops.columns import Slot, joined, spans_of
+from interop.rebuild.loops.recurrence import Recurrence, Recurring
 from interop.rebuild.sizes import Dims, Sizes, polynomial
 from interop.status import LiftedLayer
 

@@ -30,11 +30,11 @@ from keras import ops
 from interop.capture.keras import compat
 from interop.capture.keras.symint import SymInt
 from interop.rebuild.broadcast import add
-from interop.rebuild.columns import Slot, joined, spans_of
 from interop.rebuild.context import Context
 from interop.rebuild.interpreter import Override, Scope
 from interop.rebuild.lifting import Plan, plan, values_of
-from interop.rebuild.loops import Collected, Loop, Read, form_of, has_infinite_constants
+from interop.rebuild.loops.columns import Slot, joined, spans_of
+from interop.rebuild.loops.form import Collected, Loop, Read, form_of, has_infinite_constants
 from interop.rebuild.sizes import Dims, polynomial
 from interop.rebuild.source import name_of
 from interop.rebuild.values import Value

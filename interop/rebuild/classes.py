@@ -227,12 +227,18 @@ class Resolver:
     def _lambda(self, config: dict[str, Any], where: str) -> dict[str, Any] | None:
         inner = config["config"]
         name = inner.get("name") if isinstance(inner, dict) else None
-        if isinstance(inner, dict) and name is None:
-            name = self._owners.get(where)  # Keras writes bytecode, which is never run
+        owner = self._owners.get(where)
+        if name is None and owner is not None and self._custom(owner) is not None:
+            name = owner
         if not isinstance(name, str):
-            raise RebuildError(f"the config holds Python code (in {where}), which is never run")
+            if owner is None:
+                raise RebuildError(f"the config holds Python code (in {where}), which is never run")
+            raise MissingClassError(
+                f"the config holds Python code (in {where}), which is never run. Pass the function: "
+                f"custom_objects={{{owner!r}: ...}}"
+            )
         if self._custom(name) is None:
-            self._note(name, f"a lambda in {where}, whose code is never run")
+            self._note(name, f"a lambda in {where}, whose code is not stored")
             return None
         return {"module": "builtins", "class_name": "function", "config": name, "registered_name": name}
 

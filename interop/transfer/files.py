@@ -28,7 +28,8 @@ from interop.formats.source import ArraySource, MappedSource, TensorSource
 from interop.formats.tensorbundle.elements import STRING
 from interop.graph.typecodes import dtype_name
 from interop.transfer.models import Input, Model
-from interop.transfer.plan import Named, Problem, nearest, some
+from interop.transfer.named import Named, nearest, some
+from interop.transfer.plan import Problem
 
 Array = NDArray[Any]
 _TEXTS = frozenset({STRING, "object"})

@@ -14,8 +14,9 @@ import numpy as np
 
 from interop.transfer.elements import numbered
 from interop.transfer.models import Model
+from interop.transfer.named import nearest
 from interop.transfer.pieces import Piece
-from interop.transfer.plan import Problem, nearest
+from interop.transfer.plan import Problem
 from interop.transfer.skeleton import Site
 
 if TYPE_CHECKING:

@@ -23,11 +23,12 @@ from interop.transfer.inputs import Meeting, meetings
 from interop.transfer.leftover import added_alone, parts_left, problem
 from interop.transfer.loops import recurrent_loops
 from interop.transfer.models import Model, open_model
+from interop.transfer.named import Named
 from interop.transfer.names import paired
 from interop.transfer.normalised import Normalised
 from interop.transfer.otherwise import WAYS
 from interop.transfer.pieces import Piece, pieces_of
-from interop.transfer.plan import Entry, Named, Plan, Problem
+from interop.transfer.plan import Entry, Plan, Problem
 from interop.transfer.reading import read_skeleton
 from interop.transfer.rows import with_other_rows
 from interop.transfer.rules import Rules, ruled

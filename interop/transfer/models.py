@@ -22,7 +22,7 @@ from interop.capture.foreign import structure_of
 from interop.capture.specs import Leaf, structured
 from interop.errors import WeightsError
 from interop.formats.source import TensorSource
-from interop.transfer.plan import Named, nearest, some
+from interop.transfer.named import Named, nearest, some
 
 Array = NDArray[Any]
 

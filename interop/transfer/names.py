@@ -20,7 +20,7 @@ from interop.errors import WeightsError
 from interop.formats import open_tensors
 from interop.formats.tensorbundle.objects import OBJECT_GRAPH, VALUE_SUFFIX
 from interop.transfer.models import Model
-from interop.transfer.plan import Named, some
+from interop.transfer.named import Named, some
 
 Parts = tuple[str, ...]
 _OUTERMOST = 3  # parts at the beginning of a name that may be left out

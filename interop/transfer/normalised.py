@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from interop.errors import WeightsError
 from interop.formats.source import ArraySource, TensorSource
 from interop.transfer.models import Model
+from interop.transfer.named import Named
 from interop.transfer.nodes import computed
-from interop.transfer.plan import Named
 from interop.transfer.values import Constant
 
 Array = NDArray[Any]

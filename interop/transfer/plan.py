@@ -7,13 +7,11 @@ or nothing.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher, get_close_matches
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from interop.errors import WeightsError
 from interop.formats.dtypes import numpy_dtype
 from interop.formats.source import TensorSource
+from interop.transfer.named import Named, some
 from interop.transfer.pieces import Piece
 from interop.transfer.transforms import described
 
@@ -32,21 +31,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 _VERSION = 1
 _COUNT = re.compile(r"_\d+(?=[/.]|$)")
-
-
-@dataclass(frozen=True)
-class Named:
-    """A tensor of one side: its dtype by name, and its shape."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    def __str__(self) -> str:
-        return f"{self.dtype}{list(self.shape)}"
 
 
 @dataclass(frozen=True)
@@ -471,31 +455,3 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-
-
-def nearest(name: str, spec: Named, others: Mapping[str, Named]) -> tuple[str, ...]:
-    """The tensors that are most like one: of its sizes, of its size, of which it may be a part, of its name."""
-
-    def alike(known: Callable[[Named], bool]) -> list[str]:
-        found = [other for other in others if known(others[other])]
-        return sorted(found, key=lambda other: -SequenceMatcher(None, name, other).ratio())
-
-    def within(one: Named, other: Named) -> bool:
-        sizes = [size for size in one.shape if size > 1]
-        return len(sizes) > 1 and one.size < other.size and not Counter(sizes) - Counter(other.shape)
-
-    ranked = [
-        *alike(lambda one: sorted(one.shape) == sorted(spec.shape)),
-        *alike(lambda one: one.size == spec.size),
-        *alike(lambda one: within(spec, one) or within(one, spec)),
-        *get_close_matches(name, others, n=3, cutoff=0.5),
-        *alike(lambda one: len(one.shape) == len(spec.shape)),
-        *get_close_matches(name, others, n=3, cutoff=0.3),
-    ]
-    return tuple(f"{n} {others[n]}" for n in list(dict.fromkeys(ranked))[:3])
-
-
-def some(names: Sequence[Any], shown: int = 8) -> str:
-    """The first of them, and how many more there are."""
-    more = f", and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(str(name) for name in names[:shown]) + more

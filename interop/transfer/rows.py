@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from interop.transfer.named import Named
 from interop.transfer.pieces import Piece
-from interop.transfer.plan import Named
 
 Unused = Callable[[str, int], bool]
 

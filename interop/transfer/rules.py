@@ -16,8 +16,9 @@ import numpy as np
 
 from interop.errors import WeightsError
 from interop.transfer.elements import Numbering, Numbers, numbered, reshaped
+from interop.transfer.named import Named
 from interop.transfer.pieces import pieces_of
-from interop.transfer.plan import Entry, Named, Plan
+from interop.transfer.plan import Entry, Plan
 from interop.transfer.skeleton import Site
 
 Operation = Callable[[list[Numbers]], list[Numbers]]

@@ -24,7 +24,7 @@ from interop.formats.source import ArraySource, TensorSource
 from interop.rebuild.legacy.traced import open_traced
 from interop.transfer.files import graph_model, keras_model, tensors_of
 from interop.transfer.models import Model
-from interop.transfer.plan import some
+from interop.transfer.named import some
 
 
 def open_traced_model(path: Path) -> Model:

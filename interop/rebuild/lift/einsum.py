@@ -63,18 +63,24 @@ class Equation:
         return NoMatch("none of its factors is a float initializer, or both are")
 
 
+def _weighted(site: Site, node: Any) -> tuple[Equation, tuple[str, Any, str, Weight]] | NoMatch:
+    """The equation of a node, and its two factors if one is a weight."""
+    equation = Equation.of(site, node)
+    if isinstance(equation, NoMatch):
+        return equation
+    factors = equation.weighted(site)
+    return factors if isinstance(factors, NoMatch) else (equation, factors)
+
+
 def projection(site: Site, node: Any) -> Lifted | NoMatch:
     """A Dense layer that computes a product but for the order and the number of its axes; `kernel` is a matrix.
 
     For patterns that look at what projections are for. What is summed over, and what is new, may be several axes.
     """
-    equation = Equation.of(site, node)
-    if isinstance(equation, NoMatch):
-        return equation
-    parts = equation.weighted(site)
-    if isinstance(parts, NoMatch):
-        return parts
-    given, x, own, weight = parts
+    found = _weighted(site, node)
+    if isinstance(found, NoMatch):
+        return found
+    equation, (given, x, own, weight) = found
     summed = [label for label in given if label not in equation.product]
     new = [label for label in equation.product if label not in given]
     if not summed or not new or sorted(own) != sorted(summed + new):
@@ -96,13 +102,10 @@ def projection(site: Site, node: Any) -> Lifted | NoMatch:
 @lift("Einsum", size=2)
 def einsum(site: Site, node: Any) -> Lifted | NoMatch:
     """``einsum(equation, x, kernel) + bias``."""
-    equation = Equation.of(site, node)
-    if isinstance(equation, NoMatch):
-        return equation
-    parts = equation.weighted(site)
-    if isinstance(parts, NoMatch):
-        return parts
-    given, x, own, weight = parts
+    found = _weighted(site, node)
+    if isinstance(found, NoMatch):
+        return found
+    equation, (given, x, own, weight) = found
     product = equation.product
     if given[0] != product[:1] or given[0] in own:
         return NoMatch("the first axis is no batch")

@@ -116,6 +116,7 @@ def save_weights(
         return path
     from interop.artifact.publish import stage_file
     from interop.formats import npz, safetensors
+    from interop.rebuild.weights.layer_order import metadata
 
     with stage_file(path) as staging:
         if kind == "h5" and path.name.endswith(".weights.h5"):
@@ -129,7 +130,7 @@ def save_weights(
         else:
             write: Any = safetensors.write if kind == "safetensors" else npz.write
             with os.fdopen(os.dup(staging.descriptor), "wb") as file:
-                write(file, {key: Source(v) for key, v in named.items()})
+                write(file, {key: Source(v) for key, v in named.items()}, metadata(model))
         staging.publish()
     return path
 
@@ -161,7 +162,8 @@ def load_weights(
         by_order: in a ``.weights.h5`` or ``.keras`` file of Keras, take layers of one class and shape by their numbers,
             where those are all that Keras stores of them (layers in attributes that sort after ``layers``). That is
             right if their class makes them in the order that it had when the file was saved: if ``q`` and ``v`` have
-            changed places since, they get each other's values.
+            changed places since, they get each other's values. In any file that says in which order its layers come:
+            take layers that have names by Keras by this order, where the names say something else.
 
     Returns:
         What became of every tensor and variable. What is missing or unexpected is only listed:

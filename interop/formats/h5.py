@@ -27,9 +27,11 @@ and ``legacy_h5_format.py``.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,6 +45,15 @@ from interop.formats.source import TensorSource
 
 OBJECT_PATH = "object_path"
 """The attribute by which a dataset says what it is."""
+
+LAYER_NAMES = "layer_names"
+"""The attribute that lists layers in the layout of Keras 2."""
+
+LAYER_ORDER = "layer_order"
+"""What says in which order layers come whose names do not: an attribute, or a text beside tensors."""
+
+_MAX_ATTRIBUTE_BYTES = 64_000
+"""HDF5 keeps attributes in an object header of 64 KiB."""
 
 DAMAGED = (KeyError, MemoryError, OSError, OverflowError, RuntimeError, SystemError, TypeError, ValueError)
 """What h5py raises on damaged bytes."""
@@ -95,7 +106,7 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
     try:
         file = h5py.File(stream, "r")
         datasets = _datasets(file, source)
-        is_legacy = "layer_names" in file.get("model_weights", file).attrs
+        is_legacy = has_texts(file.get("model_weights", file), LAYER_NAMES)
         named = {path: name for path, item in datasets.items() if (name := _text(item, OBJECT_PATH))}
         layers = {
             path.removesuffix("vars").removesuffix("/"): name
@@ -105,6 +116,8 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
         short = _object_paths(file, list(datasets))
         names = short if shorten else {path: _current(path) for path in datasets}
         specs = {names[path]: (_dtype(dataset), tuple(dataset.shape)) for path, dataset in datasets.items()}
+        order = list(texts(file, LAYER_ORDER)) if has_texts(file, LAYER_ORDER) else None
+        metadata = {} if order is None else {LAYER_ORDER: json.dumps(order)}
         marks = {path: item.attrs.get(OBJECT_PATH) for path, item in datasets.items()}
     except FormatError:
         stream.close()
@@ -130,13 +143,42 @@ def open_groups(stream: BinaryIO, source: str, *, shorten: bool = False) -> Grou
         stream.close()
 
     return Groups(
-        TensorMapping(specs, read, close, source),
+        TensorMapping(specs, read, close, source, metadata=metadata),
         {names[path]: name for path, name in named.items()},
         {names[path]: name for path, name in short.items()},
         {_current(path): name for path, name in layers.items()},
         is_legacy,
         frozenset(names[path] for path, mark in marks.items() if isinstance(mark, str) and not mark),
     )
+
+
+def has_texts(group: Any, name: str) -> bool:
+    """Whether a group has an attribute that lists texts, whole or in pieces."""
+    return name in group.attrs or f"{name}0" in group.attrs
+
+
+def texts(group: Any, name: str) -> Iterator[str]:
+    """The texts of an attribute that lists some; a long one is stored in pieces: ``name0``, ``name1``, ..."""
+    keys = (
+        [name]
+        if name in group.attrs
+        else takewhile(group.attrs.__contains__, map(f"{name}{{}}".format, count()))
+    )
+    for key in keys:
+        for item in group.attrs[key]:
+            yield item.decode("utf-8") if isinstance(item, bytes) else str(item)
+
+
+def set_texts(group: Any, name: str, items: Sequence[str]) -> None:
+    """Store an attribute that lists texts, in pieces where it is too long for one, as Keras does."""
+    encoded = [item.encode() for item in items]
+    width = max(map(len, encoded), default=1)
+    if len(encoded) * width <= _MAX_ATTRIBUTE_BYTES:
+        group.attrs[name] = np.array(encoded, dtype=f"S{width or 1}")
+        return
+    step = max(_MAX_ATTRIBUTE_BYTES // width, 1)
+    for piece in range(0, len(encoded), step):
+        group.attrs[f"{name}{piece // step}"] = np.array(encoded[piece : piece + step])
 
 
 def replace(path: Path, sources: Mapping[str, TensorSource]) -> None:
@@ -209,7 +251,7 @@ def _datasets(file: Any, source: str) -> dict[str, Any]:
 def _object_paths(file: Any, paths: list[str]) -> dict[str, str]:
     """HDF5 path to the name used here."""
     legacy = "model_weights" if "model_weights" in file else ""
-    is_legacy = "layer_names" in (file[legacy] if legacy else file).attrs
+    is_legacy = has_texts(file[legacy] if legacy else file, LAYER_NAMES)
 
     def layer_name(group: str) -> str:
         recorded = file.get(f"{group}/vars")

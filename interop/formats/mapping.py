@@ -22,6 +22,7 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
         close: releases the file.
         source: what the tensors come from, for messages.
         forget: gives back the memory of what was read.
+        metadata: texts that the file has beside its tensors.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
         close: Callable[[], None],
         source: str,
         forget: Callable[[], None] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self._specs = dict(specs)
         self._dtypes = MappingProxyType({name: dtype for name, (dtype, _) in self._specs.items()})
@@ -39,6 +41,7 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
         self._close = close
         self._source = source
         self._forget = forget
+        self._metadata = MappingProxyType(dict(metadata or {}))
         self._closed = False
 
     @property
@@ -55,6 +58,11 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Name to shape, without reading a tensor."""
         return self._shapes
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Texts that the file has beside its tensors, such as the ``__metadata__`` of safetensors."""
+        return self._metadata
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._specs:
@@ -105,13 +113,20 @@ class TensorMapping(Mapping[str, NDArray[Any]]):
         return f"no tensor {name!r} in {self._source}{hint}"
 
 
-def joined(parts: Iterable[TensorMapping], source: str, name_of: Callable[[str], str] = str) -> TensorMapping:
+def joined(
+    parts: Iterable[TensorMapping],
+    source: str,
+    name_of: Callable[[str], str] = str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> TensorMapping:
     """Several files as one, which closes them all; a name that two of them have is that of the first.
 
     Args:
         parts: open files.
         source: what the tensors come from, for messages.
         name_of: new name of an old one.
+        metadata: texts beside all of them.
     """
     parts = list(parts)
     places: dict[str, tuple[TensorMapping, str]] = {}
@@ -128,4 +143,4 @@ def joined(parts: Iterable[TensorMapping], source: str, name_of: Callable[[str],
             part.close()
 
     specs = {name: (part.dtypes[own], part.shapes[own]) for name, (part, own) in places.items()}
-    return TensorMapping(specs, read, close, source)
+    return TensorMapping(specs, read, close, source, metadata=metadata)

@@ -7,6 +7,7 @@ Spec: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 import tokenize
@@ -48,8 +49,12 @@ _GARBAGE = (
 )
 
 
-def write(file: BinaryIO, sources: Mapping[str, TensorSource]) -> None:
-    """Write a file, one tensor at a time.
+def write(
+    file: BinaryIO, sources: Mapping[str, TensorSource], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a file, one tensor at a time, with texts beside them in the comment of the zip.
+
+    Texts that are too long for one (64 kB) are left out.
 
     Raises:
         FormatError: a dtype that NumPy itself does not have.
@@ -60,6 +65,8 @@ def write(file: BinaryIO, sources: Mapping[str, TensorSource]) -> None:
                 raise FormatError(f"{key!r} is {source.dtype}, which .npz cannot hold; .safetensors can")
             with archive.open(zipfile.ZipInfo(f"{key}{_SUFFIX}"), "w", force_zip64=True) as member:
                 npy.write_array(member, source.read(), allow_pickle=False)
+        comment = json.dumps(metadata).encode() if metadata else b""
+        archive.comment = comment if len(comment) <= zipfile.ZIP_MAX_COMMENT else b""
 
 
 def open_file(path: Path) -> TensorMapping:
@@ -99,7 +106,18 @@ def open_file(path: Path) -> TensorMapping:
         except _GARBAGE as e:
             raise FormatError(f"{path}: array {name!r} is damaged: {e}") from e
 
-    return TensorMapping(specs, read, file.close, str(path))
+    return TensorMapping(specs, read, file.close, str(path), metadata=_metadata(archive.comment))
+
+
+def _metadata(comment: bytes) -> dict[str, str]:
+    """The texts in a comment; none if it is somebody else's."""
+    try:
+        told = json.loads(comment)
+    except (ValueError, RecursionError):
+        return {}
+    return (
+        {key: text for key, text in told.items() if isinstance(text, str)} if isinstance(told, dict) else {}
+    )
 
 
 def _read_header(member: IO[bytes], name: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -66,8 +66,15 @@ class Layout:
     size_bytes: int
 
 
-def plan(specs: Mapping[str, tuple[str, tuple[int, ...]]]) -> Layout:
-    """Lay out a file for tensors given as name to (dtype name, shape).
+class _Header(NamedTuple):
+    entries: dict[str, Entry]
+    metadata: dict[str, str]
+
+
+def plan(
+    specs: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str] | None = None
+) -> Layout:
+    """Lay out a file for tensors given as name to (dtype name, shape), with texts beside them.
 
     Raises:
         FormatError: a dtype that the format does not have, or a reserved name.
@@ -88,8 +95,10 @@ def plan(specs: Mapping[str, tuple[str, tuple[int, ...]]]) -> Layout:
         dtype, shape = specs[key]
         relative[key] = Entry(dtype, tuple(shape), offset, offset + sizes[key])
         offset += sizes[key]
+    told = {_METADATA: dict(metadata)} if metadata else {}
     text = json.dumps(
-        {
+        told
+        | {
             key: {
                 "dtype": BY_NAME[entry.dtype].safetensors,
                 "shape": list(entry.shape),
@@ -130,13 +139,15 @@ def stream(layout: Layout, sources: Mapping[str, TensorSource]) -> Iterator[memo
         yield little_endian_bytes(array)
 
 
-def write(file: BinaryIO, sources: Mapping[str, TensorSource]) -> None:
-    """Write a file, one tensor at a time.
+def write(
+    file: BinaryIO, sources: Mapping[str, TensorSource], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a file, one tensor at a time, with texts beside them.
 
     Raises:
         FormatError: a dtype that the format does not have, or values that are not what was announced.
     """
-    layout = plan({key: (source.dtype, tuple(source.shape)) for key, source in sources.items()})
+    layout = plan({key: (source.dtype, tuple(source.shape)) for key, source in sources.items()}, metadata)
     for piece in stream(layout, sources):
         file.write(piece)
 
@@ -172,8 +183,8 @@ def open_file(path: Path) -> TensorMapping:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         size = os.fstat(descriptor).st_size
-        entries = read_header(descriptor, 0, size, str(path))
-        return map_tensors(descriptor, entries, str(path))
+        header = _read_header(descriptor, 0, size, str(path))
+        return map_tensors(descriptor, header.entries, str(path), header.metadata)
     finally:
         os.close(descriptor)
 
@@ -194,6 +205,10 @@ def read_header(descriptor: int, start: int, size: int, source: str) -> dict[str
         FormatError: anything the format forbids: a header too long, out of bounds, not JSON, with
             duplicate names, unknown dtypes, wrong sizes, gaps or overlaps.
     """
+    return _read_header(descriptor, start, size, source).entries
+
+
+def _read_header(descriptor: int, start: int, size: int, source: str) -> _Header:
     prefix = os.pread(descriptor, _LENGTH_BYTES, start)
     if size < _LENGTH_BYTES or len(prefix) < _LENGTH_BYTES:
         raise FormatError(f"{source}: {size} bytes is too short for a safetensors file")
@@ -207,7 +222,12 @@ def read_header(descriptor: int, start: int, size: int, source: str) -> dict[str
     return _parse(text, data_start, size - _LENGTH_BYTES - length, source)
 
 
-def map_tensors(descriptor: int, entries: Mapping[str, Entry], source: str) -> TensorMapping:
+def map_tensors(
+    descriptor: int,
+    entries: Mapping[str, Entry],
+    source: str,
+    metadata: Mapping[str, str] | None = None,
+) -> TensorMapping:
     """Map an open file and return its tensors as views of the map; no byte is read before it is used."""
     size = os.fstat(descriptor).st_size
     held: list[mmap.mmap] = [mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)] if size else []
@@ -229,10 +249,10 @@ def map_tensors(descriptor: int, entries: Mapping[str, Entry], source: str) -> T
             held[0].madvise(mmap.MADV_DONTNEED)
 
     specs = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
-    return TensorMapping(specs, read, held.clear, source, forget)
+    return TensorMapping(specs, read, held.clear, source, forget, metadata)
 
 
-def _parse(text: bytes, data_start: int, data_size: int, source: str) -> dict[str, Entry]:
+def _parse(text: bytes, data_start: int, data_size: int, source: str) -> _Header:
     """Parse and check a header; `data_size` bytes of data follow it."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -264,7 +284,7 @@ def _parse(text: bytes, data_start: int, data_size: int, source: str) -> dict[st
         raise FormatError(
             f"{source}: the tensors take {position - data_start} bytes but {data_size} follow the header"
         )
-    return entries
+    return _Header(entries, metadata)
 
 
 def _entry(name: str, value: Any, data_start: int, source: str) -> Entry:

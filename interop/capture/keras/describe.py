@@ -27,6 +27,7 @@ import keras
 
 from interop.capture.keras import compat, paths
 from interop.capture.keras.assets import stored_assets
+from interop.capture.keras.order import out_of_order
 from interop.capture.keras.standin import StandIn
 from interop.errors import CaptureError
 
@@ -81,6 +82,8 @@ def describe(model: Any, *, include_optimizer: bool = True) -> Description:
     config["optimizer"] = None if main is None else _optimizer(main, paths.object_paths(model))
     if include_optimizer and (held := _held_optimizers(model, serializer)):
         config["optimizers"] = held
+    if order := out_of_order(model, serializer.paths):
+        config["layer_order"] = order
     names = dict.fromkeys(_lambda_names(config))
     notes = [
         f"the Python code of lambda {name!r} is not stored: load_model takes what it does from the graph, "

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interop.errors import FormatError
-from interop.formats.h5 import DAMAGED
+from interop.formats.h5 import DAMAGED, LAYER_NAMES, texts
 from interop.rebuild.legacy.variables import Stored
 
 _MODEL, _OPTIMIZER, _TOP = "model_weights", "optimizer_weights", "top_level_model_weights"
@@ -64,7 +64,7 @@ class H5File:
     def layers(self) -> dict[str, list[Stored]]:
         """Layer name to its tensors, in the order of the file; the model's own under the empty name."""
         with self._reading("the names of its layers"):
-            found = {name: self._group(self._weights, name) for name in _texts(self._weights, "layer_names")}
+            found = {name: self._group(self._weights, name) for name in texts(self._weights, LAYER_NAMES)}
             if _TOP in self._weights and _TOP not in found:
                 found[""] = self._group(self._weights, _TOP)
         return found
@@ -76,7 +76,7 @@ class H5File:
 
     def _group(self, owner: Any, name: str) -> list[Stored]:
         group = owner[name]
-        return [self._stored(group, weight) for weight in _texts(group, "weight_names")]
+        return [self._stored(group, weight) for weight in texts(group, "weight_names")]
 
     def tensors(self) -> dict[str, Stored]:
         """Every tensor in the file by its HDF5 path."""
@@ -152,15 +152,3 @@ def open_stream(stream: BinaryIO, source: str) -> Iterator[H5File]:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
-def _texts(group: Any, name: str) -> list[str]:
-    """An attribute that lists names; a long one is stored in pieces: ``name0``, ``name1``, ..."""
-    if name in group.attrs:
-        return [_text(item) for item in group.attrs[name]]
-    found: list[str] = []
-    index = 0
-    while f"{name}{index}" in group.attrs:
-        found += [_text(item) for item in group.attrs[f"{name}{index}"]]
-        index += 1
-    return found

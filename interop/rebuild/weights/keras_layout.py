@@ -30,9 +30,10 @@ import keras
 
 from interop.capture.keras import compat, paths
 from interop.errors import WeightsError
-from interop.formats.h5 import OBJECT_PATH, Groups
+from interop.formats.h5 import LAYER_ORDER, OBJECT_PATH, Groups, set_texts
 from interop.rebuild.from_config import OPTIMIZER_PREFIX
 from interop.rebuild.optimizers import orders
+from interop.rebuild.weights.layer_order import layer_order, ranks
 from interop.rebuild.weights.matching import Matched, Pair, keys_below, names_below
 from interop.rebuild.weights.object_paths import match_paths
 
@@ -52,6 +53,7 @@ def write_keras_layout(model: Any, path: Path, named: Mapping[str, Any]) -> None
     written: dict[str, Any] = {}
     has_state = any(key.startswith(OPTIMIZER_PREFIX) for key in named)
     with h5py.File(path, "w", locking=False) as file:
+        set_texts(file, LAYER_ORDER, layer_order(model))
         for stored in compat.stored_objects(model):
             if isinstance(stored.saveable, keras.optimizers.Optimizer) and not has_state:
                 continue
@@ -93,7 +95,7 @@ def _objects(model: Any) -> tuple[list[compat.StoredObject], list[compat.StoredO
 def match_keras_layout(file: Groups, model: Any, *, by_order: bool = False) -> Matched:
     """Match a file with the variables a model has now; `by_order`: layers that only a number tells apart too."""
     if file.object_paths:
-        return _by_object_path(file, model)
+        return _by_object_path(file, model, by_order=by_order)
     walked = paths.walk(model)
     keys, roles = walked.variables, walked.roles
     here, optimizers = _objects(model)
@@ -212,12 +214,14 @@ def _plain(keys: Iterable[str]) -> dict[str, str]:
     return {name: key for key, name in bare.items() if counts[name] == 1}
 
 
-def _by_object_path(file: Groups, model: Any) -> Matched:
+def _by_object_path(file: Groups, model: Any, *, by_order: bool) -> Matched:
     """As for any file by object path, with the keys of this one."""
     if len(set(file.object_paths.values())) < len(file.object_paths):
         raise WeightsError(f"{file.tensors.source} gives one object path to several tensors")
     back = {path: key for key, path in file.object_paths.items()}
-    found = match_paths(back, model).renamed(back.__getitem__)
+    shapes = {path: file.tensors.shapes[key] for path, key in back.items()}
+    order = ranks(file.tensors.metadata, file.tensors.source)
+    found = match_paths(shapes, model, order, by_order=by_order).renamed(back.__getitem__)
     told = file.object_paths.keys() | file.computed
     found.unexpected += [key for key in file.tensors if key not in told]
     return found

@@ -9,6 +9,7 @@ Layout: keras/src/legacy/saving/legacy_h5_format.py
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,13 @@ import numpy as np
 from interop.capture.keras import compat, paths
 from interop.errors import FormatError, WeightsError
 from interop.formats.dtypes import FROM_ML_DTYPES
-from interop.formats.h5 import OBJECT_PATH
+from interop.formats.h5 import LAYER_NAMES, LAYER_ORDER, OBJECT_PATH, set_texts
 from interop.rebuild.from_config import OPTIMIZER_PREFIX
 from interop.rebuild.legacy.table import VARIABLES
 from interop.rebuild.legacy.variables import Pairs, Stored, pair_list, variables
+from interop.rebuild.weights.layer_order import layer_order
 from interop.rebuild.weights.matching import Matched, Pair, names_below
-from interop.rebuild.weights.object_paths import renamed_level
+from interop.rebuild.weights.object_paths import Order, renamed_level
 
 _TOP = "top_level_model_weights"
 _BESIDE = "interop_variables"
@@ -47,12 +49,13 @@ def write_legacy_layout(model: Any, path: Path, named: Mapping[str, Any]) -> Non
         groups[name] = {key: v for v in own if (key := keys.get(id(v))) in rest and rest.pop(key) is v}
     state = {key: rest.pop(key) for key in named if key.startswith(OPTIMIZER_PREFIX)}
     with h5py.File(path, "w", locking=False) as file:
-        file.attrs["layer_names"] = _texts(list(weights))
+        set_texts(file, LAYER_NAMES, list(weights))
+        set_texts(file, LAYER_ORDER, layer_order(model))
         file.attrs["backend"] = np.bytes_(compat.backend())
         file.attrs["keras_version"] = np.bytes_(compat.keras_version())
         for name, variables in {**groups, _BESIDE: rest, **({_OPTIMIZER: state} if state else {})}.items():
             group = file.create_group(name)
-            group.attrs["weight_names"] = _texts([f"{key}:0" for key in variables])
+            set_texts(group, "weight_names", [f"{key}:0" for key in variables])
             for key, variable in variables.items():
                 array = compat.to_numpy(variable)
                 if array.dtype.name in FROM_ML_DTYPES:
@@ -62,18 +65,27 @@ def write_legacy_layout(model: Any, path: Path, named: Mapping[str, Any]) -> Non
                 group.create_dataset(f"{key}:0", data=array).attrs[OBJECT_PATH] = key
 
 
-def match_legacy_layout(stored: Mapping[str, Sequence[Stored]], keys: Collection[str], model: Any) -> Matched:
+def match_legacy_layout(
+    stored: Mapping[str, Sequence[Stored]], keys: Collection[str], model: Any, *, by_order: bool = False
+) -> Matched:
     """Match the tensors of a file of Keras with the variables a model has now.
 
     Args:
         stored: name of a layer to its tensors, in the file's order; the model's own under the empty name.
         keys: HDF5 paths of all tensors.
         model: a model, or a layer, which is then the only one.
+        by_order: pair layers by their order where their names or numbers say something else.
     """
     layers = {layer.name: layer for layer in (model.layers if isinstance(model, keras.Model) else [model])}
-    names, doubtful = renamed_level(
+
+    def fits(their: str, mine: str) -> bool:
+        shapes = Counter(item.shape for item in stored[their])
+        return shapes == Counter(tuple(variable.shape) for variable in variables(layers[mine]))
+
+    names, doubtful, disputed = renamed_level(
         [name for name in stored if name],
         {name: compat.automatic_name(layer) for name, layer in layers.items()},
+        Order(list(stored).index, list(layers).index, fits, by_order),
     )
     filled = [name for name, tensors in stored.items() if name and tensors]
     own = [layer.name for layer in layers.values() if variables(layer)]
@@ -83,6 +95,8 @@ def match_legacy_layout(stored: Mapping[str, Sequence[Stored]], keys: Collection
             **dict(zip(filled, own, strict=True)),
         }  # no name in common: by order, as Keras 2 does
     walked, matched = paths.walk(model), Matched()
+    if disputed:
+        matched.dispute()
     root = "model_weights/" if any(key.startswith("model_weights/") for key in keys) else ""
     for name, tensors in stored.items():
         at = {id(item): f"{root}{name or _TOP}/{item.name}" for item in tensors}
@@ -93,7 +107,7 @@ def match_legacy_layout(stored: Mapping[str, Sequence[Stored]], keys: Collection
         layer = layers.get(names[name]) if name else model
         if layer is None:
             continue
-        if name in doubtful:
+        if name in doubtful or name in disputed:
             matched.ambiguous += at.values()
         elif name and not layer.built:
             matched.deferred += at.values()
@@ -143,8 +157,3 @@ def _paired(layer: Any, tensors: Sequence[Stored], *, own: bool) -> tuple[Pairs,
         elif fitting:
             unsure.append(item)
     return pairs, unsure
-
-
-def _texts(items: list[str]) -> Any:
-    """Names as Keras stores them; an empty list too."""
-    return np.array([item.encode() for item in items], dtype="S") if items else np.array([], dtype="S1")

@@ -48,6 +48,14 @@ class Matched:
     advice: str = "give the layers names of their own, here and in the file, or make as many of them"
     parts: dict[int, Callable[[], Matched]] = field(default_factory=dict)
 
+    def dispute(self) -> None:
+        """Say of what is ambiguous that names and order disagree."""
+        self.why = "as the layers come in another order than in the file, and their names are Keras' own"
+        self.advice = (
+            "by_order=True takes them by their order in the model; else give the layers names of their own, here and "
+            "in the file"
+        )
+
     def renamed(self, key_of: Callable[[str], str], name_of: Callable[[str], str] = str) -> Matched:
         """With other keys and names: new ones of old ones."""
 

@@ -5,6 +5,7 @@ Enters: a model, a path and its format. Leaves: a `Stored`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from interop.errors import FormatError
 from interop.formats import TensorMapping, keras_zip, open_tensors
-from interop.formats.h5 import open_groups
+from interop.formats.h5 import LAYER_ORDER, open_groups
 from interop.formats.keras_shards import open_sharded
 from interop.formats.mapping import joined
 from interop.rebuild.from_config import OPTIMIZER_PREFIX
@@ -40,12 +41,13 @@ def open_stored(model: Any, path: Path, kind: str, *, by_order: bool = False) ->
         model: a Keras model or layer.
         path: the file; of a checkpoint its prefix.
         kind: a name of `interop.formats.FORMATS`, or ``"interop"``.
-        by_order: for `match_keras_layout`.
+        by_order: what only numbers and the order in the model tell apart goes by the order.
 
     Raises:
         FormatError: the file is damaged or of another format.
     """
     from interop.capture.keras import compat
+    from interop.rebuild.weights.layer_order import ranks
     from interop.rebuild.weights.object_paths import match_paths
 
     compiled = compat.optimizer_of(model) is not None
@@ -74,11 +76,17 @@ def open_stored(model: Any, path: Path, kind: str, *, by_order: bool = False) ->
             except BaseException:
                 groups.tensors.close()
                 raise
-            return Stored(groups.tensors, lambda: match_legacy_layout(stored, groups.tensors, model))
+            match = partial(match_legacy_layout, stored, groups.tensors, model, by_order=by_order)
+            return Stored(groups.tensors, match)
         groups.tensors.close()
     tensors = _artifact(path, with_state=compiled) if kind == "interop" else open_tensors(path, kind)
     has_state = any(key.startswith(OPTIMIZER_PREFIX) for key in tensors)
-    return Stored(tensors, lambda: match_paths(tensors, model), compiled and has_state)
+
+    def match_by_path() -> Matched:
+        order = ranks(tensors.metadata, tensors.source)
+        return match_paths(tensors.shapes, model, order, by_order=by_order)
+
+    return Stored(tensors, match_by_path, compiled and has_state)
 
 
 def _artifact(path: Path, *, with_state: bool) -> TensorMapping:
@@ -86,10 +94,12 @@ def _artifact(path: Path, *, with_state: bool) -> TensorMapping:
     from interop.artifact.bundle import open_bundle
 
     with open_bundle(path, verify_digest=True) as bundle:
-        weights, state = bundle.weights, bundle.optimizer if with_state else None
-    if state is None:
-        return weights
-    return joined([weights, joined([state], weights.source, OPTIMIZER_PREFIX.__add__)], weights.source)
+        parts, source = [bundle.weights], bundle.weights.source
+        if with_state and bundle.optimizer is not None:
+            parts.append(joined([bundle.optimizer], source, OPTIMIZER_PREFIX.__add__))
+        order = bundle.config["model"].get(LAYER_ORDER, []) if bundle.framework == "keras" else None
+    told = {} if order is None else {LAYER_ORDER: json.dumps(order)}
+    return joined(parts, source, metadata=told)
 
 
 def _open_checkpoint(model: Any, prefix: Path) -> Stored:

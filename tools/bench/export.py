@@ -1,8 +1,8 @@
 """First export in a fresh process: ``interop.export_onnx`` against ``Model.export(format="onnx")``.
 
-Building the model and importing modules are excluded on both sides. The peer runs in the environment of its
-backend, with nothing but the documented call; we do without ``verify``, which it has not. On JAX the second
-export of the same process counts too, when its caches are warm.
+Building the model and importing modules are excluded on both sides, and neither replaces a file. The peer runs in the
+environment of its backend, with nothing but the documented call; we do without ``verify``, which it has not. On JAX the
+second export of the same process counts too, when its caches are warm.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ def exported(backend: str, name: str, side: str) -> Path:
 
 
 def export(backend: str, name: str, side: str) -> Sample:
-    """Export once, or twice on JAX, in a fresh process."""
+    """Export once, or twice on JAX, in a fresh process, where no file is: to free an old one takes time too."""
     path = exported(backend, name, side)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob(f"{path.name}*"):
+        old.unlink()
     python = sys.executable if side == "ours" else python_of(f"keras-{backend}")
     times = 2 if backend == "jax" else 1
     return measure.child("export.py", side, name, path, times, python=python, backend=backend)

@@ -56,11 +56,9 @@ class _Origins:
 
     def add(self, node: Any) -> None:
         """Note what the results of a node depend on; of one with a body that is not looked at."""
-        if any(value in self.inputs for value in node.inputs) or _has_body(node):
+        if any(value in self.inputs for value in node.inputs) or has_body(node):
             self.inputs.update(node.outputs)
-            if any(value in self.both or value in self.parameters for value in node.inputs) or _has_body(
-                node
-            ):
+            if any(value in self.both or value in self.parameters for value in node.inputs) or has_body(node):
                 self.both.update(node.outputs)
         elif any(value in self.parameters for value in node.inputs):
             self.parameters.update(node.outputs)
@@ -311,7 +309,8 @@ _RULES: tuple[Rule, ...] = (
 )
 
 
-def _has_body(node: Any) -> bool:
+def has_body(node: Any) -> bool:
+    """Whether a node has a graph inside."""
     import onnx_ir as ir
 
     return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from interop.errors import CaptureError, WeightsError
 from interop.transfer.alignment import Alignment, Choices, Pair, align
 from interop.transfer.arithmetic import arranged
+from interop.transfer.composites import FINDERS, Composite
 from interop.transfer.elements import Numbering, numbered
 from interop.transfer.inputs import Meeting, meetings
 from interop.transfer.leftover import added_alone, parts_left, problem
 from interop.transfer.loops import recurrent_loops
 from interop.transfer.models import Model, open_model
-from interop.transfer.named import Named
+from interop.transfer.named import Named, some
 from interop.transfer.names import paired
-from interop.transfer.normalised import Normalised
-from interop.transfer.otherwise import WAYS
+from interop.transfer.otherwise import WAYS, composed
 from interop.transfer.pieces import Piece, pieces_of
 from interop.transfer.plan import Entry, Plan, Problem
 from interop.transfer.reading import read_skeleton
@@ -53,7 +53,7 @@ class Half:
         tokens: which values its inputs may have, by position, where not all are treated alike.
         notes: what was assumed of its inputs.
         sums: whether what is added is one sum, whatever its sizes.
-        normalised: tensors of the model that are two parameters in truth.
+        composites: tensors of the model that are several parameters in truth, in the order in which they are made.
     """
 
     model: Model
@@ -64,7 +64,7 @@ class Half:
     tokens: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sums: bool = False
-    normalised: tuple[Normalised, ...] = ()
+    composites: tuple[Composite, ...] = ()
 
     @property
     def used(self) -> set[str]:
@@ -134,9 +134,26 @@ def matched(
         names = {name: spec.shape for name, spec in model.tensors.items() if name in graph.graph.initializers}
         numbering = Numbering(names)
         halves.append(Half(model, captured, graph, numbering, read_skeleton(graph, numbering, orders)))
-    given = ruled(rules, left.tensors, right.tensors)
+    if isinstance(rules, Plan):
+        made = zip(halves, meeting.orders, rules.composites, strict=True)
+        halves = [_as_planned(half, orders, wanted) for half, orders, wanted in made]
+    given = ruled(rules, *(half.model.tensors for half in halves))
     found = _made_whole(_best_pairing(halves[0], halves[1], meeting, given), given)
     return _settled(_read_otherwise(found, given))
+
+
+def _as_planned(half: Half, orders: Sequence[tuple[int, ...]], wanted: Sequence[Composite]) -> Half:
+    """A half with the tensors that a plan makes of its parameters."""
+    names = {name for one in wanted for name in one.makes}
+    for find in FINDERS if wanted else ():
+        half = composed(half, orders, find, names.__contains__)
+    for one in wanted:
+        if one not in half.composites:
+            raise WeightsError(
+                f"the plan makes {' and '.join(one.makes)} of {some(list(one.parts))}, but {half.model.label} does not "
+                "use these so: the plan is of another model"
+            )
+    return half
 
 
 def _read_otherwise(found: Match, given: Sequence[Entry]) -> Match:
@@ -260,7 +277,7 @@ def inferred(graph: Any) -> Any:
 
 def _best_pairing(source: Half, target: Half, meeting: Meeting, given: Sequence[Entry]) -> Match:
     """The match with inputs paired so that structure says most."""
-    inputs = [place for place in target.skeleton.places if place.kind.startswith("input ")]
+    inputs = target.skeleton.inputs
     best: Match | None = None
     for pairing in meeting.paired():
         for place, partner in zip(inputs, pairing.partners, strict=True):
@@ -404,7 +421,7 @@ def _plan(source: Half, target: Half, alignment: Alignment, given: Sequence[Entr
         ),
         tuple(unused),
         source.notes + target.notes,
-        (source.normalised, target.normalised),
+        (source.composites, target.composites),
         models=(source.model, target.model),
     )
 

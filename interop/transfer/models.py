@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,20 @@ def open_model(model: Any, signature: Any = None) -> Model:
     raise WeightsError(
         f"a {type(model).__name__} has no weights to transfer; expected a Keras, PyTorch or Flax model, the path of an "
         "artifact, an .onnx file or a file of tensors, or a mapping of name to array"
+    )
+
+
+def renamed(model: Model, names: Mapping[str, str]) -> Model:
+    """The model with other names for all of its tensors, by those it has; itself if there are none."""
+    if not names:
+        return model
+    own = {new: old for old, new in names.items()}
+    return replace(
+        model,
+        tensors={names[name]: spec for name, spec in model.tensors.items()},
+        reader=lambda name: model.read(own[name]),
+        writer=lambda values: model.assign({own.get(name, name): value for name, value in values.items()}),
+        aliases={names[name]: names[other] for name, other in model.aliases.items()},
     )
 
 

@@ -27,6 +27,18 @@ class Named:
     def __str__(self) -> str:
         return f"{self.dtype}{list(self.shape)}"
 
+    def to_json(self) -> list[Any]:
+        """Plain values."""
+        return [self.dtype, list(self.shape)]
+
+    @classmethod
+    def from_json(cls, value: Any) -> Named:
+        """What ``to_json`` gave; a TypeError or ValueError if it is something else."""
+        dtype, shape = value
+        if not isinstance(dtype, str) or not all(type(size) is int and size >= 0 for size in shape):
+            raise TypeError(f"{value!r:.80} is no dtype and shape")
+        return cls(dtype, tuple(shape))
+
 
 def nearest(name: str, spec: Named, others: Mapping[str, Named]) -> tuple[str, ...]:
     """The tensors that are most like one: of its sizes, of its size, of which it may be a part, of its name."""

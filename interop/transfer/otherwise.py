@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from interop.transfer.alignment import align
 from interop.transfer.arithmetic import arranged
+from interop.transfer.composites import Finder, fold, in_one, single
 from interop.transfer.elements import Numbering
 from interop.transfer.lookups import fixed_lookups
 from interop.transfer.loops.steps import each_by_itself, has_layers, stepped
-from interop.transfer.normalised import find_normalised, in_one
 from interop.transfer.reading import read_skeleton
 
 if TYPE_CHECKING:
@@ -66,32 +67,85 @@ def as_one_sum(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] 
 
 
 def as_they_are_used(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
-    """A direction and a length for each unit as the tensor that they make: the other side has that."""
+    """Parts of a tensor, such as a direction and a length, as the tensor that they make: the other side has that."""
+    return _either(source, target, orders, single)
+
+
+def in_one_layer(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
+    """A layer and the affine steps after it as one layer, where the other side has one."""
+    made = _either(source, target, orders, fold)
+    if made is None:
+        return None
+    kept = _apart_on_one_side(made)
+    halves = [
+        composed(half, order, fold, names.__contains__)
+        for half, order, names in zip((source, target), orders, kept, strict=True)
+    ]
+    return (halves[0], halves[1]) if any(kept) else None
+
+
+def _apart_on_one_side(halves: tuple[Half, Half]) -> list[set[str]]:
+    """What folded layers of either side make whose partner is not folded alike, and what that is made of."""
+    makers = [{name: one for one in half.composites for name in one.makes} for half in halves]
+    kept: list[set[str]] = [set(), set()]
+    for pair in align(halves[0].skeleton, halves[1].skeleton).pairs:
+        own = [
+            {name: known[name] for term in site.terms for name in half.numbering.owners(term) if name in known}
+            for half, site, known in zip(halves, (pair.source, pair.target), makers, strict=True)
+        ]
+        if {one.form for one in own[0].values()} != {one.form for one in own[1].values()}:
+            kept = [names | some.keys() for names, some in zip(kept, own, strict=True)]
+    for names, known in zip(kept, makers, strict=True):
+        waiting = list(names)
+        while waiting:
+            one = known[waiting.pop()]
+            waiting += [name for name in one.parts if name in known and name not in names]
+            names |= one.makes.keys() | {name for name in one.parts if name in known}
+    return kept
+
+
+def _either(source: Half, target: Half, orders: Orders, find: Finder) -> tuple[Half, Half] | None:
+    made = [composed(half, order, find) for half, order in zip((source, target), orders, strict=True)]
+    return None if made[0] is source and made[1] is target else (made[0], made[1])
+
+
+def composed(
+    half: Half,
+    orders: Sequence[tuple[int, ...]],
+    find: Finder,
+    only: Callable[[str], bool] = lambda name: True,
+) -> Half:
+    """A half with tensors in the place of the parameters that they are made of; itself, if there are none.
+
+    Args:
+        half: one side.
+        orders: of the axes of its inputs.
+        find: changes the graph.
+        only: which tensors, by name.
+    """
     from onnx_ir.passes.common import ShapeInferencePass
 
-    made, changed = [], False
-    for half, order in zip((source, target), orders, strict=True):
-        graph = half.captured.clone()
-        found = find_normalised(graph, half.numbering.shapes, half.model.read)
-        if found:
-            model = in_one(half.model, found)
-            ShapeInferencePass(check_type=False)(arranged(graph, model.tensors))
-            names = {
-                name: spec.shape for name, spec in model.tensors.items() if name in graph.graph.initializers
-            }
-            numbering = Numbering(names)
-            skeleton = read_skeleton(graph, numbering, order, sums=half.sums)
-            half = replace(
-                half,
-                model=model,
-                graph=graph,
-                numbering=numbering,
-                skeleton=skeleton,
-                normalised=tuple(found),
-            )
-            changed = True
-        made.append(half)
-    return (made[0], made[1]) if changed else None
+    captured = half.captured.clone()
+    found = tuple(find(captured, list(half.numbering.shapes), only))
+    if not found:
+        return half
+    model = in_one(half.model, found)
+    graph = arranged(captured.clone(), model.tensors)
+    ShapeInferencePass(check_type=False)(graph)
+    names = {name: spec.shape for name, spec in model.tensors.items() if name in graph.graph.initializers}
+    numbering = Numbering(names)
+    skeleton = read_skeleton(graph, numbering, orders, sums=half.sums)
+    for place, before in zip(skeleton.inputs, half.skeleton.inputs, strict=True):
+        place.kind = before.kind
+    return replace(
+        half,
+        model=model,
+        captured=captured,
+        graph=graph,
+        numbering=numbering,
+        skeleton=skeleton,
+        composites=(*half.composites, *found),
+    )
 
 
 def in_parts(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
@@ -105,4 +159,4 @@ def in_parts(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | 
     return made[0], made[1]
 
 
-WAYS: tuple[Way, ...] = (as_they_are_used, in_steps, at_usual_places, as_one_sum, in_parts)
+WAYS: tuple[Way, ...] = (as_they_are_used, in_one_layer, in_steps, at_usual_places, as_one_sum, in_parts)

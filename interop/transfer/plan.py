@@ -23,10 +23,11 @@ from interop.formats.dtypes import numpy_dtype
 from interop.formats.source import TensorSource
 from interop.transfer.named import Named, some
 from interop.transfer.pieces import Piece
-from interop.transfer.transforms import described
+from interop.transfer.printed import printed
 
 if TYPE_CHECKING:
-    from interop.transfer.normalised import Normalised
+    from interop.transfer.composites import Composite
+    from interop.transfer.models import Model
 
 Array = NDArray[Any]
 _VERSION = 1
@@ -82,7 +83,7 @@ class Plan:
         ambiguous: targets for which several sources were found that need not be equal.
         unused: tensors of either side that the computation does not use, as ``"source: name"``.
         differences: what the two models do differently, by layer.
-        normalised: tensors of the source, and of the target, that are a direction and a length in truth.
+        composites: tensors of the source, and of the target, that are several parameters in truth.
         models: source and target, if the plan was made from them and not read from a file.
     """
 
@@ -94,7 +95,7 @@ class Plan:
     ambiguous: tuple[Problem, ...] = ()
     unused: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
-    normalised: tuple[tuple[Normalised, ...], tuple[Normalised, ...]] = ((), ())
+    composites: tuple[tuple[Composite, ...], tuple[Composite, ...]] = ((), ())
     models: Any = None
 
     @property
@@ -146,13 +147,13 @@ class Plan:
         Raises:
             WeightsError: a source is missing or has another shape; nothing was changed.
         """
+        from interop.transfer.composites import apart, collected, in_one
         from interop.transfer.models import open_model
-        from interop.transfer.normalised import apart, collected, in_one
 
         kept: dict[str, Array] = {}
         held = {name: np.asarray(value) for name, value in (base or {}).items()}
-        giving = in_one(open_model(sources), self.normalised[0])
-        into = in_one(collected(apart(self.targets, self.normalised[1]), held, kept), self.normalised[1])
+        giving = in_one(open_model(sources), self.composites[0])
+        into = in_one(collected(apart(self.targets, self.composites[1]), held, kept), self.composites[1])
         into.assign(self.made(giving.tensors, giving.read, held, held.__getitem__))
         return kept
 
@@ -211,28 +212,25 @@ class Plan:
         Raises:
             WeightsError: the plan is not complete, or does not fit; the target is as it was.
         """
+        from interop.transfer.composites import apart, in_one
         from interop.transfer.files import new_file
-        from interop.transfer.models import open_model
-        from interop.transfer.normalised import apart, in_one
+        from interop.transfer.models import open_model, renamed
 
         if not partial:
             self.check()
         if (source is None or target is None) and self.models is None:
             raise WeightsError("a plan that was read from a file holds no models: pass source and target")
-        giving = self.models[0] if source is None else in_one(open_model(source), self.normalised[0])
+        wanted = [apart(*side) for side in zip((self.sources, self.targets), self.composites, strict=True)]
+
+        def as_planned(model: Model, side: int) -> Model:
+            return in_one(renamed(model, _namesakes(wanted[side], model.tensors)), self.composites[side])
+
+        giving = self.models[0] if source is None else as_planned(open_model(source), 0)
         if target is None:
             into = self.models[1]
         else:
-            new = new_file(target, apart(self.targets, self.normalised[1]))
-            into = in_one(new or open_model(target), self.normalised[1])
-        here, there = _namesakes(self.sources, giving.tensors), _namesakes(self.targets, into.tensors)
-        made = self.made(
-            {name: giving.tensors[other] for name, other in here.items()},
-            lambda name: giving.read(here[name]),
-            there,
-            lambda name: into.read(there[name]),
-        )
-        return into.assign({there.get(name, name): value for name, value in made.items()})
+            into = as_planned(new_file(target, wanted[1]) or open_model(target), 1)
+        return into.assign(self.made(giving.tensors, giving.read, into.tensors, into.read))
 
     def _is_partial(self, entry: Entry) -> bool:
         return sum(p.covers for p in entry.pieces if not p.adds) < self.targets[entry.target].size
@@ -266,7 +264,7 @@ class Plan:
             (),
             tuple(unused),
             self.differences,
-            (self.normalised[1], self.normalised[0]),
+            (self.composites[1], self.composites[0]),
             None if self.models is None else (self.models[1], self.models[0]),
         )
 
@@ -302,15 +300,15 @@ class Plan:
                 }
                 for entry in self.entries
             ],
-            "sources": {name: [spec.dtype, list(spec.shape)] for name, spec in self.sources.items()},
-            "targets": {name: [spec.dtype, list(spec.shape)] for name, spec in self.targets.items()},
+            "sources": {name: spec.to_json() for name, spec in self.sources.items()},
+            "targets": {name: spec.to_json() for name, spec in self.targets.items()},
             **{
                 key: [[p.name, p.what, list(p.nearest)] for p in getattr(self, key)]
                 for key in ("missing", "unexpected", "ambiguous")
             },
             "unused": list(self.unused),
             "differences": list(self.differences),
-            "normalised": [[one.to_json() for one in side] for side in self.normalised],
+            "composites": [[one.to_json() for one in side] for side in self.composites],
         }
 
     @classmethod
@@ -330,7 +328,8 @@ class Plan:
             for e in value["entries"]
         )
         sources, targets = (
-            {name: _spec(spec) for name, spec in value[side].items()} for side in ("sources", "targets")
+            {name: Named.from_json(spec) for name, spec in value[side].items()}
+            for side in ("sources", "targets")
         )
         missing, unexpected, ambiguous = (
             tuple(
@@ -344,43 +343,40 @@ class Plan:
                     f"the plan speaks of {entry.target!r} or its sources, but does not list them"
                 )
         unused, differences = (tuple(map(_text, value[key])) for key in ("unused", "differences"))
-        from interop.transfer.normalised import Normalised
+        from interop.transfer import composites
 
-        ours, theirs = (
-            tuple(Normalised.from_json(one) for one in side) for side in value.get("normalised", ([], []))
-        )
+        ours, theirs = (tuple(map(composites.from_json, side)) for side in value.get("composites", ([], [])))
         return cls(
             entries, sources, targets, missing, unexpected, ambiguous, unused, differences, (ours, theirs)
         )
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before the target is trained further."""
+        names = [name for one in self.composites[1] for name in one.neutral]
+        if not names:
+            return ()
+        return (
+            f"{some(names, 4)} of the target are neutral (mean 0, variance 1 - epsilon): the source has its "
+            "normalisations in the layers before and no statistics of its own. Inference is the same; training goes on "
+            "from other statistics",
+        )
+
     def __str__(self) -> str:
-        rows = [("source", "target", "transform", "found by")]
-        for entry in self.entries:
-            how = described(
-                entry.pieces, {n: s.shape for n, s in self.sources.items()}, self.targets[entry.target].shape
-            )
-            rows.append((" + ".join(entry.sources) or "0", entry.target, how, entry.found))
-        lines = _table(rows)
-        for what in ("missing", "unexpected", "ambiguous"):
-            problems = getattr(self, what)
-            lines += [f"{what}: {problem}" for problem in problems]
-        lines += [f"not used by the {name}" for name in self.unused]
-        lines += [f"different: {difference}" for difference in self.differences]
-        return "\n".join(lines)
+        return printed(self)
 
 
 def _namesakes(wanted: Mapping[str, Named], held: Mapping[str, Named]) -> dict[str, str]:
-    """For each tensor of a plan the model's, by name.
+    """What a model's tensors are called in a plan, where that is something else.
 
     Numbers at the end of a layer's name, which count the layers that a process has made, need not be the same if all
     else is: names without them, shapes and order.
     """
-    found = {name: name for name in wanted if name in held}
-    if len(found) < len(wanted) == len(held):
+    if len(wanted) == len(held) and wanted.keys() != held.keys():
         plain = [[(_COUNT.sub("", n), spec.shape) for n, spec in side.items()] for side in (wanted, held)]
         if plain[0] == plain[1]:
-            return dict(zip(wanted, held, strict=True))
-    return found | {name: name for name in held if name not in found}
+            return dict(zip(held, wanted, strict=True))
+    return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -435,23 +431,9 @@ def _text(value: Any) -> str:
     return value
 
 
-def _spec(value: Any) -> Named:
-    dtype, shape = value
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise TypeError(f"{shape!r:.80} is no shape")
-    return Named(_text(dtype), tuple(shape))
-
-
 def _distinct(pieces: Sequence[Piece]) -> list[Piece]:
     """Pieces of one target, each place once, and then what is added to it."""
     found: dict[Any, Piece] = {}
     for piece in pieces:
         found.setdefault((piece.place, piece.source if piece.adds else None), piece)
     return sorted(found.values(), key=lambda piece: piece.adds)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]

@@ -138,5 +138,10 @@ class Skeleton:
         return found if len(found) == len(self.outputs) else []
 
     @property
+    def inputs(self) -> list[Place]:
+        """The places of the inputs."""
+        return [place for place in self.places if place.kind.startswith("input ")]
+
+    @property
     def sites(self) -> list[Site]:
         return [place for place in self.places if isinstance(place, Site)]

@@ -65,6 +65,7 @@ class TransferReport:
                 "aside": proof.aside,
                 "explained": proof.explained,
             },
+            "notes": list(self.plan.notes),
             "seconds": self.seconds,
             "plan": self.plan.to_json(),
         }

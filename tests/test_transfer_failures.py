@@ -54,13 +54,10 @@ class Gates(torch.nn.Module):
         return self.gru(x)[0]
 
 
-def folded(folder: Path) -> tuple[Any, Any]:
-    """A file whose exporter folds the normalisation."""
-    layers = [L.Conv2D(4, 3), L.BatchNormalization(epsilon=1e-5), L.Flatten(), L.Dense(3)]
-    interop.export_onnx(keras.Sequential([keras.Input((8, 8, 3)), *layers]), folder / "m.onnx", verify=False)
+def normalised_input() -> tuple[Any, Any]:
+    """A normalisation that no layer of its own comes before."""
     nn = torch.nn
-    body = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3)]
-    return folder / "m.onnx", nn.Sequential(*body).eval()
+    return dense(L.Dense(3)), nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)).eval()
 
 
 #: What is wrong -> source and target, and parts of the message in their order.
@@ -93,11 +90,11 @@ _FAILURES: dict[str, tuple[Callable[[Path], tuple[Any, Any]], tuple[str, ...]]] 
         lambda _: (keras.Sequential([keras.Input((6, 5)), L.GRU(4, use_bias=False, return_sequences=True)]), Gates()),
         ("gru.bias_ih_l0 (float32[12], added where the source adds nothing: the same only if it is 0", "2 of 4"),
     ),
-    "folded": (
-        folded,
-        ("of the target have no source: 0.bias", "1.running_var (float32[4]; nearest: ",
-         "m.onnx has no parameters of a normalisation, as PyTorch Sequential has (1.running_var)",
-         "Export it without that"),
+    "a normalisation more": (
+        lambda _: normalised_input(),
+        ("of the target have no source: 0.weight", "0.running_var (float32[6]; nearest: ",
+         "has no parameters of a normalisation, as PyTorch Sequential has (0.running_var)",
+         "no layer comes right before it"),
     ),
 }  # fmt: skip
 

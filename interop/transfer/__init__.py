@@ -6,10 +6,10 @@
 ``loops/``        loops become recurrent layers, or their steps; ``arithmetic`` has one form of what has several
 ``reading``       a graph as a skeleton: each use of parameters, and which feeds which; ``ops/`` a file a family
 ``alignment``     two skeletons side by side
-``otherwise``     where parameters are left: recurrent layers as steps, ``lookups`` at usual places, weights that are
-                  ``normalised`` as they are used, sums and joined products in parts
+``otherwise``     where parameters are left: recurrent layers as steps, ``lookups`` at usual places, sums and joined
+                  products in parts, and what parameters make together in their place: ``composites/``
 ``matching``      the plan from that, and what is ``leftover``; ``rules`` of a user go before; ``rows`` go with others
-``plan``          what becomes of each tensor, in ``pieces``: a table, JSON, applied, turned around
+``plan``          what becomes of each tensor, in ``pieces``: ``printed`` as a table, JSON, applied, turned around
 ``proof``         both graphs run with the same drawn weights, which is a ``trial``; ``differences`` are named, and
                   ``setting_aside`` shows that they explain how the models depart
 ================  =====================================================================================

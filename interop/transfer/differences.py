@@ -120,9 +120,8 @@ def _folded(match: Match) -> Iterator[Difference]:
         if found and not any(site.kind == "rsqrt" for site in other.skeleton.sites):
             names = ", ".join(dict.fromkeys(named(half, site) for site in found[:3]))
             text = (
-                f"{other.model.label} has no parameters of a normalisation, as {half.model.label} has ({names}): an "
-                "exporter that optimises folds them into the layers before. Export it without that, or transfer "
-                "from the model that it was made of"
+                f"{other.model.label} has no parameters of a normalisation, as {half.model.label} has ({names}). Those "
+                "right after a layer of their own would be read as part of that layer; no layer comes right before it"
             )
             yield Difference(text, 0, "folded")
 

@@ -90,7 +90,12 @@ def _apart_on_one_side(halves: tuple[Half, Half]) -> list[set[str]]:
     kept: list[set[str]] = [set(), set()]
     for pair in align(halves[0].skeleton, halves[1].skeleton).pairs:
         own = [
-            {name: known[name] for term in site.terms for name in half.numbering.owners(term) if name in known}
+            {
+                name: known[name]
+                for term in site.terms
+                for name in half.numbering.owners(term)
+                if name in known
+            }
             for half, site, known in zip(halves, (pair.source, pair.target), makers, strict=True)
         ]
         if {one.form for one in own[0].values()} != {one.form for one in own[1].values()}:

@@ -353,14 +353,10 @@ class Plan:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know before the target is trained further."""
-        names = [name for one in self.composites[1] for name in one.neutral]
-        if not names:
-            return ()
-        return (
-            f"{some(names, 4)} of the target are neutral (mean 0, variance 1 - epsilon): the source has its "
-            "normalisations in the layers before and no statistics of its own. Inference is the same; training goes on "
-            "from other statistics",
-        )
+        names: dict[str, list[str]] = {}
+        for one in self.composites[1]:
+            names.setdefault(one.remark, []).extend(one.beside)
+        return tuple(f"{some(found, 4)} of the target {remark}" for remark, found in names.items() if found)
 
     def __str__(self) -> str:
         return printed(self)

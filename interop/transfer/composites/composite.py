@@ -37,6 +37,7 @@ class Composite(ABC):
 
     kind: ClassVar[str]
     verb: ClassVar[str]
+    remark: ClassVar[str] = ""
     parts: Mapping[str, Named]
     makes: Mapping[str, Named]
 
@@ -66,8 +67,8 @@ class Composite(ABC):
         return self.kind
 
     @property
-    def neutral(self) -> tuple[str, ...]:
-        """Statistics that are of no data once the tensors were written."""
+    def beside(self) -> tuple[str, ...]:
+        """Parameters that are not as training leaves them once the tensors were written; ``remark`` says what of it."""
         return ()
 
     def to_json(self) -> dict[str, Any]:

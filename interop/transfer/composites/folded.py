@@ -43,6 +43,10 @@ class Folded(Composite):
     steps: tuple[int, ...]
     kind = "folded"
     verb = "fold"
+    remark = (
+        "are neutral (mean 0, variance 1 - epsilon), as the source has its normalisations in the layers before and no "
+        "statistics of its own: inference is the same; training goes on from other statistics"
+    )
 
     def name(self, role: str) -> str | None:
         """The parameter of a role, if there is one."""
@@ -102,7 +106,7 @@ class Folded(Composite):
         return frozenset(one_sum.get(role, role) for role in self.roles)
 
     @property
-    def neutral(self) -> tuple[str, ...]:
+    def beside(self) -> tuple[str, ...]:
         return tuple(name for role in ("mean", "variance") if (name := self.name(role)) is not None)
 
     @property

@@ -1,6 +1,7 @@
 """Parameters that are a matrix over its largest singular value, as two vectors tell it: ``w / (u' w v)``.
 
-There is a way back only for what has the norm 1 already, which such a layer always has: other tensors are an error.
+The way back: the tensor is its own matrix, and the vectors are its singular ones, over the largest value. So what is
+divided by is exactly 1, but the second vector is of length 1 only if the norm of what is written is 1.
 
 Source: Miyato, Kataoka, Koyama and Yoshida 2018, https://arxiv.org/abs/1802.05957.
 """
@@ -14,14 +15,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from interop.errors import WeightsError
 from interop.formats.source import TensorSource
 from interop.transfer.composites.composite import Composite, Later, Read
 from interop.transfer.composites.evaluation import OfParameters
 from interop.transfer.named import Named
 
 Array = NDArray[Any]
-_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,10 @@ class Spectral(Composite):
     axis: int
     kind = "spectral"
     verb = "divide by the largest singular value"
+    remark = (
+        "hold the norm of what was written, by which nothing is divided then: inference is the same; training divides "
+        "by it at the first step"
+    )
 
     def make(self, name: str, read: Read) -> Array:
         whole, rows, columns = map(read, self.parts)
@@ -47,18 +50,17 @@ class Spectral(Composite):
 
         def vector(k: int) -> Array:
             left, values, right = np.linalg.svd(self._matrix(read(name)), full_matrices=False)
-            if not abs(values[0] - 1) <= _TOLERANCE:
-                raise WeightsError(
-                    f"{whole[0]!r} is divided by its largest singular value, so what it makes always has 1; what "
-                    f"is to be written has {values[0]:.4g}. Take that normalisation from the target first (in PyTorch "
-                    "torch.nn.utils.parametrize.remove_parametrizations or remove_spectral_norm). Nothing was changed"
-                )
-            return np.asarray((left[:, 0], right[0])[k], vectors[k][1].dtype)
+            return np.asarray((left[:, 0], right[0] / values[0])[k], vectors[k][1].dtype)
 
         held: dict[str, TensorSource] = {whole[0]: Later(whole[1], lambda: read(name))}
         for k, (part, spec) in enumerate(vectors):
             held[part] = Later(spec, lambda k=k: vector(k))  # type: ignore[misc]
         return held
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        _, _, columns = self.parts
+        return (columns,)
 
     def made_of(self, name: str) -> tuple[str, ...]:
         return tuple(self.parts)

@@ -156,3 +156,87 @@ def test_many_long_names_in_a_file_of_keras(tmp_path):
         kernel.assign(0 * value)
         load(model, tmp_path / name)
         assert np.array_equal(keras.ops.convert_to_numpy(kernel), value)
+
+
+class Held(keras.Model):
+    """A Sequential in an attribute."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def functional(*layers):
+    outputs = inputs = keras.Input((3,))
+    for layer in layers:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+STACKS = {
+    "plain": lambda: [Dense(3, "tanh"), Dense(3, "relu"), Dense(3)],
+    "first has none": lambda: [keras.layers.Rescaling(2.0), Dense(3, "tanh"), Dense(3)],
+    "last has none": lambda: [Dense(3, "tanh"), Dense(3), keras.layers.Dropout(0.1)],
+    "one between has none": lambda: [Dense(3), keras.layers.Activation("tanh"), Dense(3)],
+}
+
+
+@pytest.mark.parametrize("name", ["ckpt", "w.safetensors", "w.weights.h5", "w.h5"])
+@pytest.mark.parametrize("make", [functional, lambda *layers: keras.Sequential([keras.Input((3,)), *layers])])
+@pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
+@pytest.mark.parametrize("held", [False, True])
+def test_a_sequential_that_is_not_built(tmp_path, name, make, stack, held):
+    """A Functional counts its input as a layer, a Sequential does not."""
+    model, other = make(*stack()), keras.Sequential(stack())
+    expected = predicted(model)
+    if held:
+        model, other = Held(model), Held(other)
+        model(X)
+    interop.save_weights(model, tmp_path / name)
+    status = interop.load_weights(other, tmp_path / name)
+    assert status.deferred
+    np.testing.assert_allclose(predicted(other), expected, atol=1e-6)
+    status.assert_consumed()
+    assert len(status.loaded) >= len(model.weights)
+
+
+def test_a_sequential_of_which_some_layers_are_built(tmp_path):
+    model, trunk = functional(Dense(3), Dense(3), Dense(3)), Dense(3)
+    trunk(X)
+    interop.save_weights(model, tmp_path / "ckpt")
+    other = keras.Sequential([trunk, Dense(3), Dense(3)])
+    status = interop.load_weights(other, tmp_path / "ckpt")
+    assert status.deferred
+    assert not status.missing
+    np.testing.assert_allclose(predicted(other), predicted(model), atol=1e-6)
+    status.assert_consumed()
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.npz", "w.weights.h5", "w.h5"])
+def test_unbuilt_layers_have_an_order_too(tmp_path, name):
+    model = inside_out(3)
+    interop.save_weights(model, tmp_path / name)
+    for _ in range(2):
+        reset_uids()
+        other = keras.Sequential([Dense(3, "tanh"), Dense(3)])
+        with pytest.raises(WeightsError, match="another order"):
+            interop.load_weights(other, tmp_path / name)
+        status = interop.load_weights(other, tmp_path / name, by_order=True)
+        np.testing.assert_allclose(predicted(other), predicted(model), atol=1e-6)
+        status.assert_consumed()
+
+
+@pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_seeds_find_their_layers_by_number_too(tmp_path, stack, held, turned):
+    models = [functional(*stack()), keras.Sequential([keras.Input((3,)), *stack()])]
+    model, other = (Held(m) if held else m for m in models[:: -1 if turned else 1])
+    expected = predicted(model)
+    predicted(other)
+    interop.save_weights(model, tmp_path / "ckpt")
+    interop.load_weights(other, tmp_path / "ckpt").assert_consumed()
+    np.testing.assert_allclose(predicted(other), expected, atol=1e-6)

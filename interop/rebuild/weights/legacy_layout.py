@@ -10,7 +10,7 @@ Layout: keras/src/legacy/saving/legacy_h5_format.py
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def match_legacy_layout(
     names, doubtful, disputed = renamed_level(
         [name for name in stored if name],
         {name: compat.automatic_name(layer) for name, layer in layers.items()},
-        Order(list(stored).index, list(layers).index, fits, by_order),
+        Order(_ranks(stored), _ranks(layers), fits, by_order),
     )
     filled = [name for name, tensors in stored.items() if name and tensors]
     own = [layer.name for layer in layers.values() if variables(layer)]
@@ -157,3 +157,7 @@ def _paired(layer: Any, tensors: Sequence[Stored], *, own: bool) -> tuple[Pairs,
         elif fitting:
             unsure.append(item)
     return pairs, unsure
+
+
+def _ranks(names: Iterable[str]) -> Callable[[str], int]:
+    return {name: rank for rank, name in enumerate(names)}.__getitem__

@@ -74,6 +74,7 @@ class _Loading:
         self._done: dict[str, str] = {}
         self._watched: set[int] = set()
         self._parts: dict[int, Callable[[], Matched]] = {}
+        self._waiting: dict[int, Any] = {}
         self._deferred: dict[str, None] = {}
 
     def mismatches(self, matched: Matched) -> dict[str, Mismatch]:
@@ -111,6 +112,7 @@ class _Loading:
             )
         )
         self._parts, self._deferred = dict(matched.parts), dict.fromkeys(matched.deferred)
+        self._waiting = matched.waiting
         self._end(self._roots)
 
     def _set(self, matched: Matched, mismatched: Collection[str] = ()) -> list[str]:
@@ -147,6 +149,8 @@ class _Loading:
     def _go_on(self, owner: Any) -> None:
         """A layer was built: assign what waited for it."""
         if not self.status.deferred or self._assign_part(owner):
+            return
+        if id(owner) in self._waiting and not all(layer.built for layer in self._waiting.values()):
             return
         matched = self._match()
         mismatched = self.mismatches(matched)

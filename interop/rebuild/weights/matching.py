@@ -31,6 +31,7 @@ class Matched:
         zeros: names and variables that are zero in what is stored, and not stored themselves.
         unexpected: keys of stored tensors that belong to nothing.
         deferred: keys of stored tensors for what is not built yet.
+        waiting: layers that are not built, by identity, of which none can be told before all are built.
         why: what makes it ambiguous.
         advice: what to do about it.
         parts: identity of a layer that is not built to a function that matches that layer alone, once it is built.
@@ -44,6 +45,7 @@ class Matched:
     ambiguous: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     deferred: list[str] = field(default_factory=list)
+    waiting: dict[int, Any] = field(default_factory=dict)
     why: str = "as the file tells them apart by number only"
     advice: str = "give the layers names of their own, here and in the file, or make as many of them"
     parts: dict[int, Callable[[], Matched]] = field(default_factory=dict)

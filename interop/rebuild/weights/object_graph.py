@@ -3,8 +3,9 @@
 Enters: objects, and the graph of a checkpoint. Leaves: a `Matched`, or a graph to store with its variables.
 
 The root of the graph is laid over the root object. From there, a child of the graph belongs to the child of the object
-that is stored under its name (see ``trackable``). Layers of a Sequential or Functional are numbered there. Where the
-names that variables had when they were stored say that a number belonged to another layer, it is in doubt.
+that is stored under its name (see ``trackable``). Layers of a Sequential or Functional are numbered there: those with
+weights, and all of them, of which a Functional counts its inputs and a Sequential does not. Where the names that
+variables had when they were stored say that a number belonged to another layer, it is in doubt.
 
 Invariants: the walk follows the graph; keys are never taken apart. An optimizer's slots are told by the variables they
 belong to, where the file says which those are, and by their place in its lists otherwise.
@@ -166,13 +167,15 @@ def match_graph(
         if key in stored and key not in walk.doubtful and key is not None:
             matched.pairs.append(Pair(key, names[id(variable)], variable))
     paired = {id(pair.variable) for pair in matched.pairs}
+    matched.waiting = walk.waiting
     matched.missing = sorted(
         name for identity, name in names.items() if identity not in paired and identity not in walk.optional
     )
     places = {SEEDS + "/".join(path): v for v, path in walk.variables.values()}
     for key in sorted(key for key in keys if key.startswith(SEEDS)):
-        if key in places:
-            matched.pairs.append(Pair(key, names[id(places[key])], places[key]))
+        seed = walk.seeds.get(_place_of(key, graph), places.get(key))
+        if seed is not None:
+            matched.pairs.append(Pair(key, names[id(seed)], seed))
         else:
             (matched.deferred if walk.unbuilt else matched.unexpected).append(key)
     used = {pair.key for pair in matched.pairs} | walk.doubtful
@@ -185,6 +188,14 @@ def match_graph(
             part = _Part(graph, keys, owner, number, path, known, names_in)
             matched.parts[id(owner)] = part.match
     return matched
+
+
+def _place_of(seed: str, graph: ObjectGraph) -> tuple[int, str]:
+    """The node of the layer that has a seed, and the names that lead from there."""
+    number, names = 0, seed.removeprefix(SEEDS).split("/")
+    while names and names[0] in graph.nodes[number].children:
+        number = graph.nodes[number].children[names.pop(0)]
+    return number, "/".join(names)
 
 
 @dataclass(frozen=True)
@@ -237,7 +248,9 @@ class _Walk:
         paired: identities of those variables.
         variables: identity of each variable under the root to itself and the names that lead to it.
         optional: identities of variables that need not be stored: seeds, and what metrics count.
+        seeds: those of a layer by the number of its node and the names that lead from there.
         unbuilt: numbers of nodes whose objects are not built, those objects and the names that lead to them.
+        waiting: layers of Sequentials whose numbers cannot be told before all of them are built, by identity.
         doubtful: keys of values that could belong elsewhere.
         split: those of them that several variables are in the place of.
     """
@@ -247,7 +260,9 @@ class _Walk:
     paired: set[int] = field(default_factory=set)
     variables: dict[int, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)
     optional: set[int] = field(default_factory=set)
+    seeds: dict[tuple[int, str], Any] = field(default_factory=dict)
     unbuilt: dict[int, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)
+    waiting: dict[int, Any] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
     split: set[str] = field(default_factory=set)
 
@@ -277,7 +292,13 @@ class _Walk:
                 and not owner.built
             ):
                 self.unbuilt.setdefault(number, (owner, path))
+            if number is not None and self._waits(owner, number):
+                self.unbuilt.setdefault(number, (owner, path))
+                self.waiting |= {id(layer): layer for layer in owner.layers if not layer.built}
+                number, optional = None, True
             for name, child, inner in self._children(owner, number):
+                if number is not None and isinstance(child, keras.random.SeedGenerator):
+                    self.seeds.setdefault((number, f"{name}/state"), child.state)
                 step = (child, inner, (*path, name), optional)
                 is_late = isinstance(child, keras.optimizers.Optimizer)
                 (late if is_late else queue).append(step)
@@ -298,6 +319,25 @@ class _Walk:
             self.split |= {key} if key is not None else set()
             self.doubtful |= self.split
 
+    def _waits(self, owner: Any, number: int) -> bool:
+        """Whether a Sequential that is not built all through may count other layers than the file does.
+
+        Which of its layers will have weights is not known then. The file has as many if it is of a Sequential: its
+        first one has values, or has none here either; that of a Functional is an input.
+        """
+        if not isinstance(owner, keras.Sequential) or all(layer.built for layer in owner.layers):
+            return False
+        stored = self.graph.nodes[number].children
+        counted = [stored[name] for i in range(len(stored)) if (name := f"layer-{i}") in stored]
+        if not counted:
+            return False
+        first = owner.layers[0]
+        begins_alike = self._has_values(counted[0]) or (first.built and not first.weights)
+        return len(counted) != len(owner.layers) or not begins_alike
+
+    def _has_values(self, number: int) -> bool:
+        return any(self.graph.nodes[n].key is not None for n in self.graph.reachable(number))
+
     def _children(self, owner: Any, number: int | None) -> Iterator[tuple[str, Any, int | None]]:
         """Children with their public names, and the node of each."""
         found = list(trackable.children(owner))
@@ -306,6 +346,7 @@ class _Walk:
         if isinstance(owner, keras.optimizers.Optimizer):
             yield from self._of_optimizer(found, Node() if number is None else self.graph.nodes[number])
             return
+        found = _renumbered(owner, found, stored)
         contradicted = self._contradicted(found, stored)
         for names, child in found:
             usable = [name for name in names if name in stored and (name == names[0] or name not in own)]
@@ -372,6 +413,30 @@ class _Walk:
 
     def _listed(self, number: int | None) -> Mapping[str, int]:
         return {} if number is None else self.graph.nodes[number].children
+
+
+def _renumbered(owner: Any, found: list[trackable.Child], stored: Mapping[str, int]) -> list[trackable.Child]:
+    """Layers without weights by the numbers that they have in a file which counts an input more, or one less.
+
+    Those with weights have numbers of their own, and tell by how much all are shifted.
+    """
+    if not compat.named_layers(owner):
+        return found
+    indices = {number: i for i in range(len(stored)) if (number := stored.get(f"layer-{i}")) is not None}
+    shifts = {
+        indices.get(stored.get(names[0], -1), -1) - int(names[1].partition("-")[2])
+        for names, _ in found
+        if names[0].startswith("layer_with_weights-")
+    }
+    if len(shifts) != 1 or shifts == {0}:
+        return found
+    (shift,) = shifts
+    return [
+        trackable.Child((f"layer-{int(names[0].partition('-')[2]) + shift}",), child)
+        if re.fullmatch(r"layer-\d+", names[0])
+        else trackable.Child(names, child)
+        for names, child in found
+    ]
 
 
 def owners(root: Any) -> list[Any]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -69,11 +69,13 @@ def match_paths(
     shapes = {key: shape for key, shape in shapes.items() if not key.startswith(OPTIMIZER_PREFIX)}
     walked = paths.walk(model)
     layers = compat.layers_with_paths(model, walked.layers)
+    unbuilt = [path for layer, path in layers if not layer.built]
     matched = Matched()
     renaming = _Renaming(
         shapes,
         {key: tuple(variable.shape) for key, variable in walked.by_key.items()},
         automatic_names(model, walked.layers),
+        unbuilt,
         ranks,
         by_order,
         matched,
@@ -83,7 +85,6 @@ def match_paths(
     found = {target: key for key, target in renamed.items() if target in walked.by_key}
     matched.pairs = [Pair(key, target, walked.by_key[target]) for target, key in sorted(found.items())]
     doubtful = set(matched.ambiguous)
-    unbuilt = [path for layer, path in layers if not layer.built]
     for key in shapes:
         target = renamed.get(key)  # none for one that another continues, or that has an empty name in it
         if key in doubtful or (target is not None and found.get(target) == key):
@@ -147,6 +148,7 @@ class _Renaming:
         stored: shapes in the file.
         here: shapes in the model.
         automatic: stem and number by path in the model, in its order.
+        unbuilt: paths of layers that have no variables yet.
         ranks: as for `match_paths`.
         by_order: as for `match_paths`.
         matched: where ambiguous keys are told.
@@ -157,6 +159,7 @@ class _Renaming:
     stored: Shapes
     here: Shapes
     automatic: Mapping[str, tuple[str, int]]
+    unbuilt: Collection[str]
     ranks: Mapping[str, int] | None
     by_order: bool
     matched: Matched
@@ -165,6 +168,10 @@ class _Renaming:
 
     def __post_init__(self) -> None:
         self._rank_here = {path: rank for rank, path in enumerate(self.automatic)}
+        self._to_come: dict[str, list[str]] = {}
+        for path in self.unbuilt:
+            container, _, name = path.rpartition("/")
+            self._to_come.setdefault(container, []).append(name)
 
     def descend(self, stored: Tree, target: Tree, stored_path: str = "", target_path: str = "") -> None:
         """Rename a level, and those below."""
@@ -173,7 +180,7 @@ class _Renaming:
 
             def fits(their: str, mine: str) -> bool:
                 theirs = self._shapes(self.stored, stored[their], _join(stored_path, their))
-                own = self._shapes(self.here, target[mine], _join(target_path, mine))
+                own = self._shapes(self.here, target.get(mine, {}), _join(target_path, mine))
                 return theirs <= own or own <= theirs
 
             order = Order(
@@ -182,7 +189,10 @@ class _Renaming:
                 fits,
                 self.by_order,
             )
-        here = {name: self.automatic.get(_join(target_path, name)) for name in target}
+        here = {
+            name: self.automatic.get(_join(target_path, name))
+            for name in [*target, *self._to_come.get(target_path, [])]
+        }
         names, doubtful, disputed = renamed_level(stored, here, order)
         if disputed:
             self.matched.dispute()

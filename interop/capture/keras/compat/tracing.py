@@ -150,9 +150,10 @@ def _bridges() -> list[tuple[Any, str, Any]]:
 
 
 def _public_ops(family: str) -> dict[str, Any]:
+    """The public operations by name; those of the family's own module before others (``nn.tanh`` is NumPy's)."""
     if family in ("random", "rnn"):
         return {}
-    return vars(importlib.import_module(f"keras.src.ops.{family}"))
+    return {**vars(keras.ops), **vars(importlib.import_module(f"keras.src.ops.{family}"))}
 
 
 # Operations that run functions of the user's, which may use traced tensors whatever the arguments are.

@@ -232,6 +232,31 @@ def test_graphs_in_files(tmp_path: Path) -> None:
 
 
 @once
+def test_single_numbers_in_graphs(tmp_path: Path) -> None:
+    """The bias of one unit and a factor for all are initializers as an epsilon may be."""
+
+    class Scaled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor, self.last = (torch.nn.Parameter(torch.rand(n)) for n in ((1,), ()))
+            self.norm, self.head = torch.nn.LayerNorm(6), torch.nn.Linear(6, 1)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.norm(x + self.factor * torch.tanh(x))) * self.last
+
+    source, path = drawn(Scaled(), 1), tmp_path / "m.onnx"
+    interop.export_onnx(source, path, input_signature=[(None, 6)], verify=False)
+    target = drawn(Scaled(), 2)
+    report = interop.transfer_weights(path, target)
+    assert report.passed, str(report)
+    assert torch.equal(source.factor, target.factor)
+    plan = interop.Plan.load(report.plan.reversed().save(tmp_path / "plan.json"))
+    plan.apply(drawn(target, 3), path)
+    assert interop.transfer_weights(path, source, rules=plan.reversed()).passed
+    assert torch.equal(source.head.bias, target.head.bias)
+
+
+@once
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from interop.cli.main import main
 

@@ -13,7 +13,7 @@ import pytest
 from cases.transfers import drawn
 
 import interop
-from interop.errors import ParityError, WeightsError
+from interop.errors import CaptureError, ParityError, WeightsError
 
 L = keras.layers
 torch = pytest.importorskip("torch")
@@ -149,6 +149,18 @@ def test_what_is_no_model() -> None:
         interop.match(3, stack(6, 3))
     with pytest.raises(WeightsError, match="the mapping cannot be written to; give a model as target"):
         interop.transfer_weights(stack(6, 3), {"0.weight": np.zeros((3, 6)), "0.bias": np.zeros(3)})
+
+
+class Variadic(torch.nn.Linear):
+    def forward(self, *tensors: Any) -> Any:
+        return super().forward(*tensors)
+
+
+def test_inputs_without_names() -> None:
+    with pytest.raises(
+        CaptureError, match=r"Variadic\.forward takes \*tensors, but the inputs of a graph have names"
+    ):
+        interop.match(Variadic(6, 3), dense(L.Dense(3)))
 
 
 def test_what_a_partial_transfer_leaves_out_stays() -> None:

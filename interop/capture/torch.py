@@ -307,6 +307,12 @@ def _by_argument(module: Any, nested: Any) -> dict[str, Any]:
     if isinstance(nested, Mapping) and set(nested) <= set(declared):
         return dict(nested)
     arguments = list(nested) if isinstance(nested, list | tuple) else [nested]
+    for name, p in declared.items():
+        if p.kind is p.VAR_POSITIONAL and len(arguments) > len(positional):
+            raise CaptureError(
+                f"{type(module).__name__}.forward takes *{name}, but the inputs of a graph have names. Pass a module "
+                "whose forward names each of them: a subclass with def forward(self, x): return super().forward(x)"
+            )
     if len(arguments) > len(positional):
         raise CaptureError(
             f"{type(module).__name__}.forward takes {', '.join(positional) or 'no positional arguments'}, but "

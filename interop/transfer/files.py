@@ -32,6 +32,7 @@ from interop.transfer.named import Named, nearest, some
 from interop.transfer.plan import Problem
 
 Array = NDArray[Any]
+_LAYERS = ("BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul")
 _TEXTS = frozenset({STRING, "object"})
 
 
@@ -190,12 +191,23 @@ def _graph(path: Path) -> Model:
     from interop.rebuild.source import inlined, read_model
 
     model = inlined(read_model(path))
-    arrays = {
-        name: value
+    names = [
+        name
         for name, value in model.graph.initializers.items()
-        if np.issubdtype(value.const_value.numpy().dtype, np.floating) and value.const_value.size > 1
+        if np.issubdtype(value.const_value.numpy().dtype, np.floating)
+    ]
+    made = graph_model(path, model, names, lambda values: _rewritten_graph(path, values))
+    made.doubtful = {
+        name: spec
+        for name, spec in made.tensors.items()
+        if spec.size == 1 and not _is_of_layer(model.graph.initializers[name])
     }
-    return graph_model(path, model, list(arrays), lambda values: _rewritten_graph(path, values))
+    return made
+
+
+def _is_of_layer(value: Any) -> bool:
+    """Whether a single number is used as only parameters are."""
+    return any(node.op_type in _LAYERS and index > 0 for node, index in value.uses())
 
 
 def _artifact(path: Path) -> Model:
@@ -305,7 +317,7 @@ def _rewritten_graph(path: Path, values: Mapping[str, TensorSource]) -> Path:
         if name not in known:
             raise WeightsError(f"{path} has no initializer {name!r}")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(known[name].data_type)
-        array = np.ascontiguousarray(value.read().astype(dtype, copy=False))
+        array = np.asarray(value.read(), dtype, order="C")
         known[name].CopyFrom(onnx.numpy_helper.from_array(array, name))
     made = path.with_name(f".{path.name}.new")
     if not beside:

@@ -73,7 +73,7 @@ def meetings(source: Model, target: Model) -> Iterator[Meeting]:
                 )
     known, other = (source, target) if source.inputs is not None else (target, source)
     assert known.inputs is not None
-    for sized in _sized(known.inputs):
+    for sized in _sized(known.inputs, _batch(other.inputs)):
         for guess in (
             [_adopted(other.inputs, sized)] if other.inputs is not None else _guesses(known, other, sized)
         ):
@@ -88,20 +88,25 @@ def meetings(source: Model, target: Model) -> Iterator[Meeting]:
                 yield Meeting(guess, sized, (turned, straight))
 
 
-def _sized(inputs: Sequence[Input]) -> Iterator[list[Input]]:
-    """The inputs with every open size fixed; a batch is one example."""
+def _batch(inputs: Sequence[Input] | None) -> int:
+    """How many examples a model takes, if that is fixed; else one."""
+    return next((i.shape[0] for i in inputs or () if i.shape and i.shape[0] is not None), 1)
+
+
+def _sized(inputs: Sequence[Input], batch: int) -> Iterator[list[Input]]:
+    """The inputs with every open size fixed."""
     if all(None not in i.shape[1:] for i in inputs):
-        yield [_fixed(i, 1, 1) for i in inputs]
+        yield [_fixed(i, batch, 1, 1) for i in inputs]
         return
     for length, side in itertools.zip_longest(_LENGTHS, _SIDES, fillvalue=_LENGTHS[-1]):
-        yield [_fixed(i, length, side) for i in inputs]
+        yield [_fixed(i, batch, length, side) for i in inputs]
 
 
-def _fixed(given: Input, length: int, side: int) -> Input:
+def _fixed(given: Input, batch: int, length: int, side: int) -> Input:
     size = side if len(given.shape) > 3 else length
     size += 2 if size in given.shape[1:] and len(given.shape) == 3 else 0
     shape = tuple(
-        dim if dim is not None else 1 if axis == 0 else size for axis, dim in enumerate(given.shape)
+        dim if dim is not None else batch if axis == 0 else size for axis, dim in enumerate(given.shape)
     )
     return replace(given, shape=shape)
 

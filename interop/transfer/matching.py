@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from interop.errors import CaptureError, WeightsError
 from interop.transfer.alignment import Alignment, Choices, Pair, align
 from interop.transfer.arithmetic import arranged
-from interop.transfer.composites import FINDERS, Composite
+from interop.transfer.composites import FINDERS, Composite, apart
 from interop.transfer.elements import Numbering, numbered
 from interop.transfer.inputs import Meeting, meetings
 from interop.transfer.leftover import added_alone, parts_left, problem
@@ -26,13 +26,13 @@ from interop.transfer.loops import recurrent_loops
 from interop.transfer.models import Model, open_model
 from interop.transfer.named import Named, some
 from interop.transfer.names import paired
-from interop.transfer.otherwise import WAYS, composed
+from interop.transfer.otherwise import WAYS, composed, with_numbers
 from interop.transfer.pieces import Piece, pieces_of
 from interop.transfer.plan import Entry, Plan, Problem
 from interop.transfer.reading import read_skeleton
 from interop.transfer.rows import with_other_rows
 from interop.transfer.rules import Rules, ruled
-from interop.transfer.skeleton import Skeleton
+from interop.transfer.skeleton import Site, Skeleton
 
 _TRIALS = 48  # at least, to make choices that structure leaves open
 _TWICE = 16  # choices that are tried together with another
@@ -69,11 +69,11 @@ class Half:
     @property
     def used(self) -> set[str]:
         """Parameters that the computation uses."""
-        names: set[str] = set()
-        for site in self.skeleton.sites:
-            for term in site.terms:
-                names.update(self.numbering.owners(term))
-        return names
+        return set().union(*map(self.owners, self.skeleton.sites))
+
+    def owners(self, site: Site) -> set[str]:
+        """Parameters that a site uses."""
+        return {name for term in site.terms for name in self.numbering.owners(term)}
 
     def unused_from(self, name: str, start: int) -> bool:
         """Whether the computation uses no element of a parameter from one on."""
@@ -128,22 +128,25 @@ def matched(
                 f"{side.label} has names and shapes but no graph, so it matches only a model of its own framework by "
                 "name. Pass that model as source_model or target_model"
             )
+    left, right = left.certain, right.certain
     meeting, graphs = _captured(left, right)
     halves = []
     for model, (captured, graph), orders in zip((left, right), graphs, meeting.orders, strict=True):
-        names = {name: spec.shape for name, spec in model.tensors.items() if name in graph.graph.initializers}
-        numbering = Numbering(names)
+        numbering = Numbering(model.shapes_of(graph.graph.initializers))
         halves.append(Half(model, captured, graph, numbering, read_skeleton(graph, numbering, orders)))
     if isinstance(rules, Plan):
-        made = zip(halves, meeting.orders, rules.composites, strict=True)
-        halves = [_as_planned(half, orders, wanted) for half, orders, wanted in made]
+        made = zip(halves, meeting.orders, (rules.sources, rules.targets), rules.composites, strict=True)
+        halves = [_as_planned(*one) for one in made]
     given = ruled(rules, *(half.model.tensors for half in halves))
     found = _made_whole(_best_pairing(halves[0], halves[1], meeting, given), given)
     return _settled(_read_otherwise(found, given))
 
 
-def _as_planned(half: Half, orders: Sequence[tuple[int, ...]], wanted: Sequence[Composite]) -> Half:
-    """A half with the tensors that a plan makes of its parameters."""
+def _as_planned(
+    half: Half, orders: Sequence[tuple[int, ...]], tensors: Mapping[str, Named], wanted: Sequence[Composite]
+) -> Half:
+    """A half with the tensors that a plan has, of which some are made of its parameters."""
+    half = with_numbers(half, orders, apart(tensors, wanted).keys() & half.model.doubtful.keys())
     names = {name for one in wanted for name in one.makes}
     for find in FINDERS if wanted else ():
         half = composed(half, orders, find, names.__contains__)

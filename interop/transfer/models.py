@@ -8,7 +8,7 @@ one is complete.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Model:
         seeds: variables that are no weights, which files of weights may hold too.
         file: path and format, for a file of tensors.
         elsewhere: whether its values are not those that ``runs`` uses, but of a file.
+        doubtful: those of its tensors that may be constants as well: single numbers of a graph.
     """
 
     label: str
@@ -76,6 +77,19 @@ class Model:
     seeds: dict[str, Named] = field(default_factory=dict)
     file: tuple[Path, str] | None = None
     elsewhere: bool = False
+    doubtful: dict[str, Named] = field(default_factory=dict)
+
+    @property
+    def certain(self) -> Model:
+        """The model without what may be constants."""
+        if not self.doubtful:
+            return self
+        kept = {name: spec for name, spec in self.tensors.items() if name not in self.doubtful}
+        return replace(self, tensors=kept)
+
+    def shapes_of(self, names: Container[str]) -> dict[str, tuple[int, ...]]:
+        """The shapes of those tensors that are among these."""
+        return {name: spec.shape for name, spec in self.tensors.items() if name in names}
 
     def read(self, name: str) -> Array:
         """The value of a tensor."""

@@ -6,9 +6,9 @@ change nothing. Invariant: a graph that was read is not changed; another is made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from interop.transfer.alignment import align
 from interop.transfer.arithmetic import arranged
@@ -20,6 +20,7 @@ from interop.transfer.reading import read_skeleton
 
 if TYPE_CHECKING:
     from interop.transfer.matching import Half
+    from interop.transfer.models import Model
 
 Orders = Sequence[Sequence[tuple[int, ...]]]
 Way = Callable[["Half", "Half", Orders], "tuple[Half, Half] | None"]
@@ -64,6 +65,21 @@ def as_one_sum(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] 
         made.append(replace(half, skeleton=skeleton, sums=True))
     counts = [len(half.skeleton.sites) for half in (source, target, *made)]
     return (made[0], made[1]) if counts[:2] != counts[2:] else None
+
+
+def with_single_numbers(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
+    """Single numbers of a graph, which may be constants, as parameters where the other side has such a parameter."""
+    halves = source, target
+    doubtful = [half.model.doubtful.keys() - half.model.tensors.keys() for half in halves]
+    made = [with_numbers(*each) for each in zip(halves, orders, doubtful, strict=True)]
+    kept: list[set[str]] = [set(), set()]
+    for pair in align(made[0].skeleton, made[1].skeleton).pairs:
+        for half, site, names, paired in zip(made, (pair.source, pair.target), doubtful, kept, strict=True):
+            paired |= names & half.owners(site)
+    if not any(kept):
+        return None
+    found = [with_numbers(*each) for each in zip(halves, orders, kept, strict=True)]
+    return found[0], found[1]
 
 
 def as_they_are_used(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
@@ -128,29 +144,33 @@ def composed(
         find: changes the graph.
         only: which tensors, by name.
     """
-    from onnx_ir.passes.common import ShapeInferencePass
-
     captured = half.captured.clone()
     found = tuple(find(captured, list(half.numbering.shapes), only))
     if not found:
         return half
-    model = in_one(half.model, found)
+    made = _reread(half, in_one(half.model, found), captured, orders)
+    return replace(made, composites=(*half.composites, *found))
+
+
+def with_numbers(half: Half, orders: Sequence[tuple[int, ...]], names: Collection[str]) -> Half:
+    """A half of which these single numbers are parameters too; itself, if there are none."""
+    if not names:
+        return half
+    more = {name: spec for name, spec in half.model.doubtful.items() if name in names}
+    model = replace(half.model, tensors=half.model.tensors | more)
+    return _reread(half, model, half.captured, orders)
+
+
+def _reread(half: Half, model: Model, captured: Any, orders: Sequence[tuple[int, ...]]) -> Half:
+    from onnx_ir.passes.common import ShapeInferencePass
+
     graph = arranged(captured.clone(), model.tensors)
     ShapeInferencePass(check_type=False)(graph)
-    names = {name: spec.shape for name, spec in model.tensors.items() if name in graph.graph.initializers}
-    numbering = Numbering(names)
+    numbering = Numbering(model.shapes_of(graph.graph.initializers))
     skeleton = read_skeleton(graph, numbering, orders, sums=half.sums)
     for place, before in zip(skeleton.inputs, half.skeleton.inputs, strict=True):
         place.kind = before.kind
-    return replace(
-        half,
-        model=model,
-        captured=captured,
-        graph=graph,
-        numbering=numbering,
-        skeleton=skeleton,
-        composites=(*half.composites, *found),
-    )
+    return replace(half, model=model, captured=captured, graph=graph, numbering=numbering, skeleton=skeleton)
 
 
 def in_parts(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | None:
@@ -164,4 +184,12 @@ def in_parts(source: Half, target: Half, orders: Orders) -> tuple[Half, Half] | 
     return made[0], made[1]
 
 
-WAYS: tuple[Way, ...] = (as_they_are_used, in_one_layer, in_steps, at_usual_places, as_one_sum, in_parts)
+WAYS: tuple[Way, ...] = (
+    with_single_numbers,
+    as_they_are_used,
+    in_one_layer,
+    in_steps,
+    at_usual_places,
+    as_one_sum,
+    in_parts,
+)

@@ -335,8 +335,8 @@ class _Drawn:
         if name not in self._roles or "float" not in spec.dtype:
             return self._model.read(name)
         rng = np.random.default_rng((self._seed, self._place[name]))
-        noise = rng.standard_normal(spec.shape, "float32")
-        return _scaled(noise, self._roles[name]).astype(spec.dtype, copy=False)
+        noise = np.asarray(rng.standard_normal(spec.shape, "float32"))
+        return np.asarray(_scaled(noise, self._roles[name]), spec.dtype)
 
 
 def _converted(match: Match, seed: int, wanted: Sequence[str]) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import interop
-from interop.errors import CaptureError, InteropError
+from interop.errors import CaptureError, InteropError, RebuildError
 
 
 @keras.saving.register_keras_serializable(package="odd")
@@ -140,3 +141,15 @@ def test_layers_keep_names_that_their_configs_lack(tmp_path, kind):
     assert {type(layer) for layer in loaded.layers} >= {Nameless, Undescribed}
     x = np.arange(6, dtype="float32").reshape(2, 3)
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", {}), ("scale", "x")])
+def test_an_initializer_that_cannot_run(key, value, tmp_path):
+    """Nothing is stored in a JSON config, so all of them run."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, kernel_initializer="he_normal")])
+    config = json.loads(model.to_json())
+    initializer = config["config"]["layers"][1]["config"]["kernel_initializer"]
+    initializer["class_name"], initializer["config"] = "VarianceScaling", {key: value}
+    (tmp_path / "m.json").write_text(json.dumps(config))
+    with pytest.raises(RebuildError, match=r"kernel|initializer"):
+        interop.load_model(tmp_path / "m.json")

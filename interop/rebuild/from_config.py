@@ -270,10 +270,20 @@ def _numpy_name(name: str, array: NDArray[Any]) -> Any:
 
 
 def initialize_rest(variables: list[Any]) -> None:
-    """Run the initializers of variables for which nothing was stored."""
+    """Run the initializers of variables for which nothing was stored.
+
+    Raises:
+        RebuildError: one cannot run, for its config is no initializer's.
+    """
     for variable in variables:
         if compat.is_uninitialized(variable):
-            compat.initialize(variable)
+            try:
+                compat.initialize(variable)
+            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise RebuildError(
+                    f"nothing is stored for {variable.path!r}, and its initializer cannot run: "
+                    f"{type(error).__name__}: {error}. Correct it in the config"
+                ) from error
 
 
 def finalize(model: Any) -> None:

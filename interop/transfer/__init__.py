@@ -8,7 +8,8 @@
 ``alignment``     two skeletons side by side
 ``otherwise``     where parameters are left: recurrent layers as steps, ``lookups`` at usual places, sums and joined
                   products in parts, and what parameters make together in their place: ``composites/``
-``matching``      the plan from that, and what is ``leftover``; ``rules`` of a user go before; ``rows`` go with others
+``matching``      the plan from that, with ``joins`` in one order, and what is ``leftover``; ``rules`` of a user go
+                  before; ``rows`` go with others
 ``plan``          what becomes of each tensor, in ``pieces``: ``printed`` as a table, JSON, applied, turned around
 ``proof``         both graphs run with the same drawn weights, which is a ``trial``; ``differences`` are named, and
                   ``setting_aside`` shows that they explain how the models depart

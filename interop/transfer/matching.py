@@ -21,6 +21,7 @@ from interop.transfer.arithmetic import arranged
 from interop.transfer.composites import FINDERS, Composite, apart
 from interop.transfer.elements import Numbering, numbered
 from interop.transfer.inputs import Meeting, meetings
+from interop.transfer.joins import orders_of_joins, same_outputs
 from interop.transfer.leftover import added_alone, parts_left, problem
 from interop.transfer.loops import recurrent_loops
 from interop.transfer.models import Model, open_model
@@ -53,6 +54,7 @@ class Half:
         tokens: which values its inputs may have, by position, where not all are treated alike.
         notes: what was assumed of its inputs.
         sums: whether what is added is one sum, whatever its sizes.
+        whole: frames that stay one although their features are used apart.
         composites: tensors of the model that are several parameters in truth, in the order in which they are made.
     """
 
@@ -64,6 +66,7 @@ class Half:
     tokens: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sums: bool = False
+    whole: frozenset[str] = frozenset()
     composites: tuple[Composite, ...] = ()
 
     @property
@@ -139,7 +142,7 @@ def matched(
         halves = [_as_planned(*one) for one in made]
     given = ruled(rules, *(half.model.tensors for half in halves))
     found = _made_whole(_best_pairing(halves[0], halves[1], meeting, given), given)
-    return _settled(_read_otherwise(found, given))
+    return _settled(_joined_alike(_read_otherwise(found, given), given))
 
 
 def _as_planned(
@@ -185,7 +188,7 @@ def _made_whole(found: Match, given: Sequence[Entry]) -> Match:
             skeleton = half.skeleton
             if apart:
                 skeleton = read_skeleton(half.graph, half.numbering, orders, apart, sums=half.sums)
-            halves.append(replace(half, skeleton=skeleton))
+            halves.append(replace(half, skeleton=skeleton, whole=apart if apart else half.whole))
         if not changed:
             return found
         other = _best_pairing(halves[0], halves[1], found.meeting, given)
@@ -193,6 +196,20 @@ def _made_whole(found: Match, given: Sequence[Entry]) -> Match:
             return found
         found = other
     return found
+
+
+def _joined_alike(found: Match, given: Sequence[Entry]) -> Match:
+    """The match with tensors that both models put beside each other in the order of the source."""
+    half = found.target
+    joins = orders_of_joins(found.source.skeleton, half.skeleton, found.alignment.pairs)
+    if not joins:
+        return found
+    orders = found.meeting.orders[1]
+    skeleton = read_skeleton(half.graph, half.numbering, orders, half.whole, sums=half.sums, joins=joins)
+    if not same_outputs(half.skeleton, skeleton):
+        return found
+    other = _best_pairing(found.source, replace(half, skeleton=skeleton), found.meeting, given)
+    return other if other.plan.lacking <= found.plan.lacking and _open(other) <= _open(found) else found
 
 
 def _open(match: Match) -> int:

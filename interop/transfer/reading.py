@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ def read_skeleton(
     whole: frozenset[str] = frozenset(),
     *,
     sums: bool = False,
+    joins: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> Skeleton:
     """Read a graph.
 
@@ -91,13 +93,14 @@ def read_skeleton(
         orders: for each input, the order of its axes in which both models have the same.
         whole: keys of the frames that stay one although their features are used apart.
         sums: whether parameters that are added are one sum also where some are added to each row alike.
+        joins: for nodes that put flows beside each other, the places of these where they are not as they stand.
     """
-    first = Reader(model, numbering, orders, {}, sums=sums)
+    first = Reader(model, numbering, orders, {}, sums=sums, joins=joins)
     first.read()
     parts = {key: found for key, found in first.uses.parts().items() if key not in whole}
     if not parts:
         return first.skeleton()
-    second = Reader(model, numbering, orders, parts, sums=sums)
+    second = Reader(model, numbering, orders, parts, sums=sums, joins=joins)
     second.read()
     return second.skeleton()
 
@@ -117,8 +120,11 @@ class Reader:
         parts: Mapping[str, tuple[NDArray[np.int64], ...]],
         *,
         sums: bool = False,
+        joins: Mapping[str, Sequence[int]] = MappingProxyType({}),
     ) -> None:
         self.uses = Uses()
+        self._ranks = joins
+        self._joins: dict[str, tuple[frozenset[Place], ...]] = {}
         self._model = model
         self._numbering = numbering
         self._orders = orders
@@ -131,7 +137,7 @@ class Reader:
         self._reduced: list[Numbers] = []
 
     def skeleton(self) -> Skeleton:
-        return Skeleton(tuple(self._places), tuple(self._outputs))
+        return Skeleton(tuple(self._places), tuple(self._outputs), self._joins)
 
     def read(self) -> None:
         """Walk over the graph."""
@@ -228,6 +234,11 @@ class Reader:
         """A new joint."""
         joint: Joint = self._add(Joint(kind, len(self._places), dict(feeds)))
         return joint
+
+    def ranks(self, step: Step, parts: Sequence[Feeds]) -> Sequence[int]:
+        """In which order the flows that a node puts beside each other are taken."""
+        self._joins[step.outputs[0]] = tuple(frozenset(feeds) for feeds in parts)
+        return self._ranks.get(step.outputs[0], range(len(parts)))
 
     def joined(self, all_feeds: Sequence[Feeds]) -> Feeds:
         """The places of several flows, through a joint if they are many."""

@@ -11,6 +11,7 @@ Invariant: edges are labelled by what lies on them, but structure alone decides 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -126,10 +127,12 @@ class Skeleton:
     Attributes:
         places: inputs, sites, joints and outputs.
         outputs: one probe for each output of the graph.
+        joins: for each node that puts flows beside each other, the places that each of them comes from.
     """
 
     places: tuple[Place, ...]
     outputs: tuple[Probe, ...]
+    joins: Mapping[str, tuple[frozenset[Place], ...]] = field(default_factory=dict)
 
     @property
     def ends(self) -> list[Place]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,22 @@ def conv(reader: Reader, step: Step, x: Tensor, w: Tensor, b: Tensor | None = No
         reader.show(step, flow)
         return [_biased(reader, step, flow, b)]
     reader.uses.record(x)
+    order, filters = _channels(x), None
+    before = [1, 1]
     if group == 1:
-        numbers = taken(numbers, 1, _channels(x))
-    groups = [1, numbers.ndim - 1 - len(sizes)] + [1] * len(sizes)
+        numbers = taken(numbers, 1, order)
+        before[1] = numbers.ndim - 1 - len(sizes)
+    elif group == len(order):
+        each = w.shape[0] // group
+        filters = (order[:, None] * each + np.arange(each)).reshape(-1)
+        numbers = taken(numbers, 0, filters)
+        before[0] = numbers.ndim - 1 - len(sizes)
+    groups = before + [1] * len(sizes)
     facts = _facts(step, x, sizes, group)
     flow = _image(reader, step, x, "conv", numbers, groups, w.shape[0], facts)
+    if filters is not None and flow.layout is not None:
+        flow = replace(flow, layout=np.take(flow.layout, np.argsort(filters), 1))
+        reader.show(step, flow)
     return [_biased(reader, step, flow, b)]
 
 
@@ -53,7 +65,11 @@ def conv_transpose(reader: Reader, step: Step, x: Tensor, w: Tensor, b: Tensor |
     reader.uses.record(x)
     numbers, group = w.terms[0].numbers, step.attributes.get("group", 1)
     facts = {**_facts(step, x, tuple(numbers.shape[2:]), group), "output": step.shapes[0]}
-    flow = _image(reader, step, x, "transposed conv", numbers, [1] * numbers.ndim, w.shape[1] * group, facts)
+    groups = [1] * numbers.ndim
+    if group == 1:
+        numbers = taken(numbers, 0, _channels(x))
+        groups[0] += numbers.ndim - len(groups)
+    flow = _image(reader, step, x, "transposed conv", numbers, groups, w.shape[1] * group, facts)
     return [_biased(reader, step, flow, b)]
 
 

@@ -1,4 +1,4 @@
-"""Concatenation: of parameters a movement, of flows one after the other."""
+"""Concatenation: of parameters a movement, of flows one after the other, in the order that is asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from interop.transfer.elements import numbered, regular
 from interop.transfer.nodes import Step
 from interop.transfer.reading import Reader, reads
-from interop.transfer.values import Feeds, Flow, Tensor, Term, Weight, labelled
+from interop.transfer.values import Feeds, Flow, Layout, Tensor, Term, Weight, labelled
 
 
 @reads("Concat")
@@ -16,20 +16,26 @@ def concat(reader: Reader, step: Step, *inputs: Tensor) -> list[Tensor]:
     axis = step.attributes["axis"]
     if not any(isinstance(tensor, Flow) for tensor in inputs):
         return [_weights(inputs, axis)]
-    layouts, feeds, start = [], [], 0
-    for index, tensor in enumerate(inputs):
+    places = [_places(reader, tensor) for tensor in inputs]
+    ranks = reader.ranks(step, [tensor.feeds if isinstance(tensor, Flow) else {} for tensor in inputs])
+    feeds, start = [], 0
+    for index in np.argsort(ranks):
+        tensor, layout = inputs[index], places[index]
         if isinstance(tensor, Flow):
-            reader.uses.record(tensor)
-            places = tensor.places()
-            feeds.append(labelled(tensor.feeds, f"part {index}"))
-        else:
-            places = np.arange(int(np.prod(tensor.shape)), dtype=np.int64).reshape(tensor.shape)
-            if isinstance(tensor, Weight):
-                feeds.append(_parameters(reader, tensor))
-        layouts.append(np.where(places < 0, places, places + start))
-        start += int(places.max(initial=-1)) + 1
-    made = np.concatenate(layouts, axis)
+            feeds.append(labelled(tensor.feeds, f"part {ranks[index]}"))
+        elif isinstance(tensor, Weight):
+            feeds.append(_parameters(reader, tensor))
+        places[index] = np.where(layout < 0, layout, layout + start)
+        start += int(layout.max(initial=-1)) + 1
+    made = np.concatenate(places, axis)
     return [Flow(made.shape, made, reader.joined(feeds))]
+
+
+def _places(reader: Reader, tensor: Tensor) -> Layout:
+    if isinstance(tensor, Flow):
+        reader.uses.record(tensor)
+        return tensor.places()
+    return np.arange(int(np.prod(tensor.shape)), dtype=np.int64).reshape(tensor.shape)
 
 
 def _weights(inputs: tuple[Tensor, ...], axis: int) -> Weight:

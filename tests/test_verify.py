@@ -226,3 +226,28 @@ def test_a_models_own_answers_have_its_own_keys_in_their_order() -> None:
     assert list(answers) == list(own)
     assert list(answers["all"][0]) == list(own["all"][0])
     assert answers["all"][0]["a"].shape == (2, 2)
+
+
+STRUCTURES = {
+    "list": lambda u, v: [u, v],
+    "dict": lambda u, v: {"u": u, "v": v},
+    "nested": lambda u, v: {"u": u, "v": [v, u * 2.0]},
+    "tuple": lambda u, v: (u, (v,)),
+}
+
+
+@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
+def test_an_imported_graph_returns_its_outputs_by_name(structure, tmp_path):
+    """Whatever the model returns that it was made of, the two can be compared, both ways."""
+    a, b = (keras.Input((4,), name=name) for name in "ab")
+    hidden = keras.layers.Dense(3, "tanh")(a - b)
+    outputs = structure(keras.layers.Dense(2)(hidden), keras.layers.Dense(5)(hidden))
+    model = randomize(keras.Model([a, b], outputs), 0)
+    interop.export_onnx(model, tmp_path / "m.onnx", config=False)
+    imported = interop.import_onnx(tmp_path / "m.onnx")
+    assert interop.verify(model, imported).passed
+    assert interop.verify(imported, model).passed
+    bias = imported.trainable_variables[-1]
+    bias.assign_add(np.ones(bias.shape, "float32"))
+    assert interop.verify(model, imported).disagrees
+    assert interop.verify(imported, model).disagrees

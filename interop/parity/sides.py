@@ -24,7 +24,7 @@ from interop.artifact.files import is_zip
 from interop.artifact.signature import Signature, Structure, TensorSpec, flatten, pack
 from interop.backend import choose_backend
 from interop.capture.dispatch import Runnable, runnable
-from interop.errors import ArtifactError, ParityError
+from interop.errors import ArtifactError, InteropError, ParityError, SignatureError
 from interop.formats.dtypes import numpy_dtype
 from interop.parity.exposure import expose
 from interop.parity.keras_calls import recorded_calls, without_gradients
@@ -131,10 +131,32 @@ class KerasSide:
             by_name = _takes_arguments(self._model, structure)
             result = call(**nested) if by_name else call(nested)
         result = result if _has_gaps(signature.output_structure) else _without_none(result)
-        found = flatten(signature.output_structure, result, f"the output of {self.label}")
+        found = self._returned(result, signature)
         arrays = {index: _to_numpy(leaf) for index, leaf in found.items()}
         declared = self._as_declared(arrays, signature)
         return [declared[index] for index in range(len(signature.outputs))]
+
+    def _returned(self, result: Any, signature: Signature) -> dict[int, Any]:
+        """What the model returned by the place in a signature: in its structure, or else by the outputs' names.
+
+        An imported graph returns a dict by them; the model that the graph was made of may return anything.
+        """
+        where = f"the output of {self.label}"
+        names = [spec.name for spec in signature.outputs]
+        if isinstance(result, Mapping) and result.keys() == set(names):
+            return flatten({"dict": {name: place for place, name in enumerate(names)}}, result, where)
+        try:
+            return flatten(signature.output_structure, result, where)
+        except SignatureError as error:
+            try:
+                own = self.derive_signature()
+                leaves = flatten(own.output_structure, result)
+            except InteropError:
+                raise error from None
+            named = {own.outputs[place].name: leaf for place, leaf in leaves.items()}
+            if named.keys() != set(names):
+                raise
+            return {place: named[name] for place, name in enumerate(names)}
 
     def _as_declared(self, arrays: dict[int, Array], signature: Signature) -> dict[int, Array]:
         """Outputs in the dtypes a functional model declares; some of Keras' layers give others when run eagerly."""
@@ -145,7 +167,7 @@ class KerasSide:
         nested = _without_none(functional_structure(self._model)[1])
         if isinstance(signature.output_structure, int) and isinstance(nested, list | tuple):
             nested = nested[0]  # Keras returns a list of one output as that output
-        declared = flatten(signature.output_structure, nested)
+        declared = self._returned(nested, signature)
         dtypes = {index: str(tensor.dtype) for index, tensor in declared.items()}
         return {
             index: array

@@ -279,7 +279,14 @@ def initialize_rest(variables: list[Any]) -> None:
         if compat.is_uninitialized(variable):
             try:
                 compat.initialize(variable)
-            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            except (
+                ArithmeticError,
+                AttributeError,
+                LookupError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
                 raise RebuildError(
                     f"nothing is stored for {variable.path!r}, and its initializer cannot run: "
                     f"{type(error).__name__}: {error}. Correct it in the config"

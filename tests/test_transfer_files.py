@@ -192,6 +192,32 @@ def modules() -> tuple[Any, Any]:
 
 
 @on_torch
+def test_a_tied_tensor_that_a_file_has_once(tmp_path: Path) -> None:
+    """As Hugging Face writes them: one of the names is left out."""
+    import torch
+    from safetensors.torch import save_file
+
+    def tied() -> Any:
+        made = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(2)))
+        made[1].weight = made[0].weight
+        return made
+
+    source, target, path = tied(), tied(), tmp_path / "w.safetensors"
+    state = source.state_dict()
+    for left_out in ("1.weight", "0.weight"):
+        save_file({name: value for name, value in state.items() if name != left_out}, path)
+        for given in ({"source_model": tied(), "source_inputs": [(None, 4)]}, {}):
+            torch.nn.init.zeros_(target[0].weight)
+            interop.transfer_weights(path, target, **given)
+            assert torch.equal(target[1].weight, source[0].weight)
+    with torch.no_grad():
+        source[0].weight.add_(1)
+    interop.transfer_weights(source, path, target_model=tied(), source_inputs=[(None, 4)])
+    with interop.load_tensors(path) as tensors:
+        np.testing.assert_array_equal(tensors["1.weight"], source[0].weight.detach())
+
+
+@on_torch
 @pytest.mark.parametrize("kind", ["w.pt", "w.safetensors", "whole.pt", "parallel.pth", "old.pt"])
 def test_a_file_beside_a_model_of_its_framework(tmp_path: Path, kind: str) -> None:
     """Names say which tensor is which of the PyTorch model, and its graph the rest."""

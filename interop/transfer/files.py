@@ -89,7 +89,11 @@ def with_values_of(model: Model, stored: Model) -> Model:
     """
     from interop.transfer.names import paired
 
-    names = paired(stored, model).pairs
+    names = dict(paired(stored, model).pairs)
+    one_tensor = {model.aliases.get(name, name): key for name, key in names.items()}
+    for name in model.tensors:  # a file may have a tensor of several names under one of them
+        if name not in names and (key := one_tensor.get(model.aliases.get(name, name))) is not None:
+            names[name] = key
     problems = [
         Problem(name, f"{spec}; the file has {stored.tensors[names[name]]}")
         if name in names

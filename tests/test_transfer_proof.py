@@ -16,7 +16,7 @@ import interop
 from interop.errors import ParityError, WeightsError
 from interop.transfer.matching import Match, matched
 from interop.transfer.proof import prove
-from interop.transfer.trial import TOLERANCE, Expected, Trial
+from interop.transfer.trial import TOLERANCE, Expected, Trial, deviation, relative
 
 L = keras.layers
 torch = pytest.importorskip("torch")
@@ -219,3 +219,12 @@ def test_models_that_depart_for_no_known_reason_are_an_error() -> None:
     with pytest.raises(ParityError, match=r"the models depart at 1\.bias"):
         interop.transfer_weights(drawn(one), other)
     assert torch.equal(other[0].weight, kept)
+
+
+@pytest.mark.parametrize("measure", [relative, deviation])
+def test_what_is_no_number_agrees_with_nothing(measure: Any) -> None:
+    """Infinities may: masks have them."""
+    inf, nan = np.inf, np.nan
+    assert measure(np.array([3.0, -inf]), np.array([3.0, -inf])) == 0
+    for expected, made in ((3.0, nan), (nan, 3.0), (nan, nan), (inf, -inf), (3.0, inf), (inf, 3.0)):
+        assert measure(np.array([3.0, expected]), np.array([3.0, made])) == inf

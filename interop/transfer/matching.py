@@ -132,6 +132,8 @@ def matched(
                 "name. Pass that model as source_model or target_model"
             )
     left, right = left.certain, right.certain
+    if left.derived is not None and right.derived is not None:
+        left, right = replace(left, graph=left.derived), replace(right, graph=right.derived)
     meeting, graphs = _captured(left, right)
     halves = []
     for model, (captured, graph), orders in zip((left, right), graphs, meeting.orders, strict=True):
@@ -249,8 +251,19 @@ def by_name(source: Model, target: Model, rules: Rules) -> Plan:
             for side, some in zip(("source", "target"), names.apart, strict=True)
             for name in sorted(some)
         ),
+        differences=tuple(_without_graph(source, target)) if missing or unexpected else (),
         models=(source, target),
     )
+
+
+def _without_graph(source: Model, target: Model) -> Iterator[str]:
+    """What would help where names do not: a model beside a file of tensors."""
+    for model, other, name in ((source, target, "source_model"), (target, source, "target_model")):
+        if model.graph is None and other.graph is not None:
+            yield (
+                f"{model.label} has names and shapes but no graph, so names alone were compared; pass the model that "
+                f"it is of as {name} (--{name.replace('_', '-')})"
+            )
 
 
 def _apart(name: str, namesake: str | None, side: Model, other: Model, rest: Sequence[str]) -> Problem:

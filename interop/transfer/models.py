@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Model:
         seeds: variables that are no weights, which files of weights may hold too.
         file: path and format, for a file of tensors.
         elsewhere: whether its values are not those that ``runs`` uses, but of a file.
+        derived: makes the graph in which what layers derive from variables is computed of these; None if none does.
         doubtful: those of its tensors that may be constants as well: single numbers of a graph.
     """
 
@@ -77,6 +79,7 @@ class Model:
     seeds: dict[str, Named] = field(default_factory=dict)
     file: tuple[Path, str] | None = None
     elsewhere: bool = False
+    derived: Callable[[list[Input]], Any] | None = None
     doubtful: dict[str, Named] = field(default_factory=dict)
 
     @property
@@ -187,9 +190,25 @@ def _keras(model: Any, signature: Any) -> Model:
         ]
         return capture_any(model, input_signature=pack(call.structure, specs)).flat()
 
+    derived = _derived(model)
+
+    def graph_of_all(sized: list[Input]) -> Any:
+        try:
+            for layer in derived:
+                vars(layer).update(
+                    call=partial(_deriving, layer), mean=None
+                )  # with a mean it is captured as one
+            return graph(sized)
+        finally:
+            for layer in derived:
+                vars(layer).pop("call", None)
+                layer.finalize_state()
+
     def write(values: Mapping[str, TensorSource]) -> Any:
         for name, value in arrays_of(values).items():
             variables[name].assign(value)
+        for layer in derived:
+            layer.finalize_state()
         return model
 
     def run(arrays: list[Array]) -> list[Array]:
@@ -213,7 +232,23 @@ def _keras(model: Any, signature: Any) -> Model:
         runs=run,
         native=model,
         seeds={name: spec for name, spec in shapes.items() if name not in variables},
+        derived=graph_of_all if derived else None,
     )
+
+
+def _derived(model: Any) -> list[Any]:
+    """Layers that compute with constants, which they derive from their variables."""
+    import keras
+
+    from interop.capture.keras import compat
+
+    found = [one for one in compat.all_layers(model) if isinstance(one, keras.layers.Normalization)]
+    return [layer for layer in found if layer.built and layer.input_mean is None]
+
+
+def _deriving(layer: Any, inputs: Any) -> Any:
+    layer.finalize_state()
+    return type(layer).call(layer, inputs)
 
 
 def _torch(model: Any, signature: Any) -> Model:

@@ -16,7 +16,7 @@ import numpy as np
 
 from interop.errors import WeightsError
 from interop.transfer.elements import Numbering, Numbers, numbered, reshaped
-from interop.transfer.named import Named
+from interop.transfer.named import Named, nearest, some
 from interop.transfer.pieces import pieces_of
 from interop.transfer.plan import Entry, Plan
 from interop.transfer.skeleton import Site
@@ -148,9 +148,12 @@ def ruled(rules: Rules, sources: Mapping[str, Named], targets: Mapping[str, Name
                 (entry.target, targets, rules.targets),
                 *((n, sources, rules.sources) for n in entry.sources),
             ]:
-                if name not in known or known[name].shape != listed[name].shape:
+                if name not in known:
+                    near = some(nearest(name, listed[name], known)) or "none"
+                    raise WeightsError(f"the plan has {name!r}, which the model has not; nearest: {near}")
+                if known[name].shape != listed[name].shape:
                     raise WeightsError(
-                        f"the plan has {name!r} as {listed[name]}; the model has {known.get(name)}"
+                        f"the plan has {name!r} as {listed[name]}; the model has {known[name]}"
                     )
         return list(rules.entries)
     return [entry for rule in rules for entry in rule.entries(sources, targets)]

@@ -73,18 +73,31 @@ def relative(expected: Array, made: Array) -> float:
     """The largest error, relative to the root mean square of what is expected."""
     if not np.issubdtype(expected.dtype, np.floating):
         return float(not np.array_equal(expected, made))
-    scale = math.sqrt(float(np.mean(np.square(expected, dtype="float64"))))
-    error = float(np.max(np.abs(expected.astype("float64") - made), initial=0.0))
-    return error / scale if scale else float(error > 0)
+    error, scale = _error_and_scale(expected, made)
+    return _ratio(float(np.max(error, initial=0.0)), scale)
 
 
 def deviation(expected: Array, made: Array) -> float:
     """The root mean square of the error, relative to that of what is expected."""
     if not np.issubdtype(expected.dtype, np.floating):
         return float(np.mean(expected != made))
-    error, scale = (
-        math.sqrt(float(np.mean(np.square(one)))) for one in (expected.astype("float64") - made, expected)
-    )
+    error, scale = _error_and_scale(expected, made)
+    return _ratio(math.sqrt(float(np.mean(np.square(error)))), scale)
+
+
+def _error_and_scale(expected: Array, made: Array) -> tuple[Array, float]:
+    """The error of each element, and the root mean square of what is expected; infinities are the same or they are not.
+
+    What is no number agrees with nothing, not with another either: nothing is known of it.
+    """
+    wanted = expected.astype("float64")
+    finite = np.isfinite(wanted)
+    error = np.abs(np.subtract(wanted, made, out=np.zeros_like(wanted), where=wanted != made))
+    scale = math.sqrt(float(np.mean(np.square(wanted[finite])))) if finite.any() else 1.0
+    return np.nan_to_num(error, nan=math.inf, posinf=math.inf), scale
+
+
+def _ratio(error: float, scale: float) -> float:
     return error / scale if scale else float(error > 0)
 
 
@@ -364,7 +377,7 @@ def _last_kept(read: Callable[[str], Array]) -> Callable[[str], Array]:
 def _scaled(noise: Array, site: Site) -> Array:
     if site.kind in ("mul", "div"):
         return 1 + 0.2 * noise
-    if site.kind == "rsqrt":
+    if site.kind in ("rsqrt", "Log"):  # of what is positive
         return np.asarray(np.exp(0.2 * noise))
     if len(site.shape) < 2:
         return 0.3 * noise

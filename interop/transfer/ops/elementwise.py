@@ -58,6 +58,7 @@ _SILENT = (
     "Sign",
     "Sqrt",
 )
+_BOUNDS = ("Clip", "Max")  # that a deviation has, lest something is divided by zero
 _LARGEST_EPSILON = 0.05
 
 
@@ -69,7 +70,8 @@ def unary(reader: Reader, step: Step, x: Tensor, *others: Tensor | None) -> list
         return pairwise(reader, step, x, *more)
     if isinstance(x, Weight):
         role = "rsqrt" if step.op_type in ("Sqrt", "Reciprocal") else step.op_type
-        terms = (term if term.role == REDUCED else replace(term, role=role) for term in x.terms)
+        kept = (REDUCED, "rsqrt") if step.op_type in _BOUNDS else (REDUCED,)
+        terms = (term if term.role in kept else replace(term, role=role) for term in x.terms)
         return [Weight(tuple(terms), x.shape)]
     if isinstance(x, Constant):
         return pairwise(reader, step, x, *[tensor for tensor in others if tensor is not None])

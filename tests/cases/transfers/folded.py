@@ -82,10 +82,27 @@ def some_of_them(nn: Any) -> tuple[Any, Any]:
     return model(normalised=False), model(normalised=True)
 
 
+def adapted(nn: Any) -> tuple[Any, Any]:
+    """Constants that layers derive from variables: statistics of the last axis and of another, and back from them."""
+
+    def model() -> Any:
+        made = [
+            L.Normalization(),
+            L.Dense(6, "tanh"),
+            L.Normalization(axis=1),
+            L.Dense(4),
+            L.Normalization(invert=True),
+        ]
+        return keras.Sequential([keras.Input((5, 3)), *made])
+
+    return model(), model()
+
+
 PAIRS = [
     Pair("normalisations folded, PyTorch has them", into_torch, first=True, quick=True),
     Pair("normalisations folded, Keras has them", into_keras, first=True, quick=True),
     Pair("normalisation folded, grouped transposed", grouped_transposed, shapes=((3, 7, 6),),
          signatures={"one": [(None, 3, 7, 6)]}),
     Pair("normalisations folded, some of them", some_of_them, quick=True),
+    Pair("normalisations of what was adapted", adapted, quick=True),
 ]  # fmt: skip

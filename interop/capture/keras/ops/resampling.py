@@ -1,9 +1,10 @@
-"""Resizing: ONNX Resize where it means the same, else one weight matrix for each axis.
+"""Resizing: ONNX Resize where it means the same, else cells by number, or one weight matrix for each axis.
 
 Enters: images of any size. Leaves: images of the asked size, by the rule of the backend that runs:
 
 ===============  ==========================================================================
-nearest          ONNX Resize, half_pixel, round_prefer_ceil
+nearest          Gather of the cells floor((i + 0.5) step), rounded in float32 as the backend does: a position
+                 that is a whole number is the rule where sizes divide, and runtimes' Resize rounds otherwise
 bilinear         ONNX Resize, half_pixel
 bicubic          matrix: torch takes a=-0.75 and repeats the edge; jax and TensorFlow take a=-0.5
                  and leave out cells outside, TensorFlow with positions rounded to 1/1024
@@ -38,6 +39,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "Abs": np.abs,
     "Add": np.add,
     "Div": np.divide,
+    "Floor": np.floor,
     "Greater": np.greater,
     "GreaterOrEqual": np.greater_equal,
     "Less": np.less,
@@ -46,6 +48,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "Max": np.maximum,
     "Min": np.minimum,
     "Mul": np.multiply,
+    "Reciprocal": np.reciprocal,
     "Round": np.round,
     "Sin": np.sin,
     "Sub": np.subtract,
@@ -253,10 +256,16 @@ def resize(
     x, sizes = whole, list(whole.dims[2:])
     if crop_to_aspect_ratio or pad_to_aspect_ratio:
         x, sizes = _fitted(e, x, size, crop_to_aspect_ratio, fill_value)
-    if interpolation == "nearest" or (interpolation == "bilinear" and not antialias):
-        x = _resized(e, x, shape, interpolation)
+    extents = [e.unknown("box", n) if isinstance(n, Value) else n for n in sizes]
+    if interpolation == "nearest":
+        x.shape = (*whole.dims[:2], *extents)
+        for axis, (own, count) in enumerate(zip(sizes, size, strict=True), 2):
+            x = _nearest(e, x, axis, own, count)
+    elif interpolation == "bilinear" and not antialias:
+        # All four sizes, without the attribute `axes`: ONNX Runtime 1.32 loses that one when it moves a
+        # Transpose through.
+        x = e.node("Resize", x, None, None, e.sizes(shape), shape=shape, mode="linear")
     elif interpolation in (*KERNELS, "area"):
-        extents = [e.unknown("box", n) if isinstance(n, Value) else n for n in sizes]
         if _repeats_edge(interpolation, antialias):
             border = [0, 0, _BEYOND, _BEYOND]
             x = e.node("Pad", x, border + border, mode="edge")
@@ -271,12 +280,24 @@ def resize(
     return x if images.rank == 4 else e.squeeze(x, [0])
 
 
-def _resized(e: Emit, x: Value, shape: tuple[Any, ...], interpolation: str) -> Value:
-    mode = "linear" if interpolation == "bilinear" else "nearest"
-    nearest = "round_prefer_ceil" if mode == "nearest" else None
-    # All four sizes, without the attribute `axes`: ONNX Runtime 1.32 loses that one when it moves a
-    # Transpose through.
-    return e.node("Resize", x, None, None, e.sizes(shape), shape=shape, mode=mode, nearest_mode=nearest)
+def _nearest(e: Emit, x: Value, axis: int, own: Any, count: Any) -> Value:
+    """The cell in whose middle, or before it, the middle of each new cell lies.
+
+    Sources: tensorflow/core/kernels/image/resize_nearest_neighbor_op.cc and ATen/native/UpSample.h divide the sizes;
+    jax/_src/image/scale.py, once compiled, multiplies by the reciprocal of the new one.
+    """
+    if not any(isinstance(n, Value) or is_symbolic(n) for n in (own, count)) and own == count:
+        return x
+    do = Terms(e)
+    size, number = do.size(own), do.size(count)
+    by_reciprocal = (
+        keras.config.backend() == "jax"
+    )  # a Div of one would be fused with the Mul by ONNX Runtime
+    step = do("Mul", size, do("Reciprocal", number)) if by_reciprocal else do("Div", size, number)
+    cells = do("Floor", do("Mul", do("Add", do.count(count), np.float32(0.5)), step))
+    cells = do("Min", cells, do("Sub", size, np.float32(1)))
+    shape = (*x.dims[:axis], count, *x.dims[axis + 1 :])
+    return e.node("Gather", x, do.value(cells, "int64"), shape=shape, axis=axis)
 
 
 _METHODS = {

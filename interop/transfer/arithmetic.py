@@ -9,10 +9,15 @@ Invariant: a rule puts nodes that compute the same in the place of one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from interop.transfer.nodes import origin
+
+_MOST_ELEMENTS = 2**20  # of what is joined
 
 
 def arranged(model: Any, parameters: Container[str], rules: Sequence[Rule] = ()) -> Any:
@@ -296,8 +301,34 @@ def _chain(new: Rewriting) -> Any:
     return value
 
 
+def one_of_joined(new: Rewriting) -> Any:
+    """What takes one of several tensors that were joined, such as the state of one of several layers: that tensor."""
+    made = new.node.outputs[0]
+    shape = static_shape(made)
+    if new.node.op_type not in ("Gather", "Slice") or shape is None or not new.flows(made):
+        return None
+    joined, moves = origin(made)
+    node, whole = made_by(joined, "Concat"), static_shape(joined)
+    parts = [] if node is None else [static_shape(value) for value in node.inputs]
+    if node is None or whole is None or None in parts or math.prod(whole) > _MOST_ELEMENTS:
+        return None
+    numbers = np.arange(math.prod(whole)).reshape(whole)
+    taken = numbers
+    for move in moves:
+        (taken,) = move(taken)
+    axis, start = node.attributes.get_int("axis", 0) % len(whole), 0
+    for value, sizes in zip(node.inputs, parts, strict=True):
+        assert sizes is not None
+        part = np.take(numbers, range(start, start + sizes[axis]), axis)
+        if np.array_equal(part.reshape(-1), taken.reshape(-1)):
+            return new("Reshape", value, new.ints(shape))
+        start += sizes[axis]
+    return None
+
+
 Rule = Callable[[Rewriting], Any]
 _RULES: tuple[Rule, ...] = (
+    one_of_joined,
     _slope,
     _mean_in_offset,
     _negative_factor,

@@ -5,7 +5,7 @@ Enters: nodes of an ``ir.Model``. Leaves: plain values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from interop.transfer.movement import movement
 from interop.transfer.values import Constant, Tensor
 
+Move = Callable[[NDArray[Any]], list[NDArray[Any]]]
 _LOOKUPS = ("Gather", "GatherElements", "GatherND")
 
 
@@ -76,6 +77,34 @@ def captured(node: Any, known: Mapping[Any, Tensor]) -> list[Tensor]:
                 if tensor is not None and not any(tensor is other for other in found):
                     found.append(tensor)
     return found
+
+
+def constant(value: Any) -> Any:
+    """The array that a value always is; None if it is none, or not known."""
+    if value is None:
+        return None
+    tensor = value.const_value
+    node = value.producer()
+    if tensor is None and node is not None and node.op_type == "Constant" and "value" in node.attributes:
+        tensor = node.attributes["value"].value
+    return None if tensor is None else tensor.numpy()
+
+
+def origin(value: Any) -> tuple[Any, list[Move]]:
+    """What movements alone make a value of, and these movements, the first first."""
+    moves: list[Move] = []
+    while (node := value.producer()) is not None and len(node.outputs) == 1 and node.inputs:
+        arguments = [None if given is None else constant(given) for given in node.inputs[1:]]
+        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        move = movement(node.op_type, attributes, arguments)
+        if move is None or any(
+            array is None and given is not None
+            for array, given in zip(arguments, node.inputs[1:], strict=True)
+        ):
+            break
+        moves.insert(0, move)
+        value = node.inputs[0]
+    return value, moves
 
 
 def computed(node: Any, inputs: Sequence[Tensor | None]) -> list[NDArray[Any]]:

@@ -5,7 +5,7 @@ Enters: a flat ``ir.Model``. Leaves: which values depend on parameters only, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from interop.graph.typecodes import dtype_name
 from interop.transfer.arithmetic import has_body
-from interop.transfer.movement import movement
 from interop.transfer.named import Named
 from interop.transfer.nodes import computed
 from interop.transfer.values import Constant
@@ -67,25 +66,6 @@ class OfParameters:
             alone = all(one in self._owners for one in node.outputs)
             found |= set().union(*map(self.takers, node.outputs)) if alone else {node}
         return found
-
-
-def origin(value: Any) -> tuple[Any, list[Callable[[Array], list[Array]]]]:
-    """What movements alone make a value of, and these movements, the first first."""
-    from interop.transfer.loops.forms import constant
-
-    moves: list[Callable[[Array], list[Array]]] = []
-    while (node := value.producer()) is not None and len(node.outputs) == 1 and node.inputs:
-        arguments = [None if given is None else constant(given) for given in node.inputs[1:]]
-        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-        move = movement(node.op_type, attributes, arguments)
-        if move is None or any(
-            array is None and given is not None
-            for array, given in zip(arguments, node.inputs[1:], strict=True)
-        ):
-            break
-        moves.insert(0, move)
-        value = node.inputs[0]
-    return value, moves
 
 
 def without_idle(graph: Any, names: Iterable[str]) -> None:

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interop.transfer.arithmetic import static_shape
-from interop.transfer.composites.evaluation import OfParameters, origin, spec_of, stand_in, without_idle
+from interop.transfer.composites.evaluation import OfParameters, spec_of, stand_in, without_idle
 from interop.transfer.composites.folded import ROLES, Folded, affine
 from interop.transfer.elements import is_phantom, phantom
 from interop.transfer.loops.outside import Outside
 from interop.transfer.movement import movement
 from interop.transfer.named import Named
-from interop.transfer.nodes import step_of
+from interop.transfer.nodes import constant, origin, step_of
 
 Array = NDArray[Any]
 Drawn = dict[str, Array]
@@ -180,8 +180,6 @@ def _is_affine(of: OfParameters, node: Any, place: int, axis: int, shape: tuple[
 
 def _moved(node: Any, shape: tuple[int, ...], axis: int) -> tuple[tuple[int, ...], int] | None:
     """The sizes and the axis of the features after a movement of all elements; None if there is no such axis then."""
-    from interop.transfer.loops.forms import constant
-
     arguments = [None if value is None else constant(value) for value in node.inputs[1:]]
     move = movement(node.op_type, step_of(node).attributes, arguments)
     known = all(

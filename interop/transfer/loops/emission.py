@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from interop.transfer.loops.forms import NoMatch, State, constant
+from interop.transfer.loops.forms import NoMatch, State
 from interop.transfer.loops.outside import Outside
 from interop.transfer.loops.step import Gate, Step
+from interop.transfer.nodes import constant
 
 
 def emit(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from interop.transfer.nodes import constant
+
 _IDLE = ("Identity", "Cast")
 
 
@@ -122,13 +124,3 @@ def is_same(value: Any, other: Any) -> bool:
 
 def is_position(value: Any, position: Any) -> bool:
     return plain(value) is position
-
-
-def constant(value: Any) -> Any:
-    if value is None:
-        return None
-    tensor = value.const_value
-    node = value.producer()
-    if tensor is None and node is not None and node.op_type == "Constant" and "value" in node.attributes:
-        tensor = node.attributes["value"].value
-    return None if tensor is None else tensor.numpy()

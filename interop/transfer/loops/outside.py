@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from interop.transfer.loops.forms import constant
+from interop.transfer.nodes import constant
 
 _SMALL = 1024
 

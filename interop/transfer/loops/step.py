@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from interop.transfer.loops.forms import Loop, NoMatch, State, constant, plain
+from interop.transfer.loops.forms import Loop, NoMatch, State, plain
 from interop.transfer.loops.outside import Outside
+from interop.transfer.nodes import constant
 
 ACTIVATIONS = ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus")
 

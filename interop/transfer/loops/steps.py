@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from interop.transfer.arithmetic import Rewriting, arranged, made_by, static_shape
-from interop.transfer.loops.forms import constant
+from interop.transfer.arithmetic import Rewriting, arranged, made_by, one_of_joined, static_shape
 from interop.transfer.loops.outside import Outside
-from interop.transfer.movement import movement
-from interop.transfer.nodes import computed
+from interop.transfer.nodes import computed, constant
 from interop.transfer.values import Constant
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -51,7 +49,7 @@ def stepped(model: Any, parameters: Container[str]) -> Any:
     for node in list(model.graph):
         if node.op_type == "Split":
             _cut(model.graph, node)
-    rules = (_one_of_joined, _mixture, bias_apart, of_joined, _of_nothing, _part_of_sum, _biases_last)
+    rules = (one_of_joined, _mixture, bias_apart, of_joined, _of_nothing, _part_of_sum, _biases_last)
     for rule in rules:
         arranged(model, parameters, (rule,))
         ShapeInferencePass(check_type=False)(model)
@@ -229,40 +227,6 @@ def _cut(graph: Any, node: Any) -> None:
             new.name, old.name = old.name, f"{old.name}/split"
         old.replace_all_uses_with(new, replace_graph_outputs=True)
     graph.remove(node, safe=True)
-
-
-def _one_of_joined(new: Rewriting) -> Any:
-    """What takes one of several tensors that were joined, such as a step of a sequence: that tensor."""
-    shape = static_shape(new.node.outputs[0])
-    if new.node.op_type not in ("Gather", "Slice") or shape is None or not new.flows(new.node.outputs[0]):
-        return None
-    moves: list[Any] = []
-    value = new.node.outputs[0]
-    while (node := value.producer()) is not None and node.op_type != "Concat":
-        arguments = [None if given is None else constant(given) for given in node.inputs[1:]]
-        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-        move = movement(node.op_type, attributes, arguments)
-        if move is None or len(node.outputs) > 1 or any(array is None for array in arguments):
-            return None
-        moves.append(move)
-        value = node.inputs[0]
-    whole = static_shape(value)
-    if node is None or whole is None or math.prod(whole) > _MOST_ELEMENTS:
-        return None
-    numbers = np.arange(math.prod(whole)).reshape(whole)
-    taken = numbers
-    for move in reversed(moves):
-        (taken,) = move(taken)
-    axis, start = node.attributes.get_int("axis", 0) % len(whole), 0
-    for given in node.inputs:
-        sizes = static_shape(given)
-        if sizes is None:
-            return None
-        part = np.take(numbers, range(start, start + sizes[axis]), axis)
-        if np.array_equal(part.reshape(-1), taken.reshape(-1)):
-            return new("Reshape", given, new.ints(shape))
-        start += sizes[axis]
-    return None
 
 
 def _mixture(new: Rewriting) -> Any:

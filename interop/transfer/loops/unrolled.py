@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from interop.transfer.loops.forms import NoMatch, constant, is_same
+from interop.transfer.loops.forms import NoMatch, is_same
 from interop.transfer.loops.outside import Outside
+from interop.transfer.nodes import constant
 
 _DIRECTIONS = {side: f"scan_{side}_directions" for side in ("input", "output")}
 _NODES = 4096  # that the steps have together, at most

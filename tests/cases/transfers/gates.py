@@ -36,7 +36,31 @@ def recurrent(kind: str, layers: int, both: bool, last: bool = False) -> Callabl
     return make
 
 
+def encoder_and_decoder(nn: Any) -> tuple[Any, Any]:
+    """The states of two layers are one tensor in PyTorch, of which each layer after takes its part."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.decoder = (nn.LSTM(size, 5, 2, batch_first=True) for size in (4, 3))
+            self.head = nn.Linear(5, 2)
+
+        def forward(self, x: Any, y: Any) -> Any:
+            _, states = self.encoder(x)
+            return self.head(self.decoder(y, states)[0])
+
+    inputs = keras.Input((6, 4)), keras.Input((3, 3))
+    x, y, states = *inputs, []
+    for _ in range(2):
+        x, *state = L.LSTM(5, return_sequences=True, return_state=True)(x)
+        states.append(state)
+    for state in states:
+        y = L.LSTM(5, return_sequences=True)(y, initial_state=state)
+    return keras.Model(inputs, L.Dense(2)(y)), Net()
+
+
 PAIRS = [
+    Pair("encoder and decoder of two layers", encoder_and_decoder, quick=True),
     Pair("lstm", recurrent("LSTM", 1, both=False, last=True)),
     Pair("gru", recurrent("GRU", 1, both=False, last=True)),
     Pair("rnn", recurrent("RNN", 1, both=False), quick=True),

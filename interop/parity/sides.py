@@ -159,11 +159,15 @@ class KerasSide:
             return {place: named[name] for place, name in enumerate(names)}
 
     def _as_declared(self, arrays: dict[int, Array], signature: Signature) -> dict[int, Array]:
-        """Outputs in the dtypes a functional model declares; some of Keras' layers give others when run eagerly."""
+        """Outputs in the dtypes that are declared; some of Keras' layers give others when run eagerly.
+
+        A functional model says which. Of others it is the operations that do, and on torch some give integers of 64
+        bits instead of 32.
+        """
         from interop.capture.keras.compat import functional_structure, is_functional
 
         if not is_functional(self._model):
-            return arrays
+            return {i: _in_width(array, signature.outputs[i].dtype) for i, array in arrays.items()}
         nested = _without_none(functional_structure(self._model)[1])
         if isinstance(signature.output_structure, int) and isinstance(nested, list | tuple):
             nested = nested[0]  # Keras returns a list of one output as that output
@@ -314,6 +318,14 @@ def _takes_one_tensor(model: Any) -> bool:
     from interop.capture.keras.compat import functional_structure, is_functional
 
     return is_functional(model) and not isinstance(functional_structure(model)[0], dict | list | tuple)
+
+
+def _in_width(array: Array, declared: str) -> Array:
+    """Integers as integers of the declared width, where they are the same then."""
+    if array.dtype.kind != "i" or declared not in ("int32", "int64") or array.dtype.name == declared:
+        return array
+    narrow = array.astype(declared)
+    return narrow if np.array_equal(narrow, array) else array
 
 
 def _takes_arguments(model: Any, structure: Structure) -> bool:

@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any
 
 import keras
+import numpy as np
 
 from interop.capture.keras import compat, invocations, registry
 from interop.capture.keras.absent import reason
@@ -213,7 +214,16 @@ class Trace:
         if cls.__name__ not in _TAKES_SIZES:
             self.emit.arguments = _values(args)
             args = tuple(self._counted(item) for item in args)
-        spec = (emitter.spec or _keras_spec)(operation, *args, **kwargs)
+        spec_of = emitter.spec or _keras_spec
+        try:
+            spec = spec_of(operation, *args, **kwargs)
+        except (AttributeError, TypeError, ValueError):
+            # Keras' rule may ask a number or a list for its dtype; when a model runs they are tensors by then.
+            converted = tuple(map(_as_array, args))
+            if all(new is old for new, old in zip(converted, args, strict=True)):
+                raise
+            args = converted
+            spec = spec_of(operation, *args, **kwargs)
         if kwargs:
             bound = _call_signature(cls).bind(operation, *args, **kwargs)
             bound.apply_defaults()
@@ -388,6 +398,18 @@ def _keras_spec(operation: Any, *args: Any, **kwargs: Any) -> Any:
     if type(operation).__name__ in _SPECS_WITHOUT_DTYPE:
         return compat.tensor_spec(spec.shape, compat.result_type(args[0].dtype, float))
     return spec
+
+
+def _as_array(x: Any) -> Any:
+    """Numbers and lists of them as the array that a backend makes of them; anything else as it is."""
+    if not isinstance(x, bool | int | float | list | tuple) or is_symbolic(x) or _values(x):
+        return x
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError):
+        return x
+    kinds = {"b": "bool", "i": "int32", "f": keras.config.floatx()}
+    return array.astype(kinds[array.dtype.kind]) if array.dtype.kind in kinds else x
 
 
 def _to_sym(x: Any) -> Any:

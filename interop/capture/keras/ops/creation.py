@@ -157,8 +157,8 @@ def ones_like(e: Emit, x: Value) -> Value:
 
 
 @op("FullLike", since=13)
-def full_like(e: Emit, x: Value, fill_value: Any) -> Value:
-    return filled(e, x.dims, fill_value, e.spec.dtype)
+def full_like(e: Emit, x: Any, fill_value: Any) -> Value:
+    return filled(e, e.tensor(x).dims, fill_value, e.spec.dtype)
 
 
 # Ranges between tensors

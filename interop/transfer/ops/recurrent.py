@@ -17,7 +17,7 @@ from interop.transfer.elements import Numbers, numbered, regular
 from interop.transfer.nodes import Step
 from interop.transfer.reading import Reader, reads
 from interop.transfer.skeleton import Place
-from interop.transfer.values import Feeds, Flow, Tensor, Weight
+from interop.transfer.values import Feeds, Flow, Tensor, Weight, labelled
 
 _GATES = {"LSTM": "iofc", "GRU": "zrh", "RNN": "h"}
 
@@ -39,7 +39,9 @@ def recurrent(
         return reader.opaque(step, given)
     for flow in (tensor for tensor in given if isinstance(tensor, Flow)):
         reader.uses.record(flow)
-    before = reader.joined([tensor.feeds for tensor in given if isinstance(tensor, Flow)])
+    first = [labelled(tensor.feeds, "state") for tensor in states if isinstance(tensor, Flow)]
+    flows = [tensor.feeds for tensor in (x, w, r, b, lengths) if isinstance(tensor, Flow)]
+    before = reader.joined([*flows, *first])
     facts = _facts(step)
     channels = np.argsort(x.places()[0, 0], kind="stable")
     directions = w.shape[0]

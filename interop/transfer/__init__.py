@@ -3,7 +3,8 @@
 ================  =====================================================================================
 ``models``        a model as named tensors and, maybe, a graph; ``files`` and ``traced`` files as such; ``inputs``
                   gives both the same sizes
-``loops/``        loops become recurrent layers, or their steps; ``arithmetic`` has one form of what has several
+``loops/``        loops become recurrent layers, or their steps; ``arithmetic`` has one form of what has several, and
+                  ``sums`` one of sums of products
 ``reading``       a graph as a skeleton: each use of parameters, and which feeds which; ``ops/`` a file a family
 ``alignment``     two skeletons side by side
 ``otherwise``     where parameters are left: recurrent layers as steps, ``lookups`` at usual places, sums and joined

@@ -43,10 +43,15 @@ def arranged(model: Any, parameters: Container[str], rules: Sequence[Rule] = ())
 def _replace(graph: Any, node: Any, value: Any) -> None:
     old = node.outputs[0]
     value.shape, value.type = old.shape, old.type
-    if old.is_graph_output():
-        value.name, old.name = old.name, value.name
-    old.replace_all_uses_with(value, replace_graph_outputs=True)
+    put_for(old, value)
     graph.remove(node, safe=True)
+
+
+def put_for(old: Any, new: Any) -> None:
+    """Let a value be taken in the place of another; what the graph returns keeps its name."""
+    if old.is_graph_output():
+        new.name, old.name = old.name, new.name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 
 class _Origins:

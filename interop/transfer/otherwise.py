@@ -15,8 +15,9 @@ from interop.transfer.arithmetic import arranged
 from interop.transfer.composites import Finder, fold, in_one, single
 from interop.transfer.elements import Numbering
 from interop.transfer.lookups import fixed_lookups
-from interop.transfer.loops.steps import each_by_itself, has_layers, stepped
+from interop.transfer.loops.steps import has_layers, stepped
 from interop.transfer.reading import read_skeleton
+from interop.transfer.sums import each_by_itself
 
 if TYPE_CHECKING:
     from interop.transfer.matching import Half

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from interop.transfer.arithmetic import static_shape
+from interop.transfer.arithmetic import put_for, static_shape
 from interop.transfer.composites.evaluation import OfParameters, spec_of, stand_in, without_idle
 from interop.transfer.composites.folded import ROLES, Folded, affine
 from interop.transfer.elements import is_phantom, phantom
@@ -311,7 +311,5 @@ def _replace(graph: Any, chains: Sequence[_Chain], one: Folded) -> None:
                 value = outside("Reshape", bias, outside.ints(-1, *[1] * spread)) if spread else bias
                 made = outside("Add", made, value)
                 made.shape, made.dtype = after.shape, after.dtype
-            if after.is_graph_output():
-                made.name, after.name = after.name, f"{after.name}/steps"
-            after.replace_all_uses_with(made, replace_graph_outputs=True)
+            put_for(after, made)
             graph.remove(node, safe=True)

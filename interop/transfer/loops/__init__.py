@@ -5,14 +5,15 @@ its steps, if they are few: layers whose parameters are one stack are such a loo
 of one step: gates are activations of a sum of products of the element and of the state with matrices, whether these are
 whole or parts of larger ones.
 
-=============  ==========================================================
+=============  ====================================================================================
 ``forms``      a loop as it is written
 ``step``       what one step computes, in sums and products
 ``layers``     the gates of the layers that are known
 ``outside``    nodes before the loop, of what no step changes
 ``emission``   the layer in its place
 ``unrolled``   the steps in the place of another loop
-=============  ==========================================================
+``steps``      the steps in the place of a layer, where the other model has a loop that is no layer
+=============  ====================================================================================
 """
 
 from __future__ import annotations

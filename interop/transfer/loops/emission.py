@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from interop.transfer.arithmetic import put_for
 from interop.transfer.loops.forms import NoMatch, State
 from interop.transfer.loops.outside import Outside
 from interop.transfer.loops.step import Gate, Step
@@ -67,9 +68,7 @@ def emit(
     ]:
         new = outside("Squeeze", value, outside.ints(axis))
         new.dtype, new.shape = new.dtype or old.dtype, new.shape or old.shape
-        if old.is_graph_output():
-            new.name, old.name = old.name, f"{old.name}/loop"
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        put_for(old, new)
     step.loop.node.graph.remove(step.loop.node, safe=True)
 
 

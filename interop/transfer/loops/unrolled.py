@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from interop.transfer.arithmetic import put_for
 from interop.transfer.loops.forms import NoMatch, is_same
 from interop.transfer.loops.outside import Outside
 from interop.transfer.nodes import constant
@@ -52,10 +53,7 @@ def unroll(graph: Any, node: Any) -> None:
         for values in zip(*collected, strict=True)
     ]
     for old, new in zip(node.outputs, [*states, *results], strict=True):
-        if old.is_graph_output():
-            new = outside("Identity", new)
-            new.name, old.name = old.name, f"{old.name}/loop"
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        put_for(old, outside("Identity", new) if old.is_graph_output() else new)
     graph.remove(node, safe=True)
 
 

@@ -146,6 +146,13 @@ def concrete_shape(spec: TensorSpec, case: Case) -> tuple[int, ...]:
     return tuple(dim if isinstance(dim, int) else case.sizes[dim] for dim in spec.shape)
 
 
+def _two_sizes(rank: int, step: int) -> tuple[int, int]:
+    """For texts, images and volumes: what halves its places a few times needs room, and volumes have many."""
+    if rank < 4:
+        return 8 + step, 13 + step
+    return (32 + 32 * step, 64 + 32 * step) if rank == 4 else (16 + 16 * step, 32 + 16 * step)
+
+
 def _default_sizes(inputs: Iterable[TensorSpec], batch: Sequence[str]) -> dict[str, tuple[int, ...]]:
     chosen: dict[str, tuple[int, ...]] = dict.fromkeys(batch, BATCH_SIZES)
     for spec in inputs:
@@ -153,8 +160,7 @@ def _default_sizes(inputs: Iterable[TensorSpec], batch: Sequence[str]) -> dict[s
             if isinstance(dim, int) or dim in chosen:
                 continue
             step = len(chosen)
-            # Images and volumes need room for the strides of a deep model; sequences do not.
-            chosen[dim] = (32 + 32 * step, 64 + 32 * step) if len(spec.shape) >= 4 else (8 + step, 13 + step)
+            chosen[dim] = _two_sizes(len(spec.shape), step)
     return chosen
 
 

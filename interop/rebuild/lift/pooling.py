@@ -98,19 +98,33 @@ def global_pool(site: Site, node: Any) -> Lifted | NoMatch:
 
 @lift("ReduceMean", "ReduceMax")
 def reduced_places(site: Site, node: Any) -> Lifted | NoMatch:
-    """Mean or maximum over all places, the channels being behind or before them."""
-    rank = site.rank(node.inputs[0])
+    """Mean or maximum over all places, the channels being behind or before them; at once or axis by axis."""
+    reductions = [node]
+    while (before := reductions[0].inputs[0].producer()) is not None and (
+        before.op_type == node.op_type and site.only_user(before.outputs[0]) is reductions[0]
+    ):
+        reductions.insert(0, before)
+    source = reductions[0].inputs[0]
+    rank = site.rank(source)
     if rank not in (3, 4, 5):
         return NoMatch("not one to three axes of places, as far as is known")
-    if node.inputs[0].dtype is None or not node.inputs[0].dtype.is_floating_point():
+    if source.dtype is None or not source.dtype.is_floating_point():
         return NoMatch("the type of its input is not known, or is no float")
-    attributes = site.attributes(node)
-    given = attributes.get("axes")
-    if len(node.inputs) > 1 and node.inputs[1] is not None:
-        given = site.constant(node.inputs[1])
-    if given is None:
-        return NoMatch("its axes are not known")
-    axes, keepdims = sorted(int(axis) % rank for axis in given), bool(attributes.get("keepdims", 1))
+    left = list(range(rank))
+    axes: list[int] = []
+    for reduction in reductions:
+        attributes = site.attributes(reduction)
+        given = attributes.get("axes")
+        if len(reduction.inputs) > 1 and reduction.inputs[1] is not None:
+            given = site.constant(reduction.inputs[1])
+        if given is None:
+            return NoMatch("its axes are not known")
+        keepdims = bool(attributes.get("keepdims", 1))
+        if keepdims and len(reductions) > 1:
+            return NoMatch("it keeps axes of several reductions")
+        gone = [left[int(axis)] for axis in given]
+        axes = sorted([*axes, *gone])
+        left = left if keepdims else [axis for axis in left if axis not in gone]
     behind = axes == list(range(1, rank - 1))
     if not behind and (axes != list(range(2, rank)) or (rank == 3 and keepdims)):
         return NoMatch(f"it goes over the axes {axes}")
@@ -129,7 +143,7 @@ def reduced_places(site: Site, node: Any) -> Lifted | NoMatch:
     config = (layer_class.__name__, data_format, keepdims)
     order = channels_last if turned else None
     permutations = None if keepdims else (None,)
-    return Lifted(node, (node,), (node.inputs[0],), make, config, {}, order, None, dims, permutations)
+    return Lifted(node, tuple(reductions), (source,), make, config, {}, order, None, dims, permutations)
 
 
 def _is_flat(site: Site, node: Any) -> bool:

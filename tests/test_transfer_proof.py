@@ -228,3 +228,30 @@ def test_what_is_no_number_agrees_with_nothing(measure: Any) -> None:
     assert measure(np.array([3.0, -inf]), np.array([3.0, -inf])) == 0
     for expected, made in ((3.0, nan), (nan, 3.0), (nan, nan), (inf, -inf), (3.0, inf), (inf, 3.0)):
         assert measure(np.array([3.0, expected]), np.array([3.0, made])) == inf
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_what_is_computed_in_half_precision_is_proven_in_single(policy: str) -> None:
+    layers = [
+        L.Conv1D(6, 3, dtype=policy),
+        L.BatchNormalization(epsilon=1e-5, dtype=policy),
+        L.Dense(3, dtype=policy),
+    ]
+    model = keras.Sequential([keras.Input((9, 4)), *layers])
+    nn = torch.nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Sequential(nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6)), nn.Linear(6, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.body(x).mT)
+
+    for source, target in ((drawn(Net(), 1), model), (drawn(model, 2), Net().eval())):
+        report = interop.transfer_weights(source, target)
+        assert report.passed, str(report)
+        assert report.proof is not None
+        assert report.proof.inner < 1e-5
+        assert report.error is not None
+        assert 1e-5 < report.error < report.tolerance

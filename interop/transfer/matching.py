@@ -30,6 +30,7 @@ from interop.transfer.names import paired
 from interop.transfer.otherwise import WAYS, composed, with_numbers
 from interop.transfer.pieces import Piece, pieces_of
 from interop.transfer.plan import Entry, Plan, Problem
+from interop.transfer.precision import in_single
 from interop.transfer.reading import read_skeleton
 from interop.transfer.rows import with_other_rows
 from interop.transfer.rules import Rules, ruled
@@ -55,6 +56,7 @@ class Half:
         notes: what was assumed of its inputs.
         sums: whether what is added is one sum, whatever its sizes.
         whole: frames that stay one although their features are used apart.
+        rounded: whether the model itself computes in half precision, which the graph does not.
         composites: tensors of the model that are several parameters in truth, in the order in which they are made.
     """
 
@@ -67,6 +69,7 @@ class Half:
     notes: tuple[str, ...] = ()
     sums: bool = False
     whole: frozenset[str] = frozenset()
+    rounded: bool = False
     composites: tuple[Composite, ...] = ()
 
     @property
@@ -136,9 +139,10 @@ def matched(
         left, right = replace(left, graph=left.derived), replace(right, graph=right.derived)
     meeting, graphs = _captured(left, right)
     halves = []
-    for model, (captured, graph), orders in zip((left, right), graphs, meeting.orders, strict=True):
+    for model, (captured, graph, rounded), orders in zip((left, right), graphs, meeting.orders, strict=True):
         numbering = Numbering(model.shapes_of(graph.graph.initializers))
-        halves.append(Half(model, captured, graph, numbering, read_skeleton(graph, numbering, orders)))
+        skeleton = read_skeleton(graph, numbering, orders)
+        halves.append(Half(model, captured, graph, numbering, skeleton, rounded=rounded))
     if isinstance(rules, Plan):
         made = zip(halves, meeting.orders, (rules.sources, rules.targets), rules.composites, strict=True)
         halves = [_as_planned(*one) for one in made]
@@ -280,8 +284,10 @@ def _captured(source: Model, target: Model) -> tuple[Meeting, list[Any]]:
             graphs = []
             for model, inputs in ((source, meeting.source), (target, meeting.target)):
                 assert model.graph is not None
-                layers = recurrent_loops(inferred(model.graph(inputs)))
-                graphs.append((layers.clone(), inferred(arranged(layers, model.tensors))))
+                graph = model.graph(inputs)
+                rounded = in_single(graph)
+                layers = recurrent_loops(inferred(graph))
+                graphs.append((layers.clone(), inferred(arranged(layers, model.tensors)), rounded))
             return meeting, graphs
         except CaptureError as error:
             failure = failure or error

@@ -12,8 +12,8 @@
 ``matching``      the plan from that, with ``joins`` in one order, and what is ``leftover``; ``rules`` of a user go
                   before; ``rows`` go with others
 ``plan``          what becomes of each tensor, in ``pieces``: ``printed`` as a table, JSON, applied, turned around
-``proof``         both graphs run with the same drawn weights in one ``precision``, which is a ``trial``; ``differences`` are named, and
-                  ``setting_aside`` shows that they explain how the models depart
+``proof``         both graphs run with the same drawn weights in one ``precision``, which is a ``trial``;
+                  ``differences`` are named, and ``setting_aside`` shows that they explain how the models depart
 ================  =====================================================================================
 """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from interop.errors import ParityError, WeightsError
 from interop.transfer.differences import differences
@@ -228,9 +229,13 @@ def _error(found: Match, result: Any) -> float | None:
     if len(expected) != len(outputs[0]) or len(made) != len(outputs[1]):
         return None
     errors = [
-        relative(
-            outputs[0][i].canonical(np.asarray(expected[i])), outputs[1][j].canonical(np.asarray(made[j]))
-        )
+        relative(outputs[0][i].canonical(_numbers(expected[i])), outputs[1][j].canonical(_numbers(made[j])))
         for i, j in paired_outputs(found)
     ]
     return max(errors, default=None)
+
+
+def _numbers(output: Any) -> NDArray[Any]:
+    """An output as NumPy computes with it, which bfloat16 is not."""
+    array = np.asarray(output)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array

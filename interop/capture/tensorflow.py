@@ -2,7 +2,7 @@
 
 Enters: a ``tf.function``, a concrete function, a loaded SavedModel or the path of one, or the path of a
 ``.tflite`` file. Leaves: a ``ForeignCapture`` whose initializers are named as TensorFlow names its variables
-(``dense/kernel``); the frozen weights of a TFLite file keep the converter's names.
+(``dense/kernel``); ``tflite.py`` has what a TFLite file needs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from interop.capture.specs import legal_name, named_dims, structured
 from interop.errors import BackendError, CaptureError, UnsupportedOp
 from interop.graph.opsets import check_opset
 
-# The newest opset tf2onnx writes; newer ones are converted from it.
-_EXPORTER_OPSET = 18
+EXPORTER_OPSET = 18
+"""The newest opset tf2onnx writes; newer ones are converted from it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def capture(
     opset = check_opset(opset)
     _import()
     if isinstance(model, Path) and model.suffix == ".tflite":
-        return _capture_tflite(model, opset)
+        from interop.capture.tflite import capture_tflite
+
+        return capture_tflite(model, opset)
     return _capture_function(concrete_function(model, input_signature), opset, names_of=names)
 
 
@@ -83,7 +85,7 @@ def capture_function(
         tf.TensorSpec([dim if isinstance(dim, int) else None for dim in spec.shape], spec.dtype)
         for spec in inputs
     ]
-    with _reported():
+    with reported():
         function = tf.function(run, autograph=False).get_concrete_function(*specs)
     names = {id(variable.value.handle): key for key, variable in variables}
     return _capture_function(function, opset, inputs, names)
@@ -96,7 +98,9 @@ def run(
     import tensorflow as tf
 
     if isinstance(model, Path) and model.suffix == ".tflite":
-        return _run_tflite(model, arrays)
+        from interop.capture.tflite import run_tflite
+
+        return run_tflite(model, arrays)
     signature = pack(structure, [tf.TensorSpec(a.shape, a.dtype) for a in arrays])
     function = model if isinstance(model, tf.types.experimental.ConcreteFunction) else None
     function = function or concrete_function(model, signature)
@@ -380,7 +384,7 @@ def _converted(
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    with _reported():
+    with reported():
         frozen = convert_variables_to_constants_v2(
             function, lower_control_flow=False, aggressive_inlining=True
         ).graph.as_graph_def(add_shapes=True)
@@ -395,7 +399,8 @@ def _bare(tensor: Any) -> str:
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
+def reported() -> Iterator[None]:
+    """A block in which tf2onnx works: what it fails with is told as ours."""
     try:
         with quiet():
             yield
@@ -454,7 +459,7 @@ def _tf2onnx(graph_def: Any, inputs: Sequence[str], outputs: Sequence[Any]) -> A
         tf.import_graph_def(graph_def, name="")
         made = process_tf_graph(
             graph,
-            opset=_EXPORTER_OPSET,
+            opset=EXPORTER_OPSET,
             input_names=input_names,
             output_names=output_names,
             tensors_to_rename={f"{name}:0": name for name in inputs},
@@ -476,44 +481,3 @@ def _known(op_type: str) -> bool:
     import onnx
 
     return bool(onnx.defs.has(op_type))
-
-
-def _capture_tflite(path: Path, opset: int) -> ForeignCapture:
-    import onnx_ir as ir
-    import tensorflow as tf
-    import tf2onnx
-
-    with _reported():
-        proto, _ = tf2onnx.convert.from_tflite(str(path), opset=_EXPORTER_OPSET)
-    model = ir.from_proto(proto)
-    inputs = []
-    for value in model.graph.inputs:
-        name = legal_name(value.name.removesuffix(":0").removeprefix("serving_default_"))
-        dims = [None if not isinstance(dim, int) or dim < 0 else dim for dim in value.shape]
-        inputs.append(NamedInput(name, np.dtype(value.dtype.numpy()).name, named_dims(name, tuple(dims))))
-    count = len(model.graph.outputs)
-    return ForeignCapture(
-        model,
-        source={"framework": "tflite", "version": tf.__version__},
-        opset=opset,
-        inputs=inputs,
-        input_structure=0 if len(inputs) == 1 else {"tuple": list(range(len(inputs)))},
-        output_names=[legal_name(value.name.partition(":")[0]) for value in model.graph.outputs],
-        output_structure=0 if count == 1 else {"tuple": list(range(count))},
-        parameters=[],
-    )
-
-
-def _run_tflite(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
-    import tensorflow as tf
-
-    with quiet():
-        interpreter = tf.lite.Interpreter(str(path))
-    details = interpreter.get_input_details()
-    for detail, array in zip(details, arrays, strict=True):
-        interpreter.resize_tensor_input(detail["index"], array.shape)
-    interpreter.allocate_tensors()
-    for detail, array in zip(details, arrays, strict=True):
-        interpreter.set_tensor(detail["index"], array)
-    interpreter.invoke()
-    return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]

@@ -40,6 +40,20 @@ class Named:
         return cls(dtype, tuple(shape))
 
 
+class Specified:
+    """What is told by the ``spec`` of a tensor."""
+
+    spec: Named
+
+    @property
+    def dtype(self) -> str:
+        return self.spec.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.spec.shape
+
+
 def nearest(name: str, spec: Named, others: Mapping[str, Named]) -> tuple[str, ...]:
     """The tensors that are most like one: of its sizes, of its size, of which it may be a part, of its name."""
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from interop.errors import WeightsError
 from interop.formats.dtypes import numpy_dtype
 from interop.formats.source import TensorSource
-from interop.transfer.named import Named, some
+from interop.transfer.named import Named, Specified, some
 from interop.transfer.pieces import Piece
 from interop.transfer.printed import printed
 
@@ -376,21 +376,13 @@ def _namesakes(wanted: Mapping[str, Named], held: Mapping[str, Named]) -> dict[s
 
 
 @dataclass(frozen=True, eq=False)
-class _Made:
+class _Made(Specified):
     """A target that is made of sources when it is read."""
 
     entry: Entry
     spec: Named
     reader: Callable[[str], Array]
     base: Callable[[str], Array] | None
-
-    @property
-    def dtype(self) -> str:
-        return self.spec.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.spec.shape
 
     def read(self) -> Array:
         dtype = numpy_dtype(self.spec.dtype)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from interop.errors import WeightsError
 from interop.formats.source import ArraySource, TensorSource
 from interop.transfer.models import Model
-from interop.transfer.named import Named, nearest, some
+from interop.transfer.named import Named, Specified, nearest, some
 
 Array = NDArray[Any]
 Read = Callable[[str], Array]
@@ -90,19 +90,11 @@ class Composite(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Later:
+class Later(Specified):
     """A tensor that is computed when it is read."""
 
     spec: Named
     compute: Callable[[], Array]
-
-    @property
-    def dtype(self) -> str:
-        return self.spec.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.spec.shape
 
     def read(self) -> Array:
         return self.compute()

@@ -6,9 +6,10 @@ Enters: a model and a path. Leaves: a file that appears whole or not at all; or 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,6 +38,9 @@ _ENDINGS = {
 _FOREIGN = frozenset(
     {".onnx", ".pt", ".pth", ".bin", ".pkl", ".pickle", ".json", ".msgpack", ".tflite", ".pb"}
 )
+
+_HDF5_HEADER_BYTES = 4096
+"""More than HDF5 writes beside the values of a dataset, with its attributes and its place in a group."""
 
 
 def save_weights(
@@ -119,6 +123,8 @@ def save_weights(
     from interop.rebuild.weights.layer_order import metadata
 
     with stage_file(path) as staging:
+        if kind == "h5":
+            _make_room(staging.descriptor, [Source(variable) for variable in named.values()])
         if kind == "h5" and path.name.endswith(".weights.h5"):
             from interop.rebuild.weights.keras_layout import write_keras_layout
 
@@ -225,6 +231,25 @@ class Source:
 
         value = compat.variable_value(self.variable)
         return value if self.written is None else value.astype(self.written)
+
+
+def _make_room(descriptor: int, sources: Sequence[Source]) -> None:
+    """Raise OSError where a disk has no room: HDF5's library may crash the process when a write of its own fails."""
+    from interop.formats.dtypes import size_bytes
+
+    if not hasattr(os, "posix_fallocate"):
+        return
+    needed = sum(size_bytes(source.dtype, source.shape) + _HDF5_HEADER_BYTES for source in sources)
+    try:
+        os.posix_fallocate(descriptor, 0, needed + _HDF5_HEADER_BYTES)
+    except OSError as error:
+        if error.errno not in (
+            errno.EOPNOTSUPP,
+            errno.EINVAL,
+            errno.ENOSYS,
+        ):  # a file system that cannot tell
+            raise
+    os.ftruncate(descriptor, 0)
 
 
 def graph_sources(stored: StoredGraph) -> dict[str, TensorSource]:

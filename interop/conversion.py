@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from interop.artifact.bundle import ArraySource, Bundle, open_bundle, write_bundle
+from interop.artifact.bundle import Bundle, open_bundle
+from interop.artifact.writing import write_bundle
 from interop.capture.dispatch import framework_of
 from interop.errors import InteropError
 from interop.exporting import (
@@ -37,7 +38,7 @@ from interop.exporting import (
     write_model,
 )
 from interop.formats import TensorMapping, find_prefix, npz, safetensors
-from interop.formats.source import MappedSource
+from interop.formats.source import ArraySource, MappedSource
 from interop.formats.tensorbundle.elements import STRING
 from interop.formats.tensorbundle.objects import VALUE_SUFFIX
 from interop.graph.passes import inlined, optimized

@@ -19,9 +19,10 @@ import numpy as np
 from interop.errors import CaptureError
 from interop.garbage import uncollected
 from interop.status import ExportSummary
+from interop.version import __version__
 
 if TYPE_CHECKING:
-    from interop.capture.records import LayerRecord
+    from interop.capture.records import Capture, LayerRecord
 
 
 @dataclass(frozen=True)
@@ -68,43 +69,32 @@ def save_model(
         FileExistsError: something exists and `overwrite` is false, or it holds foreign entries.
         OSError: the disk is full or fails; what stood there is intact.
     """
-    from interop.artifact.bundle import write_bundle
+    from interop.artifact.writing import writing
     from interop.capture.dispatch import capture_any, framework_of
-    from interop.version import __version__
-
     started = time.perf_counter()
     is_keras = framework_of(model) == "keras"
-    description = _described(model, include_optimizer) if is_keras else _Described(_bare_config(model))
-    try:
-        captured = capture_any(model, input_signature=input_signature, opset=opset)
-    except CaptureError as error:
-        if not is_keras:
-            raise
-        raise type(error)(
-            f"{error}\nNothing was written. Without a graph, the model still saves with "
-            "model.save('model.keras'), and its weights with model.save_weights('model.weights.h5')."
-        ) from error
-    records = captured.variables
-    config = {
-        "format": "interop",
-        "format_version": 1,
-        "min_reader_version": 1,
-        "producer": f"interop {__version__}",
-        "source": captured.source,
-        "model": {**description.config, "layers": description.layers(captured.layers)},
-        "variables": [record.to_json() for record in records],
-        "signature": captured.signature.to_json(),
-        "opset": captured.opset,
-        "ir_version": captured.ir_version,
-    }
-    written = write_bundle(
-        path,
-        config=config,
-        graph=captured.serialize,
-        weights={record.key: record.source for record in records},
-        optimizer=description.optimizer or None,
-        overwrite=overwrite,
-    )
+    with writing(path, overwrite=overwrite) as writer:
+        try:
+            captured = capture_any(
+                model, input_signature=input_signature, opset=opset, trust_keras=True, announce=writer.begin
+            )
+        except CaptureError as error:
+            if not is_keras:
+                raise
+            raise type(error)(
+                f"{error}\nNothing was written. Without a graph, the model still saves with "
+                "model.save('model.keras'), and its weights with model.save_weights('model.weights.h5')."
+            ) from error
+        if is_keras:
+            description = _described(model, captured, include_optimizer)
+        else:
+            description = _Described(_bare_config(model))
+        written = writer.finish(
+            config=lambda: _config(captured, description),
+            graph=captured.serialize,
+            weights={record.key: record.source for record in captured.variables},
+            optimizer=description.optimizer or None,
+        )
     return ExportSummary(
         path=Path(path),
         opset=captured.opset,
@@ -136,10 +126,26 @@ class _Described:
         ]
 
 
-def _described(model: Any, include_optimizer: bool) -> _Described:
+def _config(captured: Capture, description: _Described) -> dict[str, Any]:
+    """The content of ``config.json``, without its files; layers know their functions once the graph is made."""
+    return {
+        "format": "interop",
+        "format_version": 1,
+        "min_reader_version": 1,
+        "producer": f"interop {__version__}",
+        "source": captured.source,
+        "model": {**description.config, "layers": description.layers(captured.layers)},
+        "variables": [record.to_json() for record in captured.variables],
+        "signature": captured.signature.to_json(),
+        "opset": captured.opset,
+        "ir_version": captured.ir_version,
+    }
+
+
+def _described(model: Any, captured: Any, include_optimizer: bool) -> _Described:
     from interop.capture.keras import compat, describe, paths
 
-    description = describe.describe(model, include_optimizer=include_optimizer)
+    description = describe.describe(model, captured.layer_paths, include_optimizer=include_optimizer)
     variables: dict[str, Any] = {}
     if description.config["optimizer"] is not None:
         variables |= paths.optimizer_variables(model)

@@ -19,7 +19,9 @@ from safetensors.numpy import load_file
 import interop.artifact
 from interop.artifact import archive
 from interop.artifact import config as config_file
-from interop.artifact.bundle import ArraySource, open_bundle, write_bundle
+from interop.artifact.bundle import open_bundle
+from interop.artifact.writing import write_bundle
+from interop.formats.source import ArraySource
 from interop.artifact.files import OPTIMIZER
 from interop.artifact.signature import Signature, flatten, pack
 from interop.errors import ArtifactError, DigestError, UnsafeFileError, VersionError

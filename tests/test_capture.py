@@ -16,7 +16,7 @@ from cases.sessions import session_of
 from keras import layers, ops
 
 import interop
-from interop.artifact.bundle import Placement
+from interop.artifact.tensors import Placement
 from interop.capture.keras import capture, compat
 from interop.errors import CaptureError, SpecializationError, UnsupportedOp
 from interop.graph.passes import optimized

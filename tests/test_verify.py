@@ -54,7 +54,9 @@ def changed(variable: Any, factor: float) -> np.ndarray:
 )
 def test_no_weight_may_change_by_one_percent(name, tmp_path):
     """Each weight alone, a graph beside the artifact it came from (no eager model: this is the cheap way)."""
-    from interop.artifact.bundle import ArraySource, open_bundle, write_bundle
+    from interop.artifact.bundle import open_bundle
+    from interop.artifact.writing import write_bundle
+    from interop.formats.source import ArraySource
 
     case = case_of(name)
     rng = np.random.default_rng(7)

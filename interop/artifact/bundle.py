@@ -1,16 +1,14 @@
-"""An artifact as a whole: four files written together or not at all, and opened only after they were checked.
+"""An artifact as a whole, opened only after it was checked.
 
-What enters: a config, a function that serialises the graph once it knows where each weight lies, and
-sources of tensors. What leaves: a folder or a zip (a path ending in ``.interop``), or an open `Bundle`.
+What enters: the path of a folder or a zip. What leaves: an open `Bundle`.
 
-Invariants: a writer never publishes what its own reader would refuse; nothing is mapped, and no byte given
-to ONNX Runtime, before the guard has passed it; the same model gives the same bytes.
+Invariant: nothing is mapped, and no byte given to ONNX Runtime, before the guard has passed it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,40 +27,17 @@ from interop.artifact.files import (
     Region,
     cache_root,
     existing,
-    is_zip,
     open_regular,
 )
 from interop.artifact.relocate import relocate
 from interop.artifact.schema import float_types, parse_model
 from interop.artifact.signature import Signature
-from interop.artifact.tensors import Placement, TensorFile, map_region, read_entries
+from interop.artifact.tensors import map_region, read_entries
 from interop.errors import ArtifactError, InteropError
 from interop.formats.mapping import TensorMapping
-from interop.formats.source import ArraySource, TensorSource
 
 if TYPE_CHECKING:
     from interop.artifact.readahead import ReadAhead
-
-__all__ = [
-    "ArraySource",
-    "Bundle",
-    "BundleFiles",
-    "Placement",
-    "SessionSource",
-    "TensorSource",
-    "open_bundle",
-    "write_bundle",
-]
-
-
-@dataclass(frozen=True)
-class BundleFiles:
-    """What was written: the artifact's path, each file's record, and the bytes on disk in all."""
-
-    path: Path
-    records: dict[str, FileRecord]
-    size_bytes: int
-
 
 @dataclass(frozen=True)
 class SessionSource:
@@ -70,59 +45,6 @@ class SessionSource:
 
     model: Path | bytes
     folder: Path
-
-
-def write_bundle(
-    path: str | os.PathLike[str],
-    *,
-    config: dict[str, Any],
-    graph: Callable[[Mapping[str, Placement]], bytes],
-    weights: Mapping[str, TensorSource],
-    optimizer: Mapping[str, TensorSource] | None = None,
-    overwrite: bool = True,
-) -> BundleFiles:
-    """Write an artifact atomically.
-
-    Args:
-        path: where; the zip form if it ends in ``.interop``, else a folder.
-        config: everything of ``config.json`` but ``files`` and ``digest``, which are added.
-        graph: given where each weight lies, returns the serialised ``ModelProto`` whose every initializer is
-            external data there.
-        weights: key to source; each is read once, when it is written.
-        optimizer: the same for the optimizer's variables; None or empty: no such file.
-        overwrite: whether an existing artifact is replaced.
-
-    Returns:
-        What was written.
-
-    Raises:
-        FileExistsError: something exists and `overwrite` is false, or it holds foreign entries (listed).
-        ArtifactError: what was to be written is no valid artifact; nothing was replaced.
-        OSError: the disk is full or fails; nothing was replaced.
-    """
-    from interop.artifact import publish, sinks
-
-    path = Path(path)
-    tensor_files = [TensorFile.plan(WEIGHTS, weights)]
-    if optimizer:
-        tensor_files.append(TensorFile.plan(OPTIMIZER, optimizer))
-    weight_file = tensor_files[0]
-    model = graph(weight_file.placements())
-    _check_own(model, config, weight_file)
-    with publish.stage(path, overwrite=overwrite) as staging:
-        sink: sinks.Sink = (
-            sinks.ArchiveSink(staging.descriptor) if is_zip(path) else sinks.DirectorySink(staging.path)
-        )
-        records = {file.name: file.write(sink) for file in tensor_files}
-        records[GRAPH] = sink.add(GRAPH, len(model), [memoryview(model)])
-        listed = {name: records[name].to_json() for name in NAMES if name in records}
-        text = config_file.dump({**config, "files": listed})
-        config_file.parse(text)
-        records[CONFIG] = sink.add(CONFIG, len(text), [memoryview(text)])
-        sink.finish()
-        size = os.fstat(staging.descriptor).st_size if is_zip(path) else sum(r.size for r in records.values())
-        staging.publish()
-    return BundleFiles(path, {name: records[name] for name in NAMES if name in records}, size)
 
 
 class Bundle:
@@ -146,8 +68,7 @@ class Bundle:
         self.config = config_file.parse(_region(regions, CONFIG).read(config_file.MAX_BYTES))
         self.signature = Signature.from_json(self.config["signature"])
         self._records = {
-            name: FileRecord(record["size"], record["sha256"])
-            for name, record in self.config["files"].items()
+            name: FileRecord.from_json(record) for name, record in self.config["files"].items()
         }
         for name in (GRAPH, WEIGHTS):
             if name not in self._records:
@@ -320,13 +241,3 @@ def _region(regions: Mapping[str, Region], name: str) -> Region:
             f"the artifact has no {name}; it holds {', '.join(regions) or 'none of its files'}"
         )
     return regions[name]
-
-
-def _check_own(model: bytes, config: dict[str, Any], weights: TensorFile) -> None:
-    """Refuse to write what the reader would refuse to open."""
-    if len(model) > MAX_GRAPH_BYTES:
-        raise ArtifactError(
-            f"{GRAPH} would be {len(model)} bytes; a reader accepts {MAX_GRAPH_BYTES} at most"
-        )
-    guard.check_variables(config["variables"], weights.layout.entries)
-    guard.check_artifact_graph(parse_model(model), weights.layout.entries)

@@ -17,6 +17,7 @@ import hashlib
 import json
 from typing import Any
 
+from interop.artifact.digest import MIN_PIECE_BYTES, PIECE_BYTES
 from interop.artifact.signature import Signature
 from interop.errors import ArtifactError, DigestError, VersionError
 
@@ -49,8 +50,7 @@ def dump(config: dict[str, Any]) -> bytes:
         ArtifactError: it holds something that JSON cannot (the message names the place).
     """
     _check_values(config, "config")
-    complete = {**config, "digest": canonical_digest(config)}
-    return (json.dumps(complete, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+    return (_lines({**config, "digest": canonical_digest(config)}, 2) + "\n").encode()
 
 
 def parse(text: bytes) -> dict[str, Any]:
@@ -78,11 +78,29 @@ def parse(text: bytes) -> dict[str, Any]:
         )
     if config.get("digest") != digest:
         raise DigestError("config.json does not match its own digest: it was changed after it was written")
-    _check_structure(config)
+    check_structure(config)
     return config
 
 
-def _check_structure(config: dict[str, Any]) -> None:
+def _lines(value: Any, depth: int) -> str:
+    """JSON with a line for each part of the first objects and for each member of their lists.
+
+    An indented text would be easier to read, and takes Python's own encoder, which is ten times slower.
+    """
+    if depth and isinstance(value, dict):
+        opening, parts, closing = "{", [f"{_text(key)}: {_lines(part, depth - 1)}" for key, part in value.items()], "}"
+    elif isinstance(value, list):
+        opening, parts, closing = "[", [_text(part) for part in value], "]"
+    else:
+        return _text(value)
+    return "\n".join((opening, ",\n".join(parts), closing)) if parts else opening + closing
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def check_structure(config: dict[str, Any]) -> None:
     """Raise ArtifactError unless the parts that every reader uses are of the right kind."""
     kinds: dict[str, type] = {
         "format_version": int,
@@ -108,6 +126,11 @@ def _check_structure(config: dict[str, Any]) -> None:
             or not isinstance(record.get("sha256"), str)
         ):
             raise ArtifactError(f"config.json records {name} as {record!r:.80}; expected size and sha256")
+        pieces = record.get("piece_bytes", PIECE_BYTES)
+        if type(pieces) is not int or pieces < MIN_PIECE_BYTES:
+            raise ArtifactError(
+                f"config.json records {name} in pieces of {pieces!r:.80} bytes; expected {MIN_PIECE_BYTES} or more"
+            )
     seen = set()
     for variable in config["variables"]:
         if (

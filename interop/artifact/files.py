@@ -15,7 +15,9 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from interop.artifact.digest import Hasher
 from interop.errors import ArtifactError, DigestError, UnsafeFileError
 
 CONFIG = "config.json"
@@ -33,6 +35,7 @@ MAX_GRAPH_BYTES = 256 << 20
 """A model.onnx longer than this is refused before it is read: weights do not live in it."""
 
 _HASH_CHUNK_BYTES = 4 << 20
+_HASH_PENDING = 8
 _LONGEST_NAME = 200
 
 
@@ -42,9 +45,15 @@ class FileRecord:
 
     size: int
     sha256: str
+    piece_bytes: int | None = None
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> FileRecord:
+        return cls(record["size"], record["sha256"], record.get("piece_bytes"))
 
     def to_json(self) -> dict[str, int | str]:
-        return {"size": self.size, "sha256": self.sha256}
+        pieces = {} if self.piece_bytes is None else {"piece_bytes": self.piece_bytes}
+        return {"size": self.size, "sha256": self.sha256, **pieces}
 
 
 @dataclass(frozen=True)
@@ -65,22 +74,18 @@ class Region:
             raise ArtifactError(f"{self.name} ends after {len(data)} of {self.size} bytes")
         return data
 
-    def sha256(self) -> str:
-        """The SHA-256 (hex) of its bytes, read in pieces."""
-        digest = hashlib.sha256()
-        position, end = self.start, self.start + self.size
-        while position < end:
-            chunk = os.pread(self.descriptor, min(_HASH_CHUNK_BYTES, end - position), position)
-            if not chunk:
-                raise ArtifactError(f"{self.name} ends {end - position} bytes early")
-            digest.update(chunk)
-            position += len(chunk)
-        return digest.hexdigest()
-
     def check(self, record: FileRecord) -> None:
         """Raise DigestError unless size and digest are the recorded ones."""
         self.check_size(record)
-        self.compare(self.sha256(), record)
+        with Hasher(self.size, record.piece_bytes, pending=_HASH_PENDING) as hasher:
+            position, end = self.start, self.start + self.size
+            while position < end:
+                chunk = os.pread(self.descriptor, min(_HASH_CHUNK_BYTES, end - position), position)
+                if not chunk:
+                    raise ArtifactError(f"{self.name} ends {end - position} bytes early")
+                hasher.add(memoryview(chunk))
+                position += len(chunk)
+            self.compare(hasher.digest(), record)
 
     def compare(self, found: str, record: FileRecord) -> None:
         """Raise DigestError unless the SHA-256 found is the recorded one."""

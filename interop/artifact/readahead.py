@@ -1,4 +1,4 @@
-"""Every tensor of a file brought into memory of its own, by one thread, and hashed there by another.
+"""Every tensor of a file brought into memory of its own, by one thread, and hashed there by others.
 
 What enters: the checked entries of a tensor file, and its record if it is to be hashed. What leaves: a mapping of
 key to a private, writable array, in the order of the file; asking for one waits until it is there, so layers can
@@ -11,10 +11,8 @@ nothing refers to the file after `close`.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
-import queue
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from interop.artifact.digest import Hasher
 from interop.artifact.files import FileRecord, Region
 from interop.errors import ArtifactError
 from interop.formats.dtypes import numpy_dtype
@@ -59,11 +58,10 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
         self._arrays: dict[str, NDArray[Any]] = {}
         self._arrived = threading.Condition()
         self._stop = False
-        self._pieces: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(2, "interop-read")
-        self._reading = self._threads.submit(self._read_all)
+        self._hasher = None if record is None else Hasher(region.size, record.piece_bytes)
+        self._thread = ThreadPoolExecutor(1, "interop-read")
+        self._reading = self._thread.submit(self._read_all)
         self._reading.add_done_callback(self._wake)
-        self._hashing = None if record is None else self._threads.submit(self._hash_all)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._entries:
@@ -83,13 +81,15 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
     def check(self) -> None:
         """Wait for the end of the file; raise DigestError if its bytes are not those that were written."""
         self._reading.result()
-        if self._hashing is not None and self._record is not None:
-            self._region.compare(self._hashing.result(), self._record)
+        if self._hasher is not None and self._record is not None:
+            self._region.compare(self._hasher.digest(), self._record)
 
     def close(self) -> None:
         """Stop reading and forget the arrays; those that were taken stay valid."""
         self._stop = True
-        self._threads.shutdown()
+        self._thread.shutdown()
+        if self._hasher is not None:
+            self._hasher.close()
         self._arrays.clear()
 
     def __enter__(self) -> Self:
@@ -101,28 +101,18 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
         self.close()
 
     def _read_all(self) -> None:
-        try:
-            for chunk in self._chunks():
-                if self._stop:
-                    break
-                arrays = self._read(chunk)
-                with self._arrived:
-                    self._arrays.update(arrays)
-                    self._arrived.notify_all()
-        finally:
-            self._pieces.put(None)
+        for chunk in self._chunks():
+            if self._stop:
+                break
+            arrays = self._read(chunk)
+            with self._arrived:
+                self._arrays.update(arrays)
+                self._arrived.notify_all()
 
     def _wake(self, reading: Future[None]) -> None:
         """Reading has ended, perhaps with an error: nobody should wait for more."""
         with self._arrived:
             self._arrived.notify_all()
-
-    def _hash_all(self) -> str:
-        sha256 = hashlib.sha256()
-        while (piece := self._pieces.get()) is not None:
-            if not self._stop:
-                sha256.update(piece)
-        return sha256.hexdigest()
 
     def _chunks(self) -> Iterator[_Chunk]:
         """The whole region in pieces that end where a tensor ends."""
@@ -145,8 +135,8 @@ class ReadAhead(Mapping[str, NDArray[Any]]):
         for at in range(0, len(data), _CHUNK_BYTES):
             piece = data[at : at + _CHUNK_BYTES]
             self._fill(piece, chunk.start + at)
-            if self._record is not None:
-                self._pieces.put(piece)
+            if self._hasher is not None:
+                self._hasher.add(piece)
         return {name: self._array(name, memory, offset - chunk.start) for name in chunk.names}
 
     def _fill(self, piece: memoryview, position: int) -> None:

@@ -1,64 +1,94 @@
 """Where the files of an artifact are written: a folder or a zip, hashed while they are written.
 
-What enters: a file's name, size and bytes, piece by piece. What leaves: the file on disk (synced), and its
-record. A thread hashes each piece while the next system call writes it; nothing is read back or hashed twice.
+What enters: a file's name, size and bytes, chunk by chunk. What leaves: the file on disk (synced), and its
+record, once threads have hashed it: that may go on while its user does something else.
 
-Invariant: a piece is referred to, never copied, and at most `_QUEUED` pieces wait for the hash.
+Invariant: nothing is copied, and a chunk is let go before the next is asked for.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import io
 import os
-import queue
-import threading
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from interop.artifact.archive import ArchiveEntry, central_directory, local_header
+from interop.artifact.digest import Hasher, piece_bytes_for
 from interop.artifact.files import FileRecord
 from interop.errors import ArtifactError
 
-_PIECE_BYTES = 1 << 20
-_QUEUED = 8
+_CALL_BYTES = 1 << 20
 _FLUSH_BYTES = 16 << 20
 _SYNC_FILE_RANGE_WRITE = 2
+
+
+@dataclass(frozen=True)
+class Added:
+    """A file whose bytes are written, and may still be being hashed."""
+
+    size: int
+    piece_bytes: int | None
+    hasher: Hasher
+
+    def record(self) -> FileRecord:
+        """Wait for the digest."""
+        return FileRecord(self.size, self.hasher.digest(), self.piece_bytes)
 
 
 class Sink(Protocol):
     """Takes the files of an artifact one after the other."""
 
-    def add(self, name: str, size: int, chunks: Iterable[memoryview], *, align: bool = False) -> FileRecord:
-        """Write one file of exactly `size` bytes and return its record; `align` asks for aligned data."""
+    def add(self, name: str, size: int, chunks: Iterable[memoryview], *, align: bool = False) -> Added:
+        """Write one file of exactly `size` bytes; `align` asks for aligned data."""
+        ...
+
+    def clear(self) -> None:
+        """Take back what was added."""
         ...
 
     def finish(self) -> None:
         """Complete and sync what was written."""
         ...
 
+    def close(self) -> None:
+        """Stop hashing and release the files, finished or not."""
+        ...
+
 
 class DirectorySink:
-    """Writes files into a folder; each is synced when it is complete."""
+    """Writes files into a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._open: dict[int, Hasher] = {}
 
-    def add(self, name: str, size: int, chunks: Iterable[memoryview], *, align: bool = False) -> FileRecord:
-        descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            sha256, _ = _pour(descriptor, name, size, chunks, with_crc=False)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        return FileRecord(size, sha256)
+    def add(self, name: str, size: int, chunks: Iterable[memoryview], *, align: bool = False) -> Added:
+        descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self._open[descriptor] = hasher = Hasher(size, piece_bytes_for(size))
+        _pour(descriptor, name, size, chunks, hasher)
+        return Added(size, hasher.piece_bytes, hasher)
+
+    def clear(self) -> None:
+        self.close()
+        for path in self._folder.iterdir():
+            path.unlink()
 
     def finish(self) -> None:
-        """Nothing is left to do: the caller syncs the folder."""
+        """The caller syncs the folder."""
+        for descriptor in self._open:
+            os.fsync(descriptor)
+
+    def close(self) -> None:
+        for descriptor, hasher in self._open.items():
+            hasher.close()
+            os.close(descriptor)
+        self._open.clear()
 
 
 class ArchiveSink:
@@ -68,57 +98,79 @@ class ArchiveSink:
         self._descriptor = descriptor
         self._position = 0
         self._entries: list[ArchiveEntry] = []
+        self._hashers: list[Hasher] = []
 
-    def add(self, name: str, size: int, chunks: Iterable[memoryview], *, align: bool = False) -> FileRecord:
+    def add(self, name: str, size: int, chunks: Iterable[memoryview], *, align: bool = False) -> Added:
         header_start = self._position
         header = local_header(name, size, 0, header_start, align=align)
         _write_all(self._descriptor, memoryview(header))
-        sha256, crc32 = _pour(self._descriptor, name, size, chunks, with_crc=True)
+        hasher = Hasher(size, piece_bytes_for(size))
+        self._hashers.append(hasher)
+        crc32 = _pour(self._descriptor, name, size, chunks, hasher, with_crc=True)
         # The checksum stands before the data but is known after it.
         final = local_header(name, size, crc32, header_start, align=align)
         os.pwrite(self._descriptor, final, header_start)
         start = header_start + len(header)
         self._entries.append(ArchiveEntry(name, header_start, start, size, crc32))
         self._position = start + size
-        return FileRecord(size, sha256)
+        return Added(size, hasher.piece_bytes, hasher)
+
+    def clear(self) -> None:
+        self.close()
+        self._position = 0
+        self._entries.clear()
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
 
     def finish(self) -> None:
         _write_all(self._descriptor, memoryview(central_directory(self._entries, self._position)))
         os.fsync(self._descriptor)
 
+    def close(self) -> None:
+        for hasher in self._hashers:
+            hasher.close()
+        self._hashers.clear()
+
 
 def _pour(
-    descriptor: int, name: str, size: int, chunks: Iterable[memoryview], *, with_crc: bool
-) -> tuple[str, int]:
-    """Write chunks while a thread hashes them; return SHA-256 and CRC-32 (0 unless asked for)."""
-    sha256, crc32, written, flushed = hashlib.sha256(), 0, 0, 0
-    pieces: queue.Queue[memoryview | None] = queue.Queue(_QUEUED)
+    descriptor: int,
+    name: str,
+    size: int,
+    chunks: Iterable[memoryview],
+    hasher: Hasher,
+    *,
+    with_crc: bool = False,
+) -> int:
+    """Write chunks and let them be hashed; return their CRC-32 (0 unless asked for).
 
-    def hash_pieces() -> None:
-        while (piece := pieces.get()) is not None:
-            sha256.update(piece)
-
-    hasher = threading.Thread(target=hash_pieces, name="interop-hash", daemon=True)
-    hasher.start()
+    A long file is hashed where the kernel keeps it: its chunks are free once they are written, and each piece needs
+    Python's lock once. It is written in short calls: the kernel takes memory in blocks of their length, and blocks of
+    2 MB and more are those that a virtual machine's host takes back while they are free and gives anew, slowly.
+    """
+    crc32, written, flushed, told = 0, 0, 0, 0
     start = os.lseek(descriptor, 0, os.SEEK_CUR)
-    try:
-        for chunk in chunks:
-            for at in range(0, len(chunk), _PIECE_BYTES):
-                piece = chunk[at : at + _PIECE_BYTES]
-                pieces.put(piece)
-                _write_all(descriptor, piece)
-                written += len(piece)
-                if with_crc:
-                    crc32 = zlib.crc32(piece, crc32)
-                if written - flushed >= _FLUSH_BYTES:
-                    _start_flush(descriptor, start + flushed, written - flushed)
-                    flushed = written
-    finally:
-        pieces.put(None)
-        hasher.join()
+    for chunk in chunks:
+        for at in range(0, len(chunk), _CALL_BYTES):
+            data = chunk[at : at + _CALL_BYTES]
+            if written + len(data) > size:
+                raise ArtifactError(f"{name} comes out longer than the {size} bytes that were planned")
+            _write_all(descriptor, data)
+            written += len(data)
+            if hasher.piece_bytes is None:
+                hasher.add(data)
+            elif written - told >= hasher.piece_bytes:
+                hasher.add_written(descriptor, start + told, hasher.piece_bytes)
+                told += hasher.piece_bytes
+            if with_crc:
+                crc32 = zlib.crc32(data, crc32)
+            if written - flushed >= _FLUSH_BYTES:
+                _start_flush(descriptor, start + flushed, written - flushed)
+                flushed = written
     if written != size:
         raise ArtifactError(f"{name} came out as {written} bytes; {size} were planned")
-    return sha256.hexdigest(), crc32
+    if hasher.piece_bytes is not None:
+        hasher.add_written(descriptor, start + told, size - told)
+    return crc32
 
 
 class FlushedFile(io.FileIO):

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from interop.artifact.files import FileRecord, Region
+from interop.artifact.files import Region
 from interop.errors import ArtifactError, FormatError
 from interop.formats import safetensors
 from interop.formats.mapping import TensorMapping
 from interop.formats.source import TensorSource
 
 if TYPE_CHECKING:
-    from interop.artifact.sinks import Sink
+    from interop.artifact.sinks import Added, Sink
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TensorFile:
         """Key to placement, in file order."""
         return placements(self.name, self.layout.entries)
 
-    def write(self, sink: Sink) -> FileRecord:
+    def write(self, sink: Sink) -> Added:
         """Write it, one tensor in memory at a time.
 
         Raises:

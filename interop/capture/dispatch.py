@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from interop.artifact.signature import Structure
 from interop.capture.records import Capture
 from interop.errors import CaptureError
+from interop.formats.source import TensorSource
 
 _TAKEN = (
     "a Keras model; a PyTorch module or torch.export program; a TensorFlow function, SavedModel or TFLite file; "
@@ -65,6 +66,7 @@ def capture_any(
     opset: int | None = None,
     fallback: str = "layer",
     trust_keras: bool = False,
+    announce: Callable[[Mapping[str, TensorSource]], object] | None = None,
 ) -> Capture:
     """Capture a model of any framework.
 
@@ -74,6 +76,8 @@ def capture_any(
         opset: of the graph.
         fallback: for Keras, what to do with a layer in the backend's own code: ``"layer"`` or ``"error"``.
         trust_keras: whether one trace is enough for a Keras model without code of others.
+        announce: called with the sources of a Keras model's variables, by key, before it is traced: those of the
+            capture, unless the graph needs constants beside them.
 
     Raises:
         CaptureError: it is a model of none of them, or its capture failed.
@@ -83,7 +87,7 @@ def capture_any(
         case "keras":
             from interop.capture.keras import capture as capture_keras
 
-            return capture_keras(model, **options, fallback=fallback, trust_keras=trust_keras)
+            return capture_keras(model, **options, fallback=fallback, trust_keras=trust_keras, announce=announce)
         case "torch":
             from interop.capture.torch import capture as capture_torch
 

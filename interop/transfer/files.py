@@ -283,7 +283,8 @@ def graph_model(
 
 def _rewritten_artifact(path: Path, values: Mapping[str, TensorSource]) -> Path:
     """Write an artifact anew with other weights; graph, layers and optimizer stay."""
-    from interop.artifact.bundle import open_bundle, write_bundle
+    from interop.artifact.bundle import open_bundle
+    from interop.artifact.writing import write_bundle
     from interop.transfer.writing import Cast
 
     with open_bundle(path, verify_digest=True) as bundle:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
-from interop.artifact.bundle import ArraySource, BundleFiles, Placement, write_bundle
+from interop.artifact.tensors import Placement
+from interop.artifact.writing import BundleFiles, write_bundle
+from interop.formats.source import ArraySource
 
 DOMAIN = "interop.layers"
 OPSETS = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)]

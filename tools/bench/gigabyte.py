@@ -1,7 +1,8 @@
 """One gigabyte of weights, 250 Dense layers of 1024 x 1024: saved, opened as a graph, loaded as layers.
 
 - save: ``interop.save_model`` against writing the same arrays to a file and ``fsync``, in one process in turn,
-  after a small save that brings the modules in.
+  after a small save that brings the modules in. Before each, another file is written and deleted, so that both find
+  memory that the machine has (`measure.warm_memory`).
 - load_graph: against ONNX Runtime on the artifact's own ``model.onnx`` with the same session options, each in a
   fresh process; the session's creation is timed.
 - load_model: against ``keras.models.load_model`` of the ``.keras`` file, each in a fresh process; it ends when all
@@ -39,7 +40,7 @@ def save_rows(quick: bool) -> Iterator[Row]:
     """Time and memory of saving, on each backend."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for backend in ("jax",) if quick else export.BACKENDS:
-        sample = measure.child("gigabyte.py", "save", 1 if quick else 5, backend=backend)
+        sample = measure.child("gigabyte.py", "save", 1 if quick else 9, backend=backend)
         if "error" in sample:
             yield Row("save", backend, "s", None, None, None, str(SAVE), False, sample["error"])
             continue
@@ -150,7 +151,7 @@ def save(rounds: int) -> None:
         for side in list(sides)[:: 1 if turn % 2 == 0 else -1]:
             shutil.rmtree(target, ignore_errors=True)
             plain.unlink(missing_ok=True)
-            os.sync()
+            measure.warm_memory(FOLDER)
             clock = measure.Clock()
             with clock.running():
                 sides[side]()

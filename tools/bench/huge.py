@@ -21,7 +21,9 @@ from measure import Row
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from interop.artifact.bundle import Placement, open_bundle, write_bundle
+from interop.artifact.bundle import open_bundle
+from interop.artifact.tensors import Placement
+from interop.artifact.writing import write_bundle
 from interop.loading import load_graph
 
 WIDTH = 4096

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -313,3 +314,19 @@ class Clock:
             self.seconds = time.perf_counter() - started
             self.cpu_seconds += time.process_time() - cpu_started
             builtins.__import__, importlib.import_module = kept
+
+
+def warm_memory(folder: Path, megabytes: int = 3000) -> None:
+    """Write a file and delete it: what is measured next finds memory that the machine has.
+
+    The host of a virtual machine may take free memory back, here every 2 s; whoever needs it next waits up to 2 s for a
+    GB. A pause of random length keeps what is measured from falling into step with that.
+    """
+    time.sleep(random.uniform(0, 2))
+    path = folder / "scratch.bin"
+    block = memoryview(bytes((4 << 20) + 4096))  # at odd offsets, so that pages of every order are used
+    with path.open("wb", buffering=0) as file:
+        for _ in range(megabytes // 4):
+            file.write(block)
+    path.unlink()
+    os.sync()

@@ -8,17 +8,8 @@ if TYPE_CHECKING:
     from interop.capture.keras.model import Captured
 
 
-def capture(
-    model: Any,
-    *,
-    input_signature: Any = None,
-    opset: int | None = None,
-    fallback: str = "layer",
-    trust_keras: bool = False,
-) -> Captured:
+def capture(model: Any, **options: Any) -> Captured:
     """Capture a built Keras model; see ``interop.capture.keras.model.capture``."""
     from interop.capture.keras.model import capture as run
 
-    return run(
-        model, input_signature=input_signature, opset=opset, fallback=fallback, trust_keras=trust_keras
-    )
+    return run(model, **options)

@@ -58,18 +58,21 @@ class Description:
     layers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def describe(model: Any, *, include_optimizer: bool = True) -> Description:
+def describe(
+    model: Any, known: Mapping[int, str] | None = None, *, include_optimizer: bool = True
+) -> Description:
     """Describe a built Keras model.
 
     Args:
         model: any ``keras.Model``, or a layer.
+        known: path by identity of a layer, if they are known.
         include_optimizer: whether the state of the optimizer will be stored; how the model was compiled is
             described either way.
 
     Raises:
         CaptureError: an object in the model has no config, or one that JSON cannot hold.
     """
-    serializer = _Serializer(model)
+    serializer = _Serializer(model, known)
     config, compiled = _described(model, serializer)
     if (
         compiled
@@ -135,7 +138,8 @@ def _optimizer(optimizer: Any, keys: Mapping[int, str]) -> dict[str, Any]:
 
 def _held_optimizers(model: Any, serializer: _Serializer) -> dict[str, Any]:
     """Those that the model or its layers hold themselves, by path."""
-    keys = paths.object_paths(model)
+    found = paths.held_optimizers(model, serializer.paths)
+    keys = paths.object_paths(model) if found else {}
     return {
         path: {
             **_optimizer(held.optimizer, keys),
@@ -143,7 +147,7 @@ def _held_optimizers(model: Any, serializer: _Serializer) -> dict[str, Any]:
             "attribute": held.attribute,
             "object": serializer.serialize(held.optimizer, path),
         }
-        for path, held in sorted(paths.held_optimizers(model).items())
+        for path, held in sorted(found.items())
     }
 
 

@@ -27,7 +27,7 @@ from interop.capture.keras.symint import SymInt, key, render
 from interop.capture.keras.trace import Trace, TraceResult
 from interop.capture.records import LayerRecord, VariableRecord
 from interop.errors import CaptureError, InteropError, SpecializationError, UnsupportedOp
-from interop.formats.source import ArraySource
+from interop.formats.source import ArraySource, TensorSource
 from interop.graph.assemble import LayerCalls, assemble, assemble_flat, attribute_key
 from interop.graph.opsets import IR_VERSIONS, check_opset
 from interop.graph.prune import prune
@@ -61,6 +61,12 @@ class _VariableSource:
     def read(self) -> np.ndarray[Any, Any]:
         array = compat.to_numpy(self.variable)  # JAX keeps float64 in float32, if it is not told otherwise
         return array.astype(self.dtype) if self.dtype == "float64" else array
+
+
+def _source(variable: Any) -> _VariableSource:
+    return _VariableSource(
+        variable, compat.stored_dtype(variable), tuple(int(dim) for dim in variable.shape)
+    )
 
 
 class Captured:
@@ -100,10 +106,11 @@ class Captured:
     def _variable_records(self, constants: Mapping[str, Any]) -> Iterator[VariableRecord]:
         records = []
         for name, variable in self._objects.by_key.items():
-            dtype, shape = compat.stored_dtype(variable), tuple(int(dim) for dim in variable.shape)
-            source = _VariableSource(variable, dtype, shape)
+            source = _source(variable)
             role = self._objects.roles[name]
-            records.append(VariableRecord(name, dtype, shape, bool(variable.trainable), role, source))
+            records.append(
+                VariableRecord(name, source.dtype, source.shape, bool(variable.trainable), role, source)
+            )
         for name, array in constants.items():
             records.append(
                 VariableRecord(name, array.dtype.name, array.shape, False, "constant", ArraySource(array))
@@ -212,6 +219,7 @@ def capture(
     opset: int | None = None,
     fallback: str = "layer",
     trust_keras: bool = False,
+    announce: Callable[[Mapping[str, TensorSource]], object] | None = None,
 ) -> Captured:
     """Capture a built Keras model as a graph.
 
@@ -224,6 +232,7 @@ def capture(
         fallback: ``"layer"``: a layer written in the backend's own code goes through the backend's exporter;
             ``"error"``: it is an error.
         trust_keras: trace a model without code of others once, not twice.
+        announce: called with the sources of its variables, by key, before the model is traced.
 
     Raises:
         UnsupportedOp: an operation has no emitter; names layer and operation.
@@ -239,6 +248,8 @@ def capture(
         )
     plan = plan_call(model, input_signature)
     objects = paths.walk(model)
+    if announce is not None:
+        announce({name: _source(variable) for name, variable in sorted(objects.by_key.items())})
     exporters = Fallback(opset, objects.variables) if fallback == "layer" else None
 
     def trace(hints: Callable[[str], Any], dtypes: Mapping[str, str]) -> tuple[Trace, TraceResult]:

@@ -95,11 +95,16 @@ class HeldOptimizer:
         return {f"{self.path}:{_unique(key, taken)}": variable for key, variable in slots}
 
 
-def held_optimizers(model: Any) -> dict[str, HeldOptimizer]:
-    """The optimizers besides ``model.optimizer``, by path; one held twice once."""
+def held_optimizers(model: Any, known: Mapping[int, str] | None = None) -> dict[str, HeldOptimizer]:
+    """The optimizers besides ``model.optimizer``, by path; one held twice once.
+
+    Args:
+        model: a Keras model.
+        known: path by identity of a layer, if they are known.
+    """
     found: dict[int, HeldOptimizer] = {}
     main = getattr(model, "optimizer", None)
-    for layer, path in compat.layers_with_paths(model, layer_paths(model)):
+    for layer, path in compat.layers_with_paths(model, layer_paths(model) if known is None else known):
         for name, value in sorted(compat.attributes(layer).items()):
             if isinstance(value, keras.optimizers.Optimizer) and value is not main:
                 found.setdefault(id(value), HeldOptimizer(path, name, value))

@@ -88,8 +88,8 @@ def _torch_view(value: Any) -> np.ndarray[Any, Any] | None:
 def _tensorflow_view(value: Any) -> np.ndarray[Any, Any] | None:
     import tensorflow
 
-    is_eager = isinstance(value, tensorflow.Variable) or type(value).__name__ == "EagerTensor"
-    return np.asarray(value.numpy()) if is_eager else None
+    tensor = value.value() if isinstance(value, tensorflow.Variable) else value  # numpy() of either copies
+    return np.asarray(tensor) if type(tensor).__name__ == "EagerTensor" else None
 
 
 _VIEWS: dict[str, Callable[[Any], np.ndarray[Any, Any] | None]] = {

@@ -1,0 +1,121 @@
+"""The digest of a file: the SHA-256 of its bytes or, of a long file, of the SHA-256 of each of its pieces.
+
+One SHA-256 runs on one core, at some 2 GB/s on those that have instructions for it; the pieces of a long file are
+hashed side by side. So a file of more than `PIECE_BYTES` is recorded with ``piece_bytes``, and its digest is the
+SHA-256 of the digests (32 bytes each) of its pieces, the last of which may be shorter. Any other file's is what
+``sha256sum`` prints.
+
+Invariants: bytes are given in order and each is hashed once; what was given is referred to until it is hashed,
+never copied.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import mmap
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+PIECE_BYTES = 16 << 20
+"""The length of a piece in what is written; a file no longer than this has one digest."""
+
+MIN_PIECE_BYTES = 1 << 20
+"""A record with shorter pieces is refused: nobody writes it, and it would take long to check."""
+
+_MOST_LANES = 4  # reading and writing go no faster than four cores hash
+
+
+def piece_bytes_for(size: int) -> int | None:
+    """The length of the pieces in which a file of `size` bytes is hashed; None: it is hashed whole."""
+    return PIECE_BYTES if size > PIECE_BYTES else None
+
+
+class Hasher:
+    """Hashes a file while its bytes arrive. A context manager; leaving it stops the threads.
+
+    Args:
+        size: of the file, in bytes.
+        piece_bytes: the length of its pieces; None: it is one.
+        pending: how many parts may wait before `add` does; None: any number.
+    """
+
+    def __init__(self, size: int, piece_bytes: int | None, *, pending: int | None = None) -> None:
+        self.piece_bytes = piece_bytes
+        self._step = piece_bytes or max(size, 1)
+        self._pieces = [hashlib.sha256() for _ in range(max(1, -(-size // self._step)))]
+        lanes = min(len(self._pieces), _MOST_LANES, os.cpu_count() or 1) if size > PIECE_BYTES else 0
+        self._lanes = [ThreadPoolExecutor(1, "interop-hash") for _ in range(lanes)]
+        self._jobs: list[Future[None]] = []
+        self._room = None if pending is None else threading.Semaphore(pending)
+        self._position = 0
+
+    def add(self, data: memoryview) -> None:
+        """Hash the next bytes of the file, beside whatever runs."""
+        while data:
+            part = data[: self._step - self._position % self._step]
+            self._submit(len(part), lambda part=part: part)
+            data = data[len(part) :]
+
+    def add_written(self, descriptor: int, start: int, length: int) -> None:
+        """The same of bytes of an open file, which stay where the kernel keeps them until their turn comes."""
+        while length:
+            part = min(length, self._step - self._position % self._step)
+            self._submit(part, functools.partial(_mapped, descriptor, start, part))
+            start, length = start + part, length - part
+
+    def _submit(self, length: int, data: Callable[[], memoryview]) -> None:
+        piece = self._position // self._step
+        self._position += length
+        if not self._lanes:
+            self._pieces[piece].update(data())
+            return
+        if self._room is not None:
+            self._room.acquire()
+        self._jobs.append(self._lanes[piece % len(self._lanes)].submit(self._update, piece, data))
+
+    def _update(self, piece: int, data: Callable[[], memoryview]) -> None:
+        try:
+            self._pieces[piece].update(data())
+        finally:
+            if self._room is not None:
+                self._room.release()
+
+    def digest(self) -> str:
+        """Wait until all is hashed; the digest in hex. Nothing can be added after it.
+
+        Raises:
+            OSError: what was written could not be read.
+        """
+        for job in self._jobs:
+            job.result()
+        if self.piece_bytes is None:
+            return self._pieces[0].hexdigest()
+        return hashlib.sha256(b"".join(piece.digest() for piece in self._pieces)).hexdigest()
+
+    def close(self) -> None:
+        """Stop the threads; what waits is not hashed."""
+        for lane in self._lanes:
+            lane.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _mapped(descriptor: int, start: int, length: int) -> memoryview:
+    """Bytes of a file as one view: hashing it needs Python's lock once."""
+    skip = start % mmap.ALLOCATIONGRANULARITY
+    try:
+        window = mmap.mmap(descriptor, skip + length, access=mmap.ACCESS_READ, offset=start - skip)
+    except OSError:  # a file system that maps no files
+        return memoryview(os.pread(descriptor, length, start))
+    return memoryview(window)[skip:]

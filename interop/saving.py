@@ -71,6 +71,7 @@ def save_model(
     """
     from interop.artifact.writing import writing
     from interop.capture.dispatch import capture_any, framework_of
+
     started = time.perf_counter()
     is_keras = framework_of(model) == "keras"
     with writing(path, overwrite=overwrite) as writer:

@@ -21,9 +21,9 @@ from onnx import ModelProto, TensorProto, helper
 from interop.artifact import archive, guard
 from interop.artifact import config as config_file
 from interop.artifact.bundle import open_bundle
-from interop.artifact.tensors import Placement
 from interop.artifact.schema import parse_model
 from interop.artifact.skeleton import without_values
+from interop.artifact.tensors import Placement
 from interop.errors import ArtifactError, UnsafeFileError
 from interop.loading import load_graph, load_tensors
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from interop.artifact import archive, guard
 from interop.artifact import config as config_file
@@ -37,7 +37,8 @@ from interop.errors import ArtifactError, InteropError
 from interop.formats.mapping import TensorMapping
 
 if TYPE_CHECKING:
-    from interop.artifact.readahead import ReadAhead
+    from interop.artifact.private import PrivateTensors
+
 
 @dataclass(frozen=True)
 class SessionSource:
@@ -67,9 +68,7 @@ class Bundle:
         self._opened: dict[str, TensorMapping] = {}
         self.config = config_file.parse(_region(regions, CONFIG).read(config_file.MAX_BYTES))
         self.signature = Signature.from_json(self.config["signature"])
-        self._records = {
-            name: FileRecord.from_json(record) for name, record in self.config["files"].items()
-        }
+        self._records = {name: FileRecord.from_json(record) for name, record in self.config["files"].items()}
         for name in (GRAPH, WEIGHTS):
             if name not in self._records:
                 raise ArtifactError(f"config.json records no {name}")
@@ -102,22 +101,22 @@ class Bundle:
             self._opened[WEIGHTS] = map_region(_region(self._regions, WEIGHTS), self._entries)
         return self._opened[WEIGHTS]
 
-    def read_weights(self, *, verify_digest: bool) -> ReadAhead:
-        """Begin to read all weights into memory of their own; close it before the bundle."""
-        from interop.artifact.readahead import ReadAhead  # opening a graph is faster without its threads
+    def read_weights(self, *, verify_digest: bool) -> PrivateTensors:
+        """All weights as arrays of their own, which are hashed meanwhile; close it before the bundle."""
+        from interop.artifact.private import PrivateTensors  # opening a graph is faster without it
 
         region, record = _region(self._regions, WEIGHTS), self._records[WEIGHTS]
-        return ReadAhead(region, self._entries, record if verify_digest else None)
+        return PrivateTensors(region, self._entries, record if verify_digest else None)
 
-    def read_optimizer(self, *, verify_digest: bool) -> ReadAhead | None:
+    def read_optimizer(self, *, verify_digest: bool) -> PrivateTensors | None:
         """The same of the optimizer's variables; None if there are none."""
-        from interop.artifact.readahead import ReadAhead
+        from interop.artifact.private import PrivateTensors
 
         if OPTIMIZER not in self._records:
             return None
         region, record = _region(self._regions, OPTIMIZER), self._records[OPTIMIZER]
         region.check_size(record)
-        return ReadAhead(region, read_entries(region), record if verify_digest else None)
+        return PrivateTensors(region, read_entries(region), record if verify_digest else None)
 
     @property
     def framework(self) -> str:

@@ -88,7 +88,11 @@ def _lines(value: Any, depth: int) -> str:
     An indented text would be easier to read, and takes Python's own encoder, which is ten times slower.
     """
     if depth and isinstance(value, dict):
-        opening, parts, closing = "{", [f"{_text(key)}: {_lines(part, depth - 1)}" for key, part in value.items()], "}"
+        opening, parts, closing = (
+            "{",
+            [f"{_text(key)}: {_lines(part, depth - 1)}" for key, part in value.items()],
+            "}",
+        )
     elif isinstance(value, list):
         opening, parts, closing = "[", [_text(part) for part in value], "]"
     else:

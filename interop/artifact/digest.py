@@ -58,7 +58,7 @@ class Hasher:
         """Hash the next bytes of the file, beside whatever runs."""
         while data:
             part = data[: self._step - self._position % self._step]
-            self._submit(len(part), lambda part=part: part)
+            self._submit(len(part), functools.partial(memoryview, part))
             data = data[len(part) :]
 
     def add_written(self, descriptor: int, start: int, length: int) -> None:

@@ -18,7 +18,16 @@ from typing import Any
 
 from interop.artifact import config as config_file
 from interop.artifact import guard, publish, sinks
-from interop.artifact.files import CONFIG, GRAPH, MAX_GRAPH_BYTES, NAMES, OPTIMIZER, WEIGHTS, FileRecord, is_zip
+from interop.artifact.files import (
+    CONFIG,
+    GRAPH,
+    MAX_GRAPH_BYTES,
+    NAMES,
+    OPTIMIZER,
+    WEIGHTS,
+    FileRecord,
+    is_zip,
+)
 from interop.artifact.schema import parse_model
 from interop.artifact.tensors import Placement, TensorFile
 from interop.errors import ArtifactError

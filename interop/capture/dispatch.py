@@ -87,7 +87,9 @@ def capture_any(
         case "keras":
             from interop.capture.keras import capture as capture_keras
 
-            return capture_keras(model, **options, fallback=fallback, trust_keras=trust_keras, announce=announce)
+            return capture_keras(
+                model, **options, fallback=fallback, trust_keras=trust_keras, announce=announce
+            )
         case "torch":
             from interop.capture.torch import capture as capture_torch
 

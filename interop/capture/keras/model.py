@@ -64,9 +64,7 @@ class _VariableSource:
 
 
 def _source(variable: Any) -> _VariableSource:
-    return _VariableSource(
-        variable, compat.stored_dtype(variable), tuple(int(dim) for dim in variable.shape)
-    )
+    return _VariableSource(variable, compat.stored_dtype(variable), tuple(int(dim) for dim in variable.shape))
 
 
 class Captured:

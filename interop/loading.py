@@ -55,13 +55,14 @@ def load_model(
         inline: make the artifact's graph a Functional model of stock layers, as ``import_onnx`` does: no class of its
             own is needed, it saves as ``.keras`` for where this toolkit is not installed, and it is not compiled. Of a
             SavedModel of Keras 2, whose classes are not there: of its function, as of other SavedModels.
-        verify_digest: hash the weights first (about 0.5 s per GB).
+        verify_digest: hash the weights (0.5 s per GB and core) while the layers are made.
         report: a list to append the ``LoadStatus`` to, or a function to call with it. With it, keys that do
             not match are only listed; without, they raise. Its ``changes`` tell what Keras 3 does otherwise than
             the file of an older Keras says; without `report`, what is lost is a warning.
 
     Returns:
-        A built ``keras.Model``.
+        A built ``keras.Model``. Weights of more than 16 MB stay in the artifact's pages, copy on write, while it uses
+        them: replace an artifact, as `save_model` does; do not write into its files.
 
     Raises:
         BackendError: no Keras backend is installed; names the extra.
@@ -177,7 +178,7 @@ def load_graph(
         providers: execution providers of ONNX Runtime, best first; None: its default.
         low_memory: keep the weights in the file's pages instead of packing them for speed: a model
             of any size opens at once and takes no memory of its own, each run is somewhat slower.
-        verify_digest: hash the weights first (about 0.5 s per GB). Without it, bounds, dtypes and
+        verify_digest: hash the weights first (0.5 s per GB and core). Without it, bounds, dtypes and
             shapes are still checked, and ``config.json`` and ``model.onnx`` still hashed.
 
     Returns:

@@ -177,7 +177,7 @@ def open_bundle(path: str | os.PathLike[str], *, verify_digest: bool) -> Bundle:
 
     Args:
         path: a folder or a zip; a link to one is followed.
-        verify_digest: hash the weights too (0.5 s per GB); config.json and model.onnx always are.
+        verify_digest: hash the weights too (0.5 s per GB and core); config.json and model.onnx always are.
 
     Raises:
         FileNotFoundError: nothing is there.

@@ -17,9 +17,11 @@ import mmap
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 PIECE_BYTES = 16 << 20
 """The length of a piece in what is written; a file no longer than this has one digest."""
@@ -49,7 +51,7 @@ class Hasher:
         self._step = piece_bytes or max(size, 1)
         self._pieces = [hashlib.sha256() for _ in range(max(1, -(-size // self._step)))]
         lanes = min(len(self._pieces), _MOST_LANES, os.cpu_count() or 1) if size > PIECE_BYTES else 0
-        self._lanes = [ThreadPoolExecutor(1, "interop-hash") for _ in range(lanes)]
+        self._lanes = _threads(lanes)
         self._jobs: list[Future[None]] = []
         self._room = None if pending is None else threading.Semaphore(pending)
         self._position = 0
@@ -58,7 +60,7 @@ class Hasher:
         """Hash the next bytes of the file, beside whatever runs."""
         while data:
             part = data[: self._step - self._position % self._step]
-            self._submit(len(part), functools.partial(memoryview, part))
+            self._submit(len(part), functools.partial(_given, part))
             data = data[len(part) :]
 
     def add_written(self, descriptor: int, start: int, length: int) -> None:
@@ -109,6 +111,19 @@ class Hasher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _threads(count: int) -> list[ThreadPoolExecutor]:
+    """One executor a thread: what it is given is done in order."""
+    if not count:
+        return []
+    from concurrent.futures import ThreadPoolExecutor  # opening a graph is faster without it
+
+    return [ThreadPoolExecutor(1, "interop-hash") for _ in range(count)]
+
+
+def _given(data: memoryview) -> memoryview:
+    return data
 
 
 def _mapped(descriptor: int, start: int, length: int) -> memoryview:

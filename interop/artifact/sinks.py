@@ -22,8 +22,8 @@ from interop.artifact.archive import ArchiveEntry, central_directory, local_head
 from interop.artifact.digest import Hasher, piece_bytes_for
 from interop.artifact.files import FileRecord
 from interop.errors import ArtifactError
+from interop.formats.memory import calls
 
-_CALL_BYTES = 1 << 20
 _FLUSH_BYTES = 16 << 20
 _SYNC_FILE_RANGE_WRITE = 2
 
@@ -144,14 +144,12 @@ def _pour(
     """Write chunks and let them be hashed; return their CRC-32 (0 unless asked for).
 
     A long file is hashed where the kernel keeps it: its chunks are free once they are written, and each piece needs
-    Python's lock once. It is written in short calls: the kernel takes memory in blocks of their length, and blocks of
-    2 MB and more are those that a virtual machine's host takes back while they are free and gives anew, slowly.
+    Python's lock once.
     """
     crc32, written, flushed, told = 0, 0, 0, 0
     start = os.lseek(descriptor, 0, os.SEEK_CUR)
     for chunk in chunks:
-        for at in range(0, len(chunk), _CALL_BYTES):
-            data = chunk[at : at + _CALL_BYTES]
+        for data in calls(chunk):
             if written + len(data) > size:
                 raise ArtifactError(f"{name} comes out longer than the {size} bytes that were planned")
             _write_all(descriptor, data)
@@ -181,7 +179,7 @@ class FlushedFile(io.FileIO):
         self._waiting = 0
 
     def write(self, data: Any, /) -> int:
-        written = super().write(data) or 0
+        written = super().write(next(calls(memoryview(data)), b"")) or 0
         self._waiting += written
         if self._waiting >= _FLUSH_BYTES:
             _start_flush(self.fileno(), self.tell() - self._waiting, self._waiting)

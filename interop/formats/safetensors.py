@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from interop.errors import FormatError
 from interop.formats.dtypes import BY_NAME, BY_SAFETENSORS, numpy_dtype, size_bytes
 from interop.formats.mapping import TensorMapping
+from interop.formats.memory import calls
 from interop.formats.source import MappedSource, TensorSource, little_endian_bytes
 
 DATA_ALIGNMENT = 4096
@@ -149,7 +150,8 @@ def write(
     """
     layout = plan({key: (source.dtype, tuple(source.shape)) for key, source in sources.items()}, metadata)
     for piece in stream(layout, sources):
-        file.write(piece)
+        for part in calls(piece):
+            file.write(part)
 
 
 def rewrite(path: Path, file: BinaryIO, sources: Mapping[str, TensorSource]) -> None:

@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from interop.formats.memory import calls
 from interop.graph.arranged import ScaledTensor, blocks
 
 _AHEAD = 2
@@ -49,10 +50,14 @@ def write_file(model: Any, path: Path) -> None:
         for (start, left), (name, tensor) in zip(starts, tensors.items(), strict=True):
             file.write(start)
             if id(tensor) not in waiting:
-                file.write(_contents(name, tensor))
+                _write(file, _contents(name, tensor))
                 continue
             while left:
-                left -= file.write(next(arranged))
+                left -= _write(file, next(arranged))
+
+
+def _write(file: BinaryIO, data: Any) -> int:
+    return sum(file.write(part) for part in calls(memoryview(data)))
 
 
 def _ahead(items: Iterator[Any], beside: ThreadPoolExecutor) -> Iterator[Any]:

@@ -26,8 +26,8 @@ from interop.artifact.digest import PIECE_BYTES, Hasher
 from interop.artifact.files import FileRecord, Region
 from interop.errors import ArtifactError
 from interop.formats.dtypes import numpy_dtype
-from interop.formats.memory import pages
 from interop.formats.safetensors import Entry
+from interop.memory import pages
 
 
 class PrivateTensors(Mapping[str, NDArray[Any]]):

@@ -22,7 +22,7 @@ from interop.artifact.archive import ArchiveEntry, central_directory, local_head
 from interop.artifact.digest import Hasher, piece_bytes_for
 from interop.artifact.files import FileRecord
 from interop.errors import ArtifactError
-from interop.formats.memory import calls
+from interop.memory import calls
 
 _FLUSH_BYTES = 16 << 20
 _SYNC_FILE_RANGE_WRITE = 2

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from interop.errors import FormatError
 from interop.formats.dtypes import BY_NAME, BY_SAFETENSORS, numpy_dtype, size_bytes
 from interop.formats.mapping import TensorMapping
-from interop.formats.memory import calls
 from interop.formats.source import MappedSource, TensorSource, little_endian_bytes
+from interop.memory import calls
 
 DATA_ALIGNMENT = 4096
 """The data of a file written here starts at a multiple of this (the page size of the machines we know)."""

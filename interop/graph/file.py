@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from interop.formats.memory import calls
 from interop.graph.arranged import ScaledTensor, blocks
+from interop.memory import calls
 
 _AHEAD = 2
 """How many blocks of weights are put in order, in a thread, while one before them is written."""

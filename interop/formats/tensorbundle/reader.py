@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from interop.errors import FormatError
 from interop.formats.mapping import TensorMapping
-from interop.formats.memory import buffer
 from interop.formats.tensorbundle import schema, slices
 from interop.formats.tensorbundle.elements import NAMES, STRING, array_dtype
 from interop.formats.tensorbundle.files import INDEX_SUFFIX, find_prefix, index_of, shard_of
 from interop.formats.tensorbundle.table import masked, read_table
+from interop.memory import buffer
 
 _MAX_INDEX_BYTES = 1 << 30
 _MAX_SHARDS = 100_000

@@ -89,7 +89,9 @@ def _tensorflow_view(value: Any) -> np.ndarray[Any, Any] | None:
     import tensorflow
 
     tensor = value.value() if isinstance(value, tensorflow.Variable) else value  # numpy() of either copies
-    return np.asarray(tensor) if type(tensor).__name__ == "EagerTensor" else None
+    if type(tensor).__name__ != "EagerTensor":
+        return None
+    return np.asarray(tensor if len(tensor.shape) else tensor.numpy())
 
 
 _VIEWS: dict[str, Callable[[Any], np.ndarray[Any, Any] | None]] = {

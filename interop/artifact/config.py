@@ -78,7 +78,7 @@ def parse(text: bytes) -> dict[str, Any]:
         )
     if config.get("digest") != digest:
         raise DigestError("config.json does not match its own digest: it was changed after it was written")
-    check_structure(config)
+    _check_structure(config)
     return config
 
 
@@ -104,7 +104,7 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def check_structure(config: dict[str, Any]) -> None:
+def _check_structure(config: dict[str, Any]) -> None:
     """Raise ArtifactError unless the parts that every reader uses are of the right kind."""
     kinds: dict[str, type] = {
         "format_version": int,

@@ -130,9 +130,8 @@ class BundleWriter:
             added[OPTIMIZER] = state.write(self._sink)
         added[GRAPH] = self._sink.add(GRAPH, len(model), [memoryview(model)])
         listed = {name: added[name].record().to_json() for name in NAMES if name in added}
-        described = {**described, "files": listed}
-        config_file.check_structure(described)
-        text = config_file.dump(described)
+        text = config_file.dump({**described, "files": listed})
+        config_file.parse(text)
         added[CONFIG] = self._sink.add(CONFIG, len(text), [memoryview(text)])
         self._sink.finish()
         size = sum(file.size for file in added.values())

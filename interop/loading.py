@@ -126,7 +126,7 @@ def _load_artifact(
         if compile and (state := bundle.read_optimizer(verify_digest=verify_digest)) is not None:
             files.append(state)
         for file in files:
-            open_files.enter_context(file)
+            open_files.callback(file.close)
         try:
             rebuilt = rebuild(
                 bundle.config,

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+from contextlib import closing
 
 import keras
 import numpy as np
@@ -183,7 +184,7 @@ def test_a_digest_does_not_depend_on_how_bytes_arrive(size, step, monkeypatch):
         (None, whole),
         (1000, hashlib.sha256(b"".join(pieces or [hashlib.sha256().digest()])).hexdigest()),
     ):
-        with digest.Hasher(size, length, pending=3) as hasher:
+        with closing(digest.Hasher(size, length, pending=3)) as hasher:
             for at in range(0, size, step):
                 hasher.add(memoryview(data)[at : at + step])
             assert hasher.digest() == wanted

@@ -17,8 +17,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,7 +37,7 @@ def piece_bytes_for(size: int) -> int | None:
 
 
 class Hasher:
-    """Hashes a file while its bytes arrive. A context manager; leaving it stops the threads.
+    """Hashes a file while its bytes arrive. `close` stops the threads.
 
     Args:
         size: of the file, in bytes.
@@ -103,14 +102,6 @@ class Hasher:
         """Stop the threads; what waits is not hashed."""
         for lane in self._lanes:
             lane.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _threads(count: int) -> list[ThreadPoolExecutor]:

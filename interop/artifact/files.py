@@ -13,6 +13,7 @@ import errno
 import hashlib
 import os
 import stat
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Region:
     def check(self, record: FileRecord) -> None:
         """Raise DigestError unless size and digest are the recorded ones."""
         self.check_size(record)
-        with Hasher(self.size, record.piece_bytes, pending=_HASH_PENDING) as hasher:
+        with closing(Hasher(self.size, record.piece_bytes, pending=_HASH_PENDING)) as hasher:
             position, end = self.start, self.start + self.size
             while position < end:
                 chunk = os.pread(self.descriptor, min(_HASH_CHUNK_BYTES, end - position), position)

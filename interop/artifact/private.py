@@ -16,8 +16,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,7 @@ from interop.memory import pages
 
 
 class PrivateTensors(Mapping[str, NDArray[Any]]):
-    """The tensors of one file. A context manager; leaving it stops the threads.
+    """The tensors of one file. `close` stops the threads.
 
     Args:
         region: the file.
@@ -76,14 +75,6 @@ class PrivateTensors(Mapping[str, NDArray[Any]]):
         """Stop hashing."""
         if self._hasher is not None:
             self._hasher.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _read(region: Region) -> tuple[mmap.mmap, int]:

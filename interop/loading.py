@@ -162,6 +162,7 @@ def _load_traced(path: str | os.PathLike[str]) -> Rebuilt:
         raise type(error)(f"{os.fspath(path)}: {error}") from error
 
 
+@uncollected()
 def load_graph(
     path: str | os.PathLike[str],
     *,

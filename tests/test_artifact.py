@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -262,8 +263,61 @@ def test_config_is_checked(tmp_path, what):
     changes, error, message = CONFIGS[what]
     artifacts.save(tmp_path / "m")
     _rewrite(tmp_path / "m", **changes)
-    with pytest.raises(error, match=message):
-        open_bundle(tmp_path / "m", verify_digest=False)
+    with (
+        pytest.raises(error, match=message),
+        open_bundle(tmp_path / "m", verify_digest=False) as bundle,
+    ):
+        _ = bundle.config
+
+
+def test_a_graph_opens_whatever_its_config_says_of_layers(tmp_path):
+    """As long as that is what was written: the digest is of everything."""
+    artifacts.save(tmp_path / "m")
+    _rewrite(tmp_path / "m", model=3)
+    assert load_graph(tmp_path / "m").inputs
+    text = (tmp_path / "m" / "config.json").read_bytes()
+    (tmp_path / "m" / "config.json").write_bytes(text.replace(b'"model": 3', b'"model": 4'))
+    with pytest.raises(DigestError, match="does not match its own digest"):
+        load_graph(tmp_path / "m")
+
+
+def _with_digest(text: str) -> bytes:
+    """The digest as the schema describes it, put in by hand."""
+    before = text.encode()
+    return before + f'"digest": "{hashlib.sha256(before).hexdigest()}"\n}}\n'.encode()
+
+
+@pytest.mark.parametrize("form", ["m", "m.interop"])
+def test_the_digest_of_a_config_is_what_the_schema_says(tmp_path, form):
+    artifacts.save(tmp_path / form)
+    with open_bundle(tmp_path / form, verify_digest=True) as bundle:
+        text = config_file.dump(bundle.config)
+        assert [*bundle.config][-2:] == ["model", "digest"]
+    lines = text.decode().splitlines(keepends=True)
+    assert _with_digest("".join(lines[:-2])) == text
+    if form == "m":
+        assert (tmp_path / "m" / "config.json").read_bytes() == text
+
+
+def test_configs_of_other_writers(tmp_path):
+    """Any layout but for the last two lines; a `model` in an odd place; none of it hides a key."""
+    artifacts.save(tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    del config["digest"]
+    odd = dict(reversed(config.items())) | {"source": {"framework": "x", "model": "y"}, "added": {"model": 1}}
+    for layout in ({"indent": 0}, {"indent": 2}, {"separators": (",", ":")}):
+        text = json.dumps(odd, **layout).removesuffix("}").rstrip() + ",\n"
+        (tmp_path / "m" / "config.json").write_bytes(_with_digest(text))
+        with open_bundle(tmp_path / "m", verify_digest=True) as bundle:
+            assert bundle.config["added"] == {"model": 1}
+        np.testing.assert_allclose(load_graph(tmp_path / "m")(X), artifacts.expected(X), rtol=1e-5, atol=1e-6)
+    (tmp_path / "m" / "config.json").write_text(json.dumps(odd | {"digest": "0" * 64}, indent=2))
+    with pytest.raises(DigestError, match="does not match its own digest"):
+        load_graph(tmp_path / "m")
+    twice = _with_digest(text.replace('"opset":', '"opset":1,"opset":'))
+    (tmp_path / "m" / "config.json").write_bytes(twice)
+    with pytest.raises(ArtifactError, match="duplicate key"):
+        load_graph(tmp_path / "m")
 
 
 def test_a_newer_format_that_this_reader_may_read(tmp_path):

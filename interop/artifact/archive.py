@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from interop.errors import ArtifactError, UnsafeFileError
 
@@ -49,8 +49,7 @@ _MAX_ENTRIES = 1024
 _MAX_CENTRAL_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class ArchiveEntry:
+class ArchiveEntry(NamedTuple):
     """One entry: where its header and its data begin in the zip, how long it is, its CRC-32."""
 
     name: str

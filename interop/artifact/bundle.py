@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from interop.artifact import archive, guard
 from interop.artifact import config as config_file
+from interop.artifact.digest import digest_of
 from interop.artifact.files import (
     CONFIG,
     GRAPH,
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
     from interop.artifact.private import PrivateTensors
 
 
-@dataclass(frozen=True)
-class SessionSource:
+class SessionSource(NamedTuple):
     """What ONNX Runtime is given: a path to model.onnx, or bytes and the folder of their locations."""
 
     model: Path | bytes
@@ -54,7 +54,6 @@ class Bundle:
     Attributes:
         path: the path it was opened by.
         form: ``"directory"`` or ``"zip"``.
-        config: the checked content of ``config.json``.
         signature: inputs, outputs and their structures.
         float_types: the float types of its weights, and those it casts to.
     """
@@ -66,25 +65,38 @@ class Bundle:
         self._regions = regions
         self._verify = verify_digest
         self._opened: dict[str, TensorMapping] = {}
-        self.config = config_file.parse(_region(regions, CONFIG).read(config_file.MAX_BYTES))
-        self.signature = Signature.from_json(self.config["signature"])
-        self._records = {name: FileRecord.from_json(record) for name, record in self.config["files"].items()}
+        self._config = _region(regions, CONFIG).read(config_file.MAX_BYTES)
+        head = config_file.parse_head(self._config)
+        self.signature = Signature.from_json(head["signature"])
+        self._records = {name: FileRecord.from_json(record) for name, record in head["files"].items()}
         for name in (GRAPH, WEIGHTS):
             if name not in self._records:
                 raise ArtifactError(f"config.json records no {name}")
         graph = _region(regions, GRAPH)
         graph.check_size(self._records[GRAPH])
         self._graph = graph.read(MAX_GRAPH_BYTES)
-        graph.check(self._records[GRAPH])
+        graph.compare(digest_of(self._graph, self._records[GRAPH].piece_bytes), self._records[GRAPH])
         weights = _region(regions, WEIGHTS)
         weights.check_size(self._records[WEIGHTS])
         self._entries = read_entries(weights)
-        guard.check_variables(self.config["variables"], self._entries)
+        guard.check_variables(head["variables"], self._entries)
         model = parse_model(self._graph)
         guard.check_artifact_graph(model, self._entries, weights.start)
         self.float_types = float_types(model)
         if verify_digest:
             self.verify_weights()
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The content of ``config.json``.
+
+        Raises:
+            ArtifactError: what it says of the model, which opening a graph does not look at, is malformed.
+        """
+        try:
+            return config_file.parse(self._config)
+        except InteropError as e:
+            raise type(e)(f"{self.path}: {e}") from e
 
     def graph_bytes(self) -> bytes:
         """The bytes of ``model.onnx`` as stored, their digest checked."""

@@ -6,9 +6,11 @@ what the artifact itself needs. The model's own part is checked by whoever rebui
 
 Invariants:
 
-- ``digest`` is the SHA-256 of the canonical JSON (sorted keys, no spaces, UTF-8) of everything else;
+- the last two lines are ``"digest": "..."`` and ``}``; the digest is the SHA-256 of all bytes before them, so that
+  a program in any language can tell whether a config is whole, before it reads JSON (``head -n -2 | sha256sum``);
 - the version is looked at first, so that an artifact of the future is called that and nothing else;
-- writing the same dict gives the same bytes; the order of keys is kept.
+- writing the same dict gives the same bytes; the order of keys is kept, but for ``model`` and ``digest``, which come
+  last: what opens a graph need not be picked out of the layers' configs.
 """
 
 from __future__ import annotations
@@ -31,16 +33,7 @@ READER_VERSION = 1
 MAX_BYTES = 64 << 20
 """A config longer than this is refused before it is read."""
 
-
-def canonical_digest(config: dict[str, Any]) -> str:
-    """SHA-256 (hex) of the canonical JSON of `config` without its ``digest`` key.
-
-    >>> canonical_digest({"b": 1, "a": [2.5, None], "digest": "ignored"})[:16]
-    '08d9616942a2aff3'
-    """
-    rest = {key: value for key, value in config.items() if key != "digest"}
-    text = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+_MODEL = b',\n"model": '
 
 
 def dump(config: dict[str, Any]) -> bytes:
@@ -50,7 +43,10 @@ def dump(config: dict[str, Any]) -> bytes:
         ArtifactError: it holds something that JSON cannot (the message names the place).
     """
     _check_values(config, "config")
-    return (_lines({**config, "digest": canonical_digest(config)}, 2) + "\n").encode()
+    parts = {key: value for key, value in config.items() if key not in ("model", "digest")}
+    parts |= {"model": config["model"]} if "model" in config else {}
+    text = _lines(parts, 2).encode().removesuffix(b"\n}") + b",\n"
+    return text + _end(text)
 
 
 def parse(text: bytes) -> dict[str, Any]:
@@ -61,12 +57,59 @@ def parse(text: bytes) -> dict[str, Any]:
         DigestError: it was changed after it was written.
         ArtifactError: it is not the config of an artifact.
     """
+    config = _json(text)
+    _check_version(config)
+    if not _is_whole(text):
+        raise DigestError("config.json does not match its own digest: it was changed after it was written")
+    _check_head(config)
+    _check_model(config)
+    return config
+
+
+def parse_head(text: bytes) -> dict[str, Any]:
+    """The same without the ``model``, which is as long as all layers' configs: what opens a graph.
+
+    It is hashed like the rest, but neither parsed nor checked.
+    """
+    end = text.find(_MODEL)
+    if end < 0 or not _is_whole(text):
+        return parse(text)
     try:
-        config = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-        digest = canonical_digest(config) if isinstance(config, dict) else ""
+        head = _json(text[:end] + b"\n}")
+    except ArtifactError:  # not laid out as `dump` does
+        return parse(text)
+    _check_version(head)
+    _check_head(head)
+    return head
+
+
+def _is_whole(text: bytes) -> bool:
+    """Whether a config is what was written."""
+    before = text[: -len(_end(b""))]
+    return text == before + _end(before)
+
+
+def _end(before: bytes) -> bytes:
+    """The last two lines of a config."""
+    return b'"digest": "%s"\n}\n' % hashlib.sha256(before).hexdigest().encode()
+
+
+def _json(text: bytes) -> dict[str, Any]:
+    """An object in JSON as the standard has it: no duplicate keys, no NaN, no half characters."""
+    try:
+        value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        if b"\\ud" in text.lower():
+            _text(value).encode()  # half of a surrogate pair can be escaped, and is no text
     except (ValueError, RecursionError) as e:
         raise ArtifactError(f"config.json is not JSON: {e}") from e
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    if not isinstance(value, dict):
+        raise ArtifactError("config.json does not describe an artifact: it is no object")
+    return value
+
+
+def _check_version(config: dict[str, Any]) -> None:
+    """Raise unless this is the config of an artifact that this reader may read."""
+    if config.get("format") != FORMAT:
         raise ArtifactError(f'config.json does not describe an artifact: it has no "format": "{FORMAT}"')
     needed = config.get("min_reader_version")
     if type(needed) is not int:
@@ -76,10 +119,6 @@ def parse(text: bytes) -> dict[str, Any]:
             f"the artifact was written by {config.get('producer')!r} and needs reader version {needed}; "
             f"this is reader version {READER_VERSION}. Upgrade interop to open it"
         )
-    if config.get("digest") != digest:
-        raise DigestError("config.json does not match its own digest: it was changed after it was written")
-    _check_structure(config)
-    return config
 
 
 def _lines(value: Any, depth: int) -> str:
@@ -104,12 +143,11 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _check_structure(config: dict[str, Any]) -> None:
+def _check_head(config: dict[str, Any]) -> None:
     """Raise ArtifactError unless the parts that every reader uses are of the right kind."""
     kinds: dict[str, type] = {
         "format_version": int,
         "producer": str,
-        "model": dict,
         "variables": list,
         "signature": dict,
         "opset": int,
@@ -151,12 +189,14 @@ def _check_structure(config: dict[str, Any]) -> None:
         if variable["key"] in seen:
             raise ArtifactError(f"config.json lists the variable {variable['key']!r} twice")
         seen.add(variable["key"])
-    _check_model(config["model"])
     Signature.from_json(config["signature"])
 
 
-def _check_model(model: dict[str, Any]) -> None:
+def _check_model(config: dict[str, Any]) -> None:
     """Raise ArtifactError unless the model has a name, an object, and layers that say what they consist of."""
+    model = config.get("model")
+    if not isinstance(model, dict):
+        raise ArtifactError(f"config.json has model {model!r:.80}; expected dict")
     kinds: dict[str, type] = {"name": str, "object": dict, "layers": list}
     for key, kind in kinds.items():
         if type(model.get(key)) is not kind:

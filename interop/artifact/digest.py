@@ -17,6 +17,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -102,6 +103,13 @@ class Hasher:
         """Stop the threads; what waits is not hashed."""
         for lane in self._lanes:
             lane.shutdown(cancel_futures=True)
+
+
+def digest_of(data: bytes, piece_bytes: int | None) -> str:
+    """The digest in hex of a file that is in memory."""
+    with closing(Hasher(len(data), piece_bytes)) as hasher:
+        hasher.add(memoryview(data))
+        return hasher.digest()
 
 
 def _threads(count: int) -> list[ThreadPoolExecutor]:

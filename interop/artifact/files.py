@@ -14,9 +14,8 @@ import hashlib
 import os
 import stat
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from interop.artifact.digest import Hasher
 from interop.errors import ArtifactError, DigestError, UnsafeFileError
@@ -40,8 +39,7 @@ _HASH_PENDING = 8
 _LONGEST_NAME = 200
 
 
-@dataclass(frozen=True)
-class FileRecord:
+class FileRecord(NamedTuple):
     """What ``config.json`` records of a file."""
 
     size: int
@@ -57,8 +55,7 @@ class FileRecord:
         return {"size": self.size, "sha256": self.sha256, **pieces}
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """A file of an artifact: bytes ``[start, start + size)`` of an open descriptor."""
 
     name: str

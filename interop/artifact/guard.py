@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -55,23 +54,20 @@ class FunctionKey(NamedTuple):
         return "::".join(part for part in self if part)
 
 
-@dataclass
 class _Body:
     """One graph or function body, with the graphs inside its nodes: what it holds, and what it calls."""
 
-    where: str
-    nodes: int = 0
-    size_bytes: int = 0
-    nesting: int = 0
-    calls: dict[FunctionKey, int] = field(default_factory=dict)
-    call_nesting: dict[FunctionKey, int] = field(default_factory=dict)
-    tensors: list[tuple[str, Any]] = field(default_factory=list)
-    sparse: list[str] = field(default_factory=list)
-    operators: set[tuple[str, str]] = field(default_factory=set)
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.nodes = self.size_bytes = self.nesting = 0
+        self.calls: dict[FunctionKey, int] = {}
+        self.call_nesting: dict[FunctionKey, int] = {}
+        self.tensors: list[tuple[str, Any]] = []
+        self.sparse: list[str] = []
+        self.operators: set[tuple[str, str]] = set()
 
 
-@dataclass(frozen=True)
-class _Expanded:
+class _Expanded(NamedTuple):
     """What a body becomes when every call in it is inlined (saturated just over the limits)."""
 
     nodes: int

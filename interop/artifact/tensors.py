@@ -9,8 +9,7 @@ Invariant: a `Placement` is the safetensors entry of the same name, and nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from interop.artifact.files import Region
 from interop.errors import ArtifactError, FormatError
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from interop.artifact.sinks import Added, Sink
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """Where one tensor lies: a file beside the graph, and the bytes ``[offset, offset + length)`` of it."""
 
     location: str
@@ -31,8 +29,7 @@ class Placement:
     length: int
 
 
-@dataclass(frozen=True)
-class TensorFile:
+class TensorFile(NamedTuple):
     """A tensor file that is planned but not written: its name, layout and sources."""
 
     name: str

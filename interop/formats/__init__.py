@@ -8,7 +8,6 @@ FormatError and nothing else; importing this package loads none of the formats.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 from importlib import import_module
@@ -91,8 +90,10 @@ def require(path: Path) -> Path | None:
     """
     prefix = find_prefix(path)
     if prefix is None and not path.exists():
+        from difflib import get_close_matches
+
         here = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, sorted({name.removesuffix(".index") for name in here}))
+        close = get_close_matches(path.name, sorted({name.removesuffix(".index") for name in here}))
         meant = f"; in its folder is {', '.join(close)}" if close else ""
         raise FileNotFoundError(
             errno.ENOENT, f"nothing is there, nor a checkpoint of that prefix{meant}", os.fspath(path)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
-class TensorMapping(Mapping[str, NDArray[Any]]):
+class TensorMapping(Mapping[str, "NDArray[Any]"]):
     """A read-only, lazy mapping of tensor name to array.
 
     Args:

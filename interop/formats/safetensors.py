@@ -20,18 +20,19 @@ import mmap
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from interop.errors import FormatError
 from interop.formats.dtypes import BY_NAME, BY_SAFETENSORS, numpy_dtype, size_bytes
 from interop.formats.mapping import TensorMapping
 from interop.formats.source import MappedSource, TensorSource, little_endian_bytes
 from interop.memory import calls
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DATA_ALIGNMENT = 4096
 """The data of a file written here starts at a multiple of this (the page size of the machines we know)."""
@@ -58,8 +59,7 @@ class Entry(NamedTuple):
         return self.end - self.begin
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Where everything lies in a file: the header's bytes, each tensor in file order, the file's size."""
 
     header: bytes

@@ -6,13 +6,14 @@ is one array at a time, so that writing a model never needs a second copy of all
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from interop.formats.mapping import TensorMapping
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from interop.formats.mapping import TensorMapping
 
 
 @runtime_checkable
@@ -34,11 +35,11 @@ class TensorSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
 class ArraySource:
     """A source over an array that is already in memory (or mapped from a file)."""
 
-    array: NDArray[Any]
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
 
     @property
     def dtype(self) -> str:
@@ -52,12 +53,12 @@ class ArraySource:
         return self.array
 
 
-@dataclass(frozen=True, eq=False)
 class MappedSource:
     """A tensor of an open file, read when it is written."""
 
-    tensors: TensorMapping
-    name: str
+    def __init__(self, tensors: TensorMapping, name: str) -> None:
+        self.tensors = tensors
+        self.name = name
 
     @property
     def dtype(self) -> str:

@@ -11,13 +11,15 @@ infinite), integers must fit, and kinds never mix except small exact integers in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from interop.artifact.signature import Signature, TensorSpec, flatten, not_given
 from interop.errors import SignatureError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _CHECKED = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
 

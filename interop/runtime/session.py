@@ -15,11 +15,10 @@ import mmap
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from interop.artifact import guard
@@ -31,6 +30,9 @@ from interop.artifact.skeleton import without_values
 from interop.errors import ArtifactError, InteropError, SignatureError
 from interop.formats.dtypes import BY_NAME, FROM_ML_DTYPES, numpy_dtype, size_bytes
 from interop.runtime import inputs as call_inputs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Provider = str | tuple[str, dict[str, Any]]
 

@@ -183,5 +183,4 @@ def _damage_artifact(file: Path, rng: random.Random) -> None:
         file.write_bytes(_inside(file.name, file.read_bytes(), rng))
         record = {"size": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
         described["files"][file.name] = record
-    described["digest"] = config.canonical_digest(described)
-    (folder / "config.json").write_text(json.dumps(described))
+    (folder / "config.json").write_bytes(config.dump(described))

@@ -34,6 +34,7 @@ MAX_BYTES = 64 << 20
 """A config longer than this is refused before it is read."""
 
 _MODEL = b',\n"model": '
+_PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def dump(config: dict[str, Any]) -> bytes:
@@ -42,7 +43,8 @@ def dump(config: dict[str, Any]) -> bytes:
     Raises:
         ArtifactError: it holds something that JSON cannot (the message names the place).
     """
-    _check_values(config, "config")
+    if (problem := _problem(config)) is not None:
+        raise ArtifactError(f"config{problem}")
     parts = {key: value for key, value in config.items() if key not in ("model", "digest")}
     parts |= {"model": config["model"]} if "model" in config else {}
     text = _lines(parts, 2).encode().removesuffix(b"\n}") + b",\n"
@@ -242,18 +244,21 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_values(value: Any, where: str) -> None:
-    """Name the first thing in a config that would not survive JSON."""
+def _problem(value: Any) -> str | None:
+    """Where and why a value would not survive JSON; None: it would. Only a place with a problem is put into words."""
     if isinstance(value, dict):
         for key, part in value.items():
             if not isinstance(key, str):
-                raise ArtifactError(f"{where} has the key {key!r}, which JSON would turn into a string")
-            _check_values(part, f"{where}[{key!r}]")
+                return f" has the key {key!r}, which JSON would turn into a string"
+            if type(part) not in _PLAIN and (problem := _problem(part)) is not None:
+                return f"[{key!r}]{problem}"
     elif isinstance(value, list | tuple):
         for index, part in enumerate(value):
-            _check_values(part, f"{where}[{index}]")
+            if type(part) not in _PLAIN and (problem := _problem(part)) is not None:
+                return f"[{index}]{problem}"
     elif isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
-            raise ArtifactError(f"{where} is {value}, which JSON cannot hold")
+            return f" is {value}, which JSON cannot hold"
     elif value is not None and not isinstance(value, str | int):
-        raise ArtifactError(f"{where} is {type(value).__name__}, which JSON cannot hold: {value!r:.80}")
+        return f" is {type(value).__name__}, which JSON cannot hold: {value!r:.80}"
+    return None

@@ -87,11 +87,10 @@ def parse_head(text: bytes) -> dict[str, Any]:
 
 def _is_whole(text: bytes) -> bool:
     """Whether a config is what was written."""
-    before = text[: -len(_end(b""))]
-    return text == before + _end(before)
+    return text.endswith(_end(memoryview(text)[: -len(_end(b""))]))
 
 
-def _end(before: bytes) -> bytes:
+def _end(before: bytes | memoryview) -> bytes:
     """The last two lines of a config."""
     return b'"digest": "%s"\n}\n' % hashlib.sha256(before).hexdigest().encode()
 

@@ -73,6 +73,11 @@ def window(
     return Window(tuple(kernel), strides, dilations, tuple(sides), tuple(excess), tuple(outputs))
 
 
+def single(steps: Sequence[int]) -> int | tuple[int, ...]:
+    """A number where one will do for all axes: read from a file again, JAX does not take what was a tuple."""
+    return steps[0] if len(set(steps)) == 1 else tuple(steps)
+
+
 def _same(ctx: Context, size: int, reach: int, step: int, auto_pad: str) -> tuple[int, int]:
     """Padding with which there are ``ceil(size / step)`` windows."""
     if isinstance(size, SymInt) and step > 1:

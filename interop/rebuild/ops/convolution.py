@@ -12,7 +12,7 @@ from keras import KerasTensor, ops
 
 from interop.rebuild.context import Context
 from interop.rebuild.registry import Tensor, op
-from interop.rebuild.windows import Window, window
+from interop.rebuild.windows import Window, single, window
 
 
 @op("Conv", since=1)
@@ -36,7 +36,6 @@ def conv(
     moved = _padded(ops.transpose(x, (0, *range(2, rank + 2), 1)), sides)
     # TensorFlow has no strides with dilations: every place is computed and some are kept.
     both = max(sides.dilations) > 1 and max(sides.strides) > 1
-    # A single number where one will do: read from a file again, JAX does not take what was a tuple.
     steps = sides.strides if not both else (1,) * rank
     # A symbolic ops.conv knows no groups (Keras 3.15), so a model has a convolution for each of them.
     parts = [(moved, kernel)]
@@ -46,10 +45,10 @@ def conv(
         ops.conv(
             part,
             weights,
-            strides=_single(steps),
+            strides=single(steps),
             padding="valid",
             data_format="channels_last",
-            dilation_rate=_single(sides.dilations),
+            dilation_rate=single(sides.dilations),
         )
         for part, weights in parts
     ]
@@ -60,10 +59,6 @@ def conv(
         y = ctx.add(y, b)
     y = ops.transpose(y, (0, rank + 1, *range(1, rank + 1)))
     return ctx.declare(y, (have[0], int(w.shape[0]), *sides.outputs))
-
-
-def _single(steps: tuple[int, ...]) -> int | tuple[int, ...]:
-    return steps[0] if len(set(steps)) == 1 else steps
 
 
 def _padded(x: Tensor, sides: Window) -> Tensor:

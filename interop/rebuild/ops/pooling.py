@@ -8,9 +8,10 @@ from functools import reduce
 import numpy as np
 from keras import KerasTensor, layers, ops
 
+from interop.capture.keras.symint import SymInt, floor_divide
 from interop.rebuild.context import Context
 from interop.rebuild.registry import Tensor, op
-from interop.rebuild.windows import Window, window
+from interop.rebuild.windows import Window, single, window
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -129,8 +130,13 @@ def average_pool(
     strides: Sequence[int] = (),
 ) -> Tensor:
     have = ctx.dims(x)
-    sides = window(ctx, have[2:], kernel_shape, auto_pad, dilations, pads, strides, ceil_mode)
     moved = _channels_last(x)
+    if auto_pad == "SAME_UPPER" and _pads_unknown(have, strides) and max(dilations, default=1) == 1:
+        shares = _average_of_open_sizes(moved, kernel_shape, strides, int(have[1]))
+        y = shares[0] if count_include_pad else ops.divide(*shares)
+        outputs = [floor_divide(size + step - 1, step) for size, step in zip(have[2:], strides, strict=True)]
+        return ctx.declare(_channels_first(y), (*have[:2], *outputs))
+    sides = window(ctx, have[2:], kernel_shape, auto_pad, dilations, pads, strides, ceil_mode)
 
     def average(of: Tensor) -> Tensor:
         if max(sides.dilations) > 1 or len(sides.kernel) > 3:
@@ -145,6 +151,28 @@ def average_pool(
         beyond = ((0, 0), *((0, more) for more in sides.excess), (0, 0))
         y = ops.divide(y, average(_pad(counted, beyond, 0.0)))
     return ctx.declare(_channels_first(y), (*have[:2], *sides.outputs))
+
+
+def _pads_unknown(have: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether padding to the same size depends on an open one, where a convolution of Keras can take care of it."""
+    if len(have) not in (3, 4) or isinstance(have[1], SymInt):
+        return False
+    return any(isinstance(size, SymInt) and step > 1 for size, step in zip(have[2:], strides, strict=False))
+
+
+def _average_of_open_sizes(
+    x: Tensor, kernel: Sequence[int], strides: Sequence[int], channels: int
+) -> tuple[Tensor, Tensor]:
+    """The sum over each window by the size of one, and the share of the window that is no padding.
+
+    A pool of Keras would do on TensorFlow and JAX; on PyTorch it repeats the border where a convolution has zeros.
+    """
+    weights = np.full((*kernel, channels, 1), 1 / np.prod(kernel), dtype=str(x.dtype))
+    made = [
+        ops.depthwise_conv(part, weights[..., :depth, :], single(strides), "same", "channels_last")
+        for part, depth in ((x, channels), (ops.ones_like(x[:1, ..., :1]), 1))
+    ]
+    return made[0], made[1]
 
 
 @op("GlobalAveragePool", since=1)

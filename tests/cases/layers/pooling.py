@@ -39,6 +39,8 @@ CASES = [
             _pool(name, rank, "", pool_size=2),
             _pool(name, rank, "same", pool_size=3, strides=2, padding="same"),
             _pool(name, rank, "overlap", pool_size=3, strides=1),
+            _pool(name, rank, "gaps", pool_size=2, strides=3),
+            _pool(name, rank, "same_gaps", pool_size=2, strides=3, padding="same"),
             _pool(name, rank, "channels_first", FIRST[rank], pool_size=2, data_format="channels_first"),
         )
     ],

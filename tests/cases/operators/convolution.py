@@ -57,6 +57,16 @@ CASES = [
         )
     ],
     _pool("AveragePool", "pads count", pads=[1, 0, 1, 1], count_include_pad=1),
+    *[
+        _pool("AveragePool", f"same, open, {what}", False, auto_pad="SAME_UPPER", strides=[2, 2], **counts)
+        for what, counts in (("pads count", {"count_include_pad": 1}), ("pads do not count", {}))
+    ],
+    OnnxCase(
+        "AveragePool",
+        (x("b", 4, "t"),),
+        {"kernel_shape": [4], "strides": [3], "auto_pad": "SAME_UPPER"},
+        "1d, same, open",
+    ),
     _pool("MaxPool", "dilated", False, dilations=[2, 1]),
     OnnxCase(
         "MaxPool", (x("b", 4, 12, 11),), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, "ceil"

@@ -22,7 +22,6 @@ from interop.capture.keras.ops.convolution import (
 from interop.capture.keras.ops.creation import counting
 from interop.capture.keras.registry import op
 from interop.capture.keras.symint import is_symbolic
-from interop.errors import UnsupportedOp
 from interop.graph.record import Value
 
 
@@ -61,49 +60,53 @@ def average_pool(
     """Averages leave padded cells out, but see `_average_of_edges`."""
     x, kernel, stride, shape = _window(e, inputs, pool_size, strides, data_format)
     totals = [missing(*step) for step in zip(x.dims[2:], kernel, stride, strict=True)]
-    if any(is_symbolic(total) and k < s for total, k, s in zip(totals, kernel, stride, strict=True)):
-        raise UnsupportedOp(
-            "ops.average_pool with padding='same' and a window shorter than its stride on a dynamic "
-            "dimension: ONNX AveragePool cannot leave out the cells of a Pad. Fix that dimension."
-        )
 
-    def average(operand: Value, **pads: Any) -> Value:
-        return e.node("AveragePool", operand, shape=shape, kernel_shape=kernel, strides=stride, **pads)
+    def average(operand: Value, lead: tuple[Any, ...] = shape[:2], **pads: Any) -> Value:
+        sizes = (*lead, *shape[2:])
+        return e.node("AveragePool", operand, shape=sizes, kernel_shape=kernel, strides=stride, **pads)
+
+    def average_inside() -> Value:
+        if not any(is_symbolic(total) and k < s for total, k, s in zip(totals, kernel, stride, strict=True)):
+            operand, pads = _same(e, x, kernel, stride)
+            return average(operand, **pads)
+        # Runtimes refuse SAME_UPPER there, and AveragePool cannot leave out the cells of a Pad. Those are zeros here:
+        # the average over all is divided by the share of the others.
+        ones = e.expand(e.like(1, x), (1, 1, *x.dims[2:]))
+        share = average(padded(e, ones, totals, stride), lead=(1, 1))
+        return e.binary("Div", average(padded(e, x, totals, stride)), share)
 
     if padding == "valid":
         result = average(x)
     elif keras.config.backend() == "torch":
-        result = _average_of_edges(e, x, kernel, stride, totals, average)
+        result = _average_of_edges(e, x, stride, totals, average, average_inside)
     else:
-        x, pads = _same(e, x, kernel, stride)
-        result = average(x, **pads)
+        result = average_inside()
     return restored(e, result, layout(data_format))
 
 
 def _average_of_edges(
     e: Emit,
     x: Value,
-    kernel: list[int],
     stride: list[int],
     totals: list[Any],
     average: Callable[..., Value],
+    average_inside: Callable[[], Value],
 ) -> Value:
     """padding="same" on torch, where Keras repeats the edge if any axis needs an odd number of cells.
 
     Those repeated cells count. Whether an axis is odd may depend on a dynamic size.
     """
-    parities = [total % 2 for total in totals]
-    repeated = any(not is_symbolic(parity) and parity for parity in parities)
-    unknown = [parity for parity in parities if is_symbolic(parity)]
-    if repeated:
+    unknown = [total for total in totals if is_symbolic(total % 2)]
+    if any(total % 2 == 1 for total in totals if not is_symbolic(total % 2)):
         return average(padded(e, x, totals, stride, "edge"))
-    operand, pads = _same(e, x, kernel, stride)
-    excluded = average(operand, **pads)
+    inside = average_inside()
     if not unknown:
-        return excluded
-    odd = e.node("ReduceMax", e.sizes(unknown), dtype="int64", shape=(), keepdims=0)
+        return inside
+    counts = e.node("Max", e.sizes(unknown), e.scalar(0, "int64"), shape=(len(unknown),))
+    parities = e.node("Mod", counts, e.scalar(2, "int64"), shape=counts.shape)
+    odd = e.node("ReduceMax", parities, dtype="int64", shape=(), keepdims=0)
     repeating = average(padded(e, x, totals, stride, "edge"))
-    return e.node("Where", e.cast(odd, "bool"), repeating, excluded, dtype=x.dtype, shape=excluded.shape)
+    return e.node("Where", e.cast(odd, "bool"), repeating, inside, dtype=x.dtype, shape=inside.shape)
 
 
 def _adaptive_spec(operation: Any, inputs: Any) -> Any:

@@ -311,6 +311,9 @@ def test_configs_of_other_writers(tmp_path):
         with open_bundle(tmp_path / "m", verify_digest=True) as bundle:
             assert bundle.config["added"] == {"model": 1}
         np.testing.assert_allclose(load_graph(tmp_path / "m")(X), artifacts.expected(X), rtol=1e-5, atol=1e-6)
+    windows = _with_digest(text).replace(b"\n", b"\r\n")
+    (tmp_path / "m" / "config.json").write_bytes(windows)
+    assert load_graph(tmp_path / "m").inputs
     (tmp_path / "m" / "config.json").write_text(json.dumps(odd | {"digest": "0" * 64}, indent=2))
     with pytest.raises(DigestError, match="does not match its own digest"):
         load_graph(tmp_path / "m")

@@ -86,7 +86,8 @@ def parse_head(text: bytes) -> dict[str, Any]:
 
 
 def _is_whole(text: bytes) -> bool:
-    """Whether a config is what was written."""
+    """Whether a config is what was written, but for the ends of lines, which version control may have changed."""
+    text = text.replace(b"\r\n", b"\n")
     return text.endswith(_end(memoryview(text)[: -len(_end(b""))]))
 
 

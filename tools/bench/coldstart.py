@@ -26,7 +26,7 @@ def rows(quick: bool) -> Iterator[Row]:
         artifact, flat = _files(name)
         found = measure.alternate(
             {"ours": partial(_start, "ours", artifact), "theirs": partial(_start, "theirs", flat)},
-            rounds=4 if quick else 15,
+            rounds=4 if quick else 25,
         )
         for key, unit, what in (("seconds", "s", "time"), ("peak_mb", "MB", "peak memory")):
             # The first round fills caches.

@@ -57,7 +57,7 @@ def graph_rows(quick: bool) -> Iterator[Row]:
                 "ours": partial(measure.child, "gigabyte.py", "graph", memory, path),
                 "theirs": partial(measure.child, "gigabyte.py", "session", memory, ARTIFACT / "model.onnx"),
             }
-            found = measure.alternate(sides, rounds=1 if quick else 5)
+            found = measure.alternate(sides, rounds=1 if quick else 9)
             ours, theirs = (measure.series(found[side], "seconds") for side in sides)
             extra = {f"{side}_extra_mb": measure.series(found[side], "extra_mb") for side in sides}
             yield measure.compared("load_graph", f"{memory} {form}", "s", ours, theirs, GRAPH, samples=extra)

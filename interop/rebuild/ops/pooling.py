@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from keras import KerasTensor, layers, ops
 
 from interop.capture.keras.symint import SymInt, floor_divide
+from interop.formats.dtypes import numpy_dtype
 from interop.rebuild.context import Context
 from interop.rebuild.registry import Tensor, op
 from interop.rebuild.windows import Window, single, window
@@ -132,7 +134,8 @@ def average_pool(
     have = ctx.dims(x)
     moved = _channels_last(x)
     if auto_pad == "SAME_UPPER" and _pads_unknown(have, strides) and max(dilations, default=1) == 1:
-        shares = _average_of_open_sizes(moved, kernel_shape, strides, int(have[1]))
+        dtype = numpy_dtype(ctx.dtype(x))
+        shares = _average_of_open_sizes(moved, kernel_shape, strides, int(have[1]), dtype)
         y = shares[0] if count_include_pad else ops.divide(*shares)
         outputs = [floor_divide(size + step - 1, step) for size, step in zip(have[2:], strides, strict=True)]
         return ctx.declare(_channels_first(y), (*have[:2], *outputs))
@@ -161,13 +164,13 @@ def _pads_unknown(have: Sequence[int], strides: Sequence[int]) -> bool:
 
 
 def _average_of_open_sizes(
-    x: Tensor, kernel: Sequence[int], strides: Sequence[int], channels: int
+    x: Tensor, kernel: Sequence[int], strides: Sequence[int], channels: int, dtype: np.dtype[Any]
 ) -> tuple[Tensor, Tensor]:
     """The sum over each window by the size of one, and the share of the window that is no padding.
 
     A pool of Keras would do on TensorFlow and JAX; on PyTorch it repeats the border where a convolution has zeros.
     """
-    weights = np.full((*kernel, channels, 1), 1 / np.prod(kernel), dtype=str(x.dtype))
+    weights = np.full((*kernel, channels, 1), 1 / np.prod(kernel), dtype)
     made = [
         ops.depthwise_conv(part, weights[..., :depth, :], single(strides), "same", "channels_last")
         for part, depth in ((x, channels), (ops.ones_like(x[:1, ..., :1]), 1))

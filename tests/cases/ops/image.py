@@ -194,7 +194,8 @@ MAPPED = [
         case={"backends": ("jax", "torch")},
     ),
 ]
-TURN = np.float32([[0.8, -0.53, 2.1, 0.47, 0.9, -3.3, 0, 0]])
+# No cell of up to 26 x 26 comes to lie within 5e-4 of half way between two: processors round such ties differently.
+TURN = np.float32([[0.7874, -0.5126, 2.055, 0.4444, 0.911, -3.2401, 0, 0]])
 
 
 def turned(images: Any, **options: Any) -> Any:

@@ -164,6 +164,37 @@ def test_torch_arguments_by_name_and_programs(tmp_path: Path) -> None:
 
 
 @pytest.mark.framework("torch")
+@pytest.mark.parametrize("kind", ["module", "program", "program by name", "program by both"])
+def test_torch_arguments_nest_as_in_forward(kind: str, tmp_path: Path) -> None:
+    import torch
+
+    class Net(torch.nn.Module):
+        def forward(self, x, more, *, k=None):  # type: ignore[no-untyped-def]
+            return {"y": x * more["b"][0] + more["b"][1] * (1 if k is None else k), "z": [x]}
+
+    x, w, c, k = (torch.randn(2, 3) for _ in range(4))
+    args, kwargs = (
+        ((), {"x": x, "more": {"b": (w, c)}}) if kind == "program by name" else ((x, {"b": (w, c)}), {})
+    )
+    if kind == "program by both":
+        kwargs = {"k": k}
+    net = Net().eval()
+    if kind == "module":
+        interop.save_model(net, tmp_path / "net", input_signature=args)
+    else:
+        interop.save_model(torch.export.export(net, args, kwargs), tmp_path / "net")
+    graph = interop.load_graph(tmp_path / "net")
+    given = torch.utils._pytree.tree_map(lambda tensor: tensor.numpy(), [args, kwargs])
+    found = (
+        graph({"args": given[0], "kwargs": given[1]})
+        if kind.endswith("both")
+        else graph(*given[0], **given[1])
+    )
+    np.testing.assert_allclose(found["y"], net(*args, **kwargs)["y"], atol=1e-6)
+    np.testing.assert_array_equal(found["z"][0], x)
+
+
+@pytest.mark.framework("torch")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_torch_in_half_types(dtype: str, tmp_path: Path) -> None:
     import torch
@@ -230,6 +261,21 @@ def test_jax(tmp_path: Path) -> None:
     np.testing.assert_allclose(graph(x, y)["hidden"], bound(x, y)["hidden"], atol=1e-6)
     with pytest.raises(CaptureError, match="input_signature"):
         interop.export_onnx(bound, tmp_path / "f.onnx")
+
+
+@pytest.mark.framework("jax")
+def test_jax_arguments_nest_as_in_the_call(tmp_path: Path) -> None:
+    def alone(tree):  # type: ignore[no-untyped-def]
+        return {"y": tree["x"] * tree["more"][0] + tree["more"][1]}
+
+    def two(x, tree):  # type: ignore[no-untyped-def]
+        return alone({"x": x, "more": tree["more"]})
+
+    x, w, c = np.random.default_rng(0).normal(size=(3, 2, 3)).astype("float32")
+    for function, args in ((alone, ({"x": x, "more": [w, c]},)), (two, (x, {"more": (w, c)}))):
+        interop.save_model(function, tmp_path / "f", input_signature=args)
+        found = interop.load_graph(tmp_path / "f")(*args)
+        np.testing.assert_allclose(found["y"], function(*args)["y"], atol=1e-6)
 
 
 @pytest.mark.framework("jax")

@@ -127,6 +127,8 @@ def test_nested_structures_come_back(two, tmp_path, monkeypatch):
         graph({"picture": [image], "words": ids}),
         graph.predict({"picture": [image], "words": ids}, batch_size=2),
         graph(image, ids),
+        graph([image, ids]),
+        graph(picture=[image], words=ids),
     ):
         assert list(found) == ["a", "b"]
         assert isinstance(found["a"], tuple)
@@ -136,6 +138,41 @@ def test_nested_structures_come_back(two, tmp_path, monkeypatch):
         SignatureError, match=r"the input\['picture'\] is 2 items; expected a list or tuple of 1"
     ):
         graph({"picture": [image, image], "words": ids})
+
+
+# structure of the inputs, and arguments that fit it: 0 to 2 stand for the inputs
+NESTED = [
+    (
+        {"tuple": [0, {"dict": {"b": {"tuple": [1, 2]}}}]},
+        [(0, {"b": (1, 2)}), ((0, {"b": [1, 2]}),), (0, 1, 2)],
+    ),
+    ({"dict": {"x": 0, "d": {"list": [2, 1]}}}, [(0, [2, 1]), ((0, [2, 1]),), ({"x": 0, "d": (2, 1)},)]),
+    (
+        {"dict": {"d": {"dict": {"x": 2, "y": {"list": [0, 1]}}}}},
+        [({"x": 2, "y": [0, 1]},), ({"d": {"x": 2, "y": [0, 1]}},)],
+    ),
+    (
+        {"tuple": [{"dict": {"x": 2, "y": {"list": [0, 1]}}}]},
+        [({"x": 2, "y": [0, 1]},), (({"x": 2, "y": [0, 1]},),)],
+    ),
+    ({"dict": {"xs": {"list": [1, 0, 2]}}}, [({"xs": [1, 0, 2]},), (0, 1, 2), ([0, 1, 2],)]),
+    ({"tuple": [{"list": [1, 0]}, None, 2]}, [([1, 0], None, 2), (([1, 0], None, 2),)]),
+]
+
+
+@pytest.mark.parametrize(("structure", "calls"), NESTED)
+def test_arguments_nest_as_in_the_call_of_the_model(structure, calls):
+    from interop.artifact.signature import Signature
+    from interop.runtime.inputs import bind
+
+    specs = tuple(TensorSpec(name, "int64", ()) for name in ("in_0", "in_1", "in_2"))
+    signature = Signature(specs, specs, structure, {"list": [0, 1, 2]})
+    by_name = {"in_0": 0, "in_1": 1, "in_2": 2}
+    for args in (*calls, (by_name,)):
+        assert bind(signature, args) == [0, 1, 2], args
+    for args in ((0,), (0, 1), ([0, 1],), ({"x": 0},), (0, 1, 2, 3), ()):
+        with pytest.raises(SignatureError):
+            bind(signature, args)
 
 
 ONE = [

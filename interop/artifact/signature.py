@@ -97,6 +97,18 @@ class Signature:
         return cls(inputs, outputs, value["input_structure"], value["output_structure"])
 
 
+def parts(structure: Structure) -> list[Structure]:
+    """The structures directly inside a structure; none in a tensor's.
+
+    >>> parts({"dict": {"a": 1, "b": {"list": [0, 2]}}})
+    [1, {'list': [0, 2]}]
+    """
+    if structure is None or isinstance(structure, int):
+        return []
+    ((kind, inside),) = structure.items()
+    return list(inside.values()) if kind == "dict" else list(inside)
+
+
 def leaves(structure: Structure) -> Iterator[int]:
     """The indices in a structure, in the order of its containers.
 
@@ -106,7 +118,7 @@ def leaves(structure: Structure) -> Iterator[int]:
     if isinstance(structure, int):
         yield structure
     elif structure is not None:
-        for part in _parts(structure):
+        for part in parts(structure):
             yield from leaves(part)
 
 
@@ -122,8 +134,8 @@ def pack(structure: Structure, values: Sequence[Any]) -> Any:
         return values[structure]
     if "dict" in structure:
         return {key: pack(part, values) for key, part in structure["dict"].items()}
-    parts = [pack(part, values) for part in _parts(structure)]
-    return parts if "list" in structure else tuple(parts)
+    packed = [pack(part, values) for part in parts(structure)]
+    return packed if "list" in structure else tuple(packed)
 
 
 def flatten(structure: Structure, value: Any, where: str = "the input") -> dict[int, Any]:
@@ -150,24 +162,24 @@ def flatten(structure: Structure, value: Any, where: str = "the input") -> dict[
         return {structure: value}
     found: dict[int, Any] = {}
     if "dict" in structure:
-        parts = structure["dict"]
+        keys = structure["dict"]
         if not isinstance(value, Mapping):
             raise SignatureError(
-                f"{where} is {type(value).__name__}; expected a dict with keys {', '.join(map(repr, parts))}"
+                f"{where} is {type(value).__name__}; expected a dict with keys {', '.join(map(repr, keys))}"
             )
-        needed = {key for key, part in parts.items() if part is not None}
-        if not needed <= value.keys() <= parts.keys():
+        needed = {key for key, part in keys.items() if part is not None}
+        if not needed <= value.keys() <= keys.keys():
             raise SignatureError(
-                f"{where} has keys {', '.join(map(repr, value))}; expected {', '.join(map(repr, parts))}"
+                f"{where} has keys {', '.join(map(repr, value))}; expected {', '.join(map(repr, keys))}"
             )
-        for key, part in parts.items():
+        for key, part in keys.items():
             found |= flatten(part, value.get(key), f"{where}[{key!r}]")
         return found
-    parts = _parts(structure)
-    if not isinstance(value, list | tuple) or len(value) != len(parts):
+    places = parts(structure)
+    if not isinstance(value, list | tuple) or len(value) != len(places):
         got = f"{len(value)} items" if isinstance(value, list | tuple) else type(value).__name__
-        raise SignatureError(f"{where} is {got}; expected a list or tuple of {len(parts)}")
-    for index, part in enumerate(parts):
+        raise SignatureError(f"{where} is {got}; expected a list or tuple of {len(places)}")
+    for index, part in enumerate(places):
         found |= flatten(part, value[index], f"{where}[{index}]")
     return found
 
@@ -182,11 +194,6 @@ def not_given(where: str) -> SignatureError:
 
 def _is_dim(dim: Any) -> bool:
     return (type(dim) is int and dim >= 0) or (isinstance(dim, str) and dim != "")
-
-
-def _parts(structure: dict[str, Any]) -> list[Structure]:
-    (kind, parts) = next(iter(structure.items()))
-    return list(parts.values()) if kind == "dict" else parts
 
 
 def _specs(value: Any, kind: str) -> tuple[TensorSpec, ...]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from interop.artifact.signature import Signature, Structure, TensorSpec
+from interop.artifact.signature import Signature, Structure, TensorSpec, parts
 from interop.capture.records import LayerRecord, VariableRecord
 from interop.capture.specs import legal_name
 from interop.errors import CaptureError
@@ -159,6 +159,20 @@ def structure_of(nested: Any) -> tuple[Structure, list[Any], list[str]]:
     if structure is None or not leaves:
         raise CaptureError("the model returned no tensor")
     return structure, leaves, names
+
+
+def outward(structure: Structure) -> Structure:
+    """A structure of ``{"args": [...], "kwargs": {...}}`` as who calls the model sees it.
+
+    Positional arguments, unless all are by name; it stays as it is if there are both. One argument stands alone, but
+    for a dict, which would look like arguments by name.
+    """
+    assert isinstance(structure, dict)
+    args, kwargs = (parts(structure["dict"].get(kind)) for kind in ("args", "kwargs"))
+    if not kwargs:
+        alone = len(args) == 1 and not (isinstance(args[0], dict) and "dict" in args[0])
+        return args[0] if alone else {"tuple": args}
+    return structure if args else structure["dict"]["kwargs"]
 
 
 def lift_inputs(model: Any, contents: Mapping[str, np.ndarray[Any, Any]]) -> None:

@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 
 from interop.artifact.signature import Structure, pack
-from interop.capture.foreign import ForeignCapture, NamedInput, Parameter, lift_inputs, quiet, structure_of
+from interop.capture.foreign import (
+    ForeignCapture,
+    NamedInput,
+    Parameter,
+    lift_inputs,
+    outward,
+    quiet,
+    structure_of,
+)
 from interop.capture.specs import legal_name, named_dims, structured
 from interop.errors import BackendError, CaptureError, UnsupportedOp
 from interop.graph.opsets import check_opset
@@ -140,7 +148,7 @@ def _captured(
         source={"framework": "jax", "version": jax.__version__},
         opset=opset,
         inputs=inputs,
-        input_structure=_outward(structure),
+        input_structure=outward(structure),
         output_names=outputs[1],
         output_structure=outputs[0],
         parameters=[
@@ -313,16 +321,6 @@ def _scope(inputs: tuple[NamedInput, ...]) -> Any:
     from jax import export
 
     return export.SymbolicScope()
-
-
-def _outward(structure: Structure) -> Structure:
-    """The structure as a caller of the model sees it: positional arguments, unless all are by name."""
-    assert isinstance(structure, dict)
-    parts = structure["dict"]
-    if "dict" in parts.get("kwargs", {}) and parts["kwargs"]["dict"]:
-        return dict(parts["kwargs"])
-    arguments = parts["args"]["list"]
-    return arguments[0] if len(arguments) == 1 else {"tuple": arguments}
 
 
 def _arguments(nested: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from interop.artifact.signature import Structure, pack
-from interop.capture.foreign import ForeignCapture, NamedInput, Parameter, quiet, structure_of
+from interop.capture.foreign import ForeignCapture, NamedInput, Parameter, outward, quiet, structure_of
 from interop.capture.specs import Leaf, legal_name, named_dims, structured
 from interop.capture.translations import translations
 from interop.errors import CaptureError, SpecializationError, UnsupportedOp
@@ -266,14 +266,18 @@ def run(
     """The module's outputs, flat, for inputs in the order of ``structure``."""
     import torch
 
-    if isinstance(module, torch.export.ExportedProgram):
-        nested = pack(structure, [_from_numpy(array) for array in arrays])
-        _, leaves, _ = structure_of(_plain(module.module()(*nested["args"], **nested["kwargs"])))
-        return [to_numpy(leaf) for leaf in leaves]
     nested = pack(structure, [_from_numpy(array) for array in arrays])
     args: Any = () if isinstance(nested, dict) else nested if isinstance(nested, tuple | list) else (nested,)
-    with evaluating(module), torch.no_grad():
-        result = module(**nested) if isinstance(nested, dict) else module(*args)
+    kwargs = nested if isinstance(nested, dict) else {}
+    if isinstance(module, torch.export.ExportedProgram):
+        if isinstance(nested, list):
+            args = (nested,)
+        if kwargs.keys() == {"args", "kwargs"}:
+            args, kwargs = kwargs["args"], kwargs["kwargs"]
+        result = module.module()(*args, **kwargs)
+    else:
+        with evaluating(module), torch.no_grad():
+            result = module(*args, **kwargs)
     _, leaves, _ = structure_of(_plain(result))
     return [to_numpy(leaf) for leaf in leaves]
 
@@ -382,7 +386,8 @@ def _containers(tree: Any, leaves: list[Any]) -> Any:
     def visit(spec: Any) -> Any:
         if spec.type is None:
             return next(position)
-        children = [visit(child) for child in spec.children_specs]
+        below = spec.children() if hasattr(spec, "children") else spec.children_specs  # before PyTorch 2.9
+        children = [visit(child) for child in below]
         if spec.type is list:
             return children
         keys = spec.context
@@ -414,7 +419,7 @@ def _capture_program(program: Any, source: dict[str, str], opset: int) -> Foreig
         source=source,
         opset=opset,
         inputs=inputs,
-        input_structure=structure,
+        input_structure=outward(structure),
         output_names=names,
         output_structure=output,
         parameters=[

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interop.artifact.signature import Signature, TensorSpec, flatten, not_given
+from interop.artifact.signature import Signature, TensorSpec, flatten, not_given, parts
 from interop.errors import SignatureError
 
 if TYPE_CHECKING:
@@ -27,32 +27,47 @@ _CHECKED = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uin
 def bind(signature: Signature, args: Sequence[Any]) -> list[Any]:
     """Bind call arguments to the inputs, in graph order.
 
+    The arguments are the inputs one by one, those of the model's own call with what is nested in them, or one value:
+    all inputs by name, in a list, or nested like the model's.
+
     Raises:
         SignatureError: too few, too many, or names that are not inputs.
     """
-    specs = signature.inputs
-    names = [spec.name for spec in specs]
-    if len(args) == len(specs) and len(args) > 1:
+    specs, structure = signature.inputs, signature.input_structure
+    if len(args) > 1 and len(args) == len(specs) and not any(arg is None for arg in args):
         return list(args)
+    places = parts(structure)
+    if len(args) > 1 and len(args) == len(places):
+        return _in_order(flatten({"tuple": places}, args, "the call"))
     if len(args) != 1:
         raise SignatureError(f"the call has {len(args)} arguments; expected {_expected(specs)}")
     (value,) = args
+    named = isinstance(structure, dict) and "dict" in structure
+    if named and isinstance(value, list | tuple) and len(specs) > 1 and len(value) > 1:
+        return bind(signature, value)  # the inputs of a model that names them, in a list
+    if isinstance(value, Mapping) and value.keys() == {spec.name for spec in specs}:
+        return [value[spec.name] for spec in specs]
+    if len(places) == 1 and isinstance(places[0], dict) and not _holds_one(structure, value):
+        structure = places[0]  # the model's one argument, nested, as it is
     if isinstance(value, Mapping):
-        if value.keys() == set(names):
-            return [value[name] for name in names]
-        structure = signature.input_structure
-        parts = structure.get("dict", {}) if isinstance(structure, dict) else {}
-        needed = {key for key, part in parts.items() if part is not None}
-        if not parts or not needed <= value.keys() <= parts.keys():
+        keys = structure.get("dict", {}) if isinstance(structure, dict) else {}
+        needed = {key for key, part in keys.items() if part is not None}
+        if not keys or not needed <= value.keys() <= keys.keys():
             raise SignatureError(_wrong_names(value, specs))
-    elif (
-        isinstance(signature.input_structure, dict)
-        and len(specs) == 1
-        and not isinstance(value, list | tuple)
-    ):
+    elif isinstance(structure, dict) and len(specs) == 1 and not isinstance(value, list | tuple):
         return [value]  # a model that takes [x] or {"x": x} may be called with x
-    found = flatten(signature.input_structure, value)
-    return [found[index] for index in range(len(specs))]
+    return _in_order(flatten(structure, value))
+
+
+def _in_order(found: Mapping[int, Any]) -> list[Any]:
+    return [found[index] for index in range(len(found))]
+
+
+def _holds_one(structure: Any, value: Any) -> bool:
+    """Whether a value is a container of one, as `structure` is."""
+    if "dict" in structure:
+        return isinstance(value, Mapping) and value.keys() == structure["dict"].keys()
+    return isinstance(value, list | tuple) and len(value) == 1
 
 
 def check(specs: Sequence[TensorSpec], values: Sequence[Any]) -> dict[str, NDArray[Any]]:

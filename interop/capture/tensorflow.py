@@ -20,6 +20,7 @@ import numpy as np
 from interop.artifact.signature import Structure, pack
 from interop.capture.foreign import ForeignCapture, NamedInput, Parameter, lift_inputs, quiet, structure_of
 from interop.capture.specs import legal_name, named_dims, structured
+from interop.capture.tf_operations import describe, handlers, with_own_forms
 from interop.errors import BackendError, CaptureError, UnsupportedOp
 from interop.graph.opsets import check_opset
 
@@ -106,7 +107,17 @@ def run(
     function = function or concrete_function(model, signature)
     tensors = [tf.constant(array) for array in arrays]
     _, leaves, _ = structure_of(_in_order(function, _structured_call(function, tensors)))
-    return [np.asarray(leaf) for leaf in leaves]
+    return [_decoded(np.asarray(leaf)) for leaf in leaves]
+
+
+def _decoded(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array; TensorFlow's texts are bytes."""
+    if array.dtype.kind not in "OS":
+        return array
+    texts = [
+        item.decode(errors="surrogateescape") if isinstance(item, bytes) else item for item in array.ravel()
+    ]
+    return np.asarray(texts, object).reshape(array.shape)
 
 
 def load_saved_model(path: Path) -> Any:
@@ -272,15 +283,12 @@ def _import() -> None:
 def _capture_function(
     function: Any, opset: int, named: Sequence[NamedInput] = (), names_of: Mapping[int, str] | None = None
 ) -> ForeignCapture:
-    import onnx_ir as ir
-
     variables = list(_variables(function, names_of or {}))
     structure, order, keys = structure_of(_numbered(_call_structure(function)))
     given = [tensor for tensor in function.inputs if tensor.dtype.name != "resource"]
     given = [given[position] for position in order]
     output_structure, order, names = structure_of(_numbered(_in_order(function, function.structured_outputs)))
-    proto = _converted(function, variables, given, [function.outputs[position] for position in order])
-    model = ir.from_proto(proto)
+    model = _converted(function, variables, given, [function.outputs[position] for position in order])
     lift_inputs(model, {variable.name: variable.value.numpy() for variable in variables})
     inputs = []
     for index, (tensor, key) in enumerate(zip(given, keys, strict=True)):
@@ -377,7 +385,7 @@ def _variables(function: Any, names: Mapping[int, str]) -> Iterator[_Variable]:
 def _converted(
     function: Any, variables: Sequence[_Variable], inputs: Sequence[Any], outputs: Sequence[Any]
 ) -> Any:
-    """The ``ModelProto``; variables are inputs of it.
+    """The ``ir.Model``; variables are inputs of it.
 
     But for those of recurrent layers: tf2onnx makes LSTM and GRU nodes of a loop only if its weights are
     constants, which it then rearranges.
@@ -464,16 +472,44 @@ def _tf2onnx(graph_def: Any, inputs: Sequence[str], outputs: Sequence[Any]) -> A
             output_names=output_names,
             tensors_to_rename={f"{name}:0": name for name in inputs},
             continue_on_error=True,
+            custom_op_handlers=handlers(),
         )
-    proto = optimizer.optimize_graph(made).make_model("model")
-    unknown = {node.op_type for node in proto.graph.node if node.domain not in ("", "ai.onnx", "ai.onnx.ml")}
-    unknown |= {node.op_type for node in proto.graph.node if node.domain == "" and not _known(node.op_type)}
+    made = optimizer.optimize_graph(made)
+    return completed(made.make_model("model"), made)
+
+
+def completed(proto: Any, graph: Any = None) -> Any:
+    """The ``ir.Model`` of what tf2onnx made, with our forms of what it left as it was.
+
+    Args:
+        proto: the ``ModelProto``.
+        graph: what it was made of, which knows the dtypes and shapes of inner values.
+
+    Raises:
+        UnsupportedOp: some of that has no form.
+    """
+    import onnx_ir as ir
+
+    model = ir.from_proto(proto)
+    if graph is not None:
+        describe(model, graph)
+    model = with_own_forms(model, EXPORTER_OPSET)
+    for node in model.graph.all_nodes():
+        if node.domain == "com.microsoft" and node.op_type == "Range" and len(node.inputs) == 3:
+            node.domain = ""  # the standard one does the same
+    known = ("", "ai.onnx", "ai.onnx.ml")
+    unknown = {
+        node.op_type
+        for node in model.graph.all_nodes()
+        if (node.domain not in known and node.op_identifier() not in model.functions)
+        or (node.domain == "" and not _known(node.op_type))
+    }
     if unknown:
         raise UnsupportedOp(
             f"TensorFlow operations without an ONNX form: {', '.join(sorted(unknown))}. Write that part with other "
             "operations"
         )
-    return proto
+    return model
 
 
 @functools.cache

@@ -13,18 +13,17 @@ import numpy as np
 
 from interop.capture.foreign import ForeignCapture, NamedInput, quiet
 from interop.capture.specs import legal_name, named_dims
-from interop.capture.tensorflow import EXPORTER_OPSET, reported
+from interop.capture.tensorflow import EXPORTER_OPSET, completed, reported
 
 
 def capture_tflite(path: Path, opset: int) -> ForeignCapture:
     """The graph of a file, at an opset from 17 to 23."""
-    import onnx_ir as ir
     import tensorflow as tf
     import tf2onnx
 
     with reported():
         proto, _ = tf2onnx.convert.from_tflite(str(path), opset=EXPORTER_OPSET)
-    model = ir.from_proto(proto)
+        model = completed(proto)
     inputs = []
     for value in model.graph.inputs:
         name = legal_name(value.name.removesuffix(":0").removeprefix("serving_default_"))

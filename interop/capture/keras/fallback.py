@@ -11,6 +11,7 @@ its output is an expression over the sizes of its inputs that holds for two sets
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,37 +146,57 @@ def _export(layer: Any, call: _Call, opset: int, keys: Mapping[int, str]) -> tup
 
 
 def _output_shapes(call: _Call, captured: ForeignCapture) -> list[tuple[Any, ...]]:
-    """Shapes of the outputs over the sizes of the inputs, where need be by running the layer."""
+    """Shapes of the outputs over the sizes of the inputs, where need be by running the layer at two sizes of each."""
     known: list[list[Any]] = [
         [call.sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in spec.shape]
         for spec in captured.signature.outputs
     ]
     if not any(isinstance(dim, str) for dims in known for dim in dims):
         return [tuple(dims) for dims in known]
-    arrays = [np.zeros([int(dim) for dim in value.dims], value.dtype) for value in call.inputs]
-    found = [np.shape(leaf) for leaf in compat.flatten(call.run(*map(compat.to_tensor, arrays)))]
-    for dims, shape in zip(known, found, strict=True):
-        for axis, (dim, size) in enumerate(zip(dims, shape, strict=True)):
+    tried = [{name: int(dim) for name, dim in call.sizes.items()}]
+    found = [_run_at(call, tried[0])]
+    other = {name: size + 3 + 2 * place for place, (name, size) in enumerate(tried[0].items())}
+    with suppress(Exception):  # of the layer's code, which may want sizes to go together
+        found.append(_run_at(call, other))
+        tried.append(other)
+    sizes = [(dim, [each[name] for each in tried]) for name, dim in call.sizes.items()]
+    for dims, *shapes in zip(known, *found, strict=True):
+        for axis, (dim, *seen) in enumerate(zip(dims, *shapes, strict=True)):
             if isinstance(dim, str):
-                dims[axis] = _expression(int(size), list(call.sizes.values()))
+                dims[axis] = _expression(seen, sizes)
     return [tuple(dims) for dims in known]
 
 
-def _expression(size: int, sizes: Sequence[SymInt]) -> Any:
-    """A size as a simple expression over others; a plain number when there is none.
+def _run_at(call: _Call, sizes: Mapping[str, int]) -> list[tuple[int, ...]]:
+    """Shapes of the outputs for inputs of these sizes."""
+    shapes = [[sizes[dim] if isinstance(dim, str) else dim for dim in spec.shape] for spec in call.specs]
+    arrays = [np.zeros(shape, spec.dtype) for shape, spec in zip(shapes, call.specs, strict=True)]
+    return [np.shape(leaf) for leaf in compat.flatten(call.run(*map(compat.to_tensor, arrays)))]
+
+
+def _expression(seen: Sequence[int], sizes: Sequence[tuple[SymInt, Sequence[int]]]) -> Any:
+    """A size as a simple expression over others; a plain number where it was always the same.
+
+    Args:
+        seen: the size, each time the layer ran.
+        sizes: the others, each with what it was then.
 
     The two traces of a model have different sizes: an expression found by chance, or a number that should
     have been one, differs between them and is reported.
     """
-    for dim in sizes:
+    if len(seen) > 1 and len(set(seen)) == 1:
+        return seen[0]
+    for dim, tried in sizes:
         for scale in range(1, 9):
-            for candidate in (dim * scale, floor_divide(dim, scale), floor_divide(dim + scale - 1, scale)):
-                for shift in range(9):
-                    if int(candidate) + shift == size:
-                        return candidate + shift
-                    if int(candidate) - shift == size:
-                        return candidate - shift
-    return size
+            for of in (
+                lambda n, k=scale: n * k,
+                lambda n, k=scale: floor_divide(n, k),
+                lambda n, k=scale: floor_divide(n + k - 1, k),
+            ):
+                shifts = {size - int(of(hint)) for size, hint in zip(seen, tried, strict=True)}
+                if len(shifts) == 1 and (len(seen) > 1 or abs(min(shifts)) < 9):
+                    return of(dim) + shifts.pop()
+    return seen[0]
 
 
 def _splice(e: Emit, captured: ForeignCapture, inputs: Sequence[Value]) -> list[Value]:

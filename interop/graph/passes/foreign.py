@@ -91,7 +91,10 @@ def _constants_in_their_place(model: Any, parameters: frozenset[str]) -> Any:
         node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], name=f"{name}#constant")
         made = node.outputs[0]
         made.type, made.shape, made.name = value.type, value.shape, f"{name}#value"
-        value.replace_all_uses_with(made)
+        value.replace_all_uses_with(made, replace_graph_outputs=True)
         graph.initializers.pop(name)
-        graph.insert_before(graph[0], node)
+        if len(graph):
+            graph.insert_before(graph[0], node)
+        else:
+            graph.append(node)
     return model

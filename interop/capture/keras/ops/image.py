@@ -48,7 +48,12 @@ def _where(e: Emit, condition: Value, a: Value | float, b: Value | float, like: 
 @op("RGBToHSV", since=13)
 def rgb_to_hsv(e: Emit, images: Value, *, data_format: str) -> Value:
     axis = _channel_axis(data_format, images.rank)
-    if keras.config.backend() != "tensorflow":
+    return to_hsv(e, images, axis, as_tensorflow=keras.config.backend() == "tensorflow")
+
+
+def to_hsv(e: Emit, images: Value, axis: int, *, as_tensorflow: bool) -> Value:
+    """The colours along an axis; only TensorFlow counts what is next to nothing."""
+    if not as_tensorflow:
         tiny = e.like(_smallest_step(images.dtype), images)
         small = e.binary("Less", e.unary("Abs", images), tiny, dtype="bool")
         images = _where(e, small, 0.0, images, images)
@@ -78,8 +83,13 @@ def rgb_to_hsv(e: Emit, images: Value, *, data_format: str) -> Value:
 @op("HSVToRGB", since=13)
 def hsv_to_rgb(e: Emit, images: Value, *, data_format: str) -> Value:
     axis = _channel_axis(data_format, images.rank)
+    return from_hsv(e, images, axis, as_tensorflow=keras.config.backend() == "tensorflow")
+
+
+def from_hsv(e: Emit, images: Value, axis: int, *, as_tensorflow: bool) -> Value:
+    """The colours along an axis; in TensorFlow a hue beyond 1 is no hue again."""
     hue, saturation, value = _planes(e, images, axis)
-    if keras.config.backend() != "tensorflow":
+    if not as_tensorflow:
         hue = e.binary("Sub", hue, e.unary("Floor", hue))
     sector = e.binary("Mul", hue, e.like(6, hue))
     zero, one = e.like(0, hue), e.like(1, hue)

@@ -154,7 +154,7 @@ def sampled(do: Terms, size: Any, samples: Term, kernel: Callable[[Terms, Term],
     return do("Where", known, do("Div", weights, do("Where", known, total, np.float32(1))), np.float32(0))
 
 
-def _shares(do: Terms, size: Any, count: Any, step: Term) -> Term:
+def shares(do: Terms, size: Any, count: Any, step: Term) -> Term:
     """Weights (size, count) by how much of a cell lies in each stretch of ``step``."""
     start = do("Mul", do.count(count), step)
     cell = do.column(do.count(size))
@@ -167,19 +167,30 @@ def _repeats_edge(interpolation: str, antialias: bool) -> bool:
     return interpolation == "bicubic" and not antialias and keras.config.backend() == "torch"
 
 
+def _samples(do: Terms, count: Any, step: Term) -> Term:
+    """Where the middle of each new cell lies."""
+    return do("Sub", do("Mul", do("Add", do.count(count), np.float32(0.5)), step), 0.5)
+
+
+def bicubic_as_tensorflow(do: Terms, size: Any, count: Any, step: Term) -> Term:
+    """Weights (size, count); TensorFlow has a table of the kernel with 1024 places between two cells."""
+    samples = do("Div", do("Round", do("Mul", _samples(do, count, step), 1024.0)), 1024.0)
+    return sampled(do, size, samples, KERNELS["bicubic"], np.float32(1))
+
+
 def _matrix(e: Emit, size: Any, count: Any, interpolation: str, antialias: bool, dtype: str) -> Value:
     do = Terms(e)
     step = do("Div", do.size(size), do.size(count))
     if interpolation == "area":
-        return do.value(_shares(do, size, count, step), dtype)
-    samples = do("Sub", do("Mul", do("Add", do.count(count), np.float32(0.5)), step), 0.5)
+        return do.value(shares(do, size, count, step), dtype)
+    if interpolation == "bicubic" and not antialias and keras.config.backend() == "tensorflow":
+        return do.value(bicubic_as_tensorflow(do, size, count, step), dtype)
+    samples = _samples(do, count, step)
     width = do("Max", step, 1.0) if antialias else np.float32(1)
     if _repeats_edge(interpolation, antialias):
         border = e.scalar(2 * _BEYOND, "int64")
         size = e.binary("Add", size, border) if isinstance(size, Value) else size + 2 * _BEYOND
         return do.value(sampled(do, size, do("Add", samples, float(_BEYOND)), _STEEP, width), dtype)
-    if interpolation == "bicubic" and not antialias and keras.config.backend() == "tensorflow":
-        samples = do("Div", do("Round", do("Mul", samples, 1024.0)), 1024.0)
     return do.value(sampled(do, size, samples, KERNELS[interpolation], width), dtype)
 
 

@@ -278,6 +278,51 @@ def test_jax_arguments_nest_as_in_the_call(tmp_path: Path) -> None:
         np.testing.assert_allclose(found["y"], function(*args)["y"], atol=1e-6)
 
 
+def jax_rows() -> dict[str, Any]:
+    """Functions that jax2onnx alone exports for fixed sizes only, or not so that they run."""
+
+    def remainder(x, y):  # type: ignore[no-untyped-def]
+        import jax.numpy as jnp
+
+        return jnp.remainder(x, y), x // y, jnp.fmod(x, y)
+
+    def whole(x, y):  # type: ignore[no-untyped-def]
+        n = (x * 8).astype("int32")
+        return n % 3, n // 3, n % (1 + abs((y * 4).astype("int32")))
+
+    def pool(x):  # type: ignore[no-untyped-def]
+        from jax import lax
+
+        return lax.reduce_window(x, -np.inf, lax.max, (1, 2, 3, 1), (1, 2, 1, 1), "SAME")
+
+    def resize(method: str) -> Any:
+        def run(x):  # type: ignore[no-untyped-def]
+            import jax
+
+            return jax.image.resize(x, (x.shape[0], 5, 9, 3), method)
+
+        return run
+
+    pair, images = [(None, 4), (None, 4)], [(None, 6, 8, 3)]
+    rows = {"remainder": (remainder, pair), "whole numbers": (whole, pair), "max pool": (pool, images)}
+    return rows | {f"resize {m}": (resize(m), images) for m in ("nearest", "bilinear", "cubic", "lanczos3")}
+
+
+@pytest.mark.framework("jax")
+@pytest.mark.parametrize("name", jax_rows())
+def test_jax_with_open_sizes(name: str, tmp_path: Path) -> None:
+    function, signature = jax_rows()[name]
+    interop.export_onnx(function, tmp_path / "f.onnx", input_signature=signature)
+    graph = interop.load_graph(tmp_path / "f.onnx")
+    rng = np.random.default_rng(0)
+    for batch in (3, 1):
+        given = [rng.normal(size=(batch, *shape[1:])).astype("float32") for shape in signature]
+        found = graph.run({spec.name: value for spec, value in zip(graph.inputs, given, strict=True)})
+        wanted = function(*given)
+        for ours, theirs in zip(found, wanted if isinstance(wanted, tuple) else [wanted], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.framework("jax")
 def test_jax_in_bfloat16(tmp_path: Path) -> None:
     import jax.numpy as jnp

@@ -11,6 +11,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,10 +132,7 @@ def _captured(
 
     try:
         with quiet():
-            try:
-                made = exported(flat)
-            except (TypeError, jax.errors.JAXTypeError):
-                made = exported(_traced(flat, [*specs, *shapes]))
+            made = _exported(exported, flat, lambda: _traced(flat, [*specs, *shapes]))
     except Exception as error:
         kind = UnsupportedOp if isinstance(error, NotImplementedError | KeyError) else CaptureError
         text = f"{type(error).__name__}: {error}"
@@ -158,11 +156,21 @@ def _captured(
     )
 
 
+def _exported(export: Callable[..., Any], call: Callable[..., Any], traced: Callable[[], Any]) -> Any:
+    """The function exported as it is or, where that fails, as it was traced; else the first error, which says more."""
+    try:
+        return export(call)
+    except Exception:
+        with suppress(Exception):
+            return export(traced())
+        raise
+
+
 def _traced(call: Callable[..., Any], specs: Sequence[Any]) -> Callable[..., Any]:
     """The function as JAX traces it, without what its results do not depend on, such as keys of random numbers.
 
     jax2onnx 0.17 traces with functions of its own in place of some of JAX's and Flax's; a recurrent layer of Flax does
-    not run on these, and a key among the constants is more than it can write.
+    not run on these, others ask for fixed sizes, and a key among the constants is more than it can write.
     """
     import jax
     from jax.interpreters.partial_eval import dce_jaxpr
@@ -177,7 +185,51 @@ def _traced(call: Callable[..., Any], specs: Sequence[Any]) -> Callable[..., Any
         value if variable in used else np.zeros(())
         for variable, value in zip(jaxpr.constvars, closed.consts, strict=True)
     ]
-    return lambda *arrays: tuple(jax.core.eval_jaxpr(jaxpr, consts, *arrays))
+    return lambda *arrays: tuple(_evaluated(jaxpr, consts, arrays))
+
+
+def _evaluated(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+    """The outputs of a jaxpr, with the remainder (which jax2onnx writes for fixed sizes only) taken apart."""
+    import jax
+
+    values = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(zip(jaxpr.invars, arrays, strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if hasattr(atom, "val") else values[atom]
+
+    for equation in jaxpr.eqns:
+        given = [read(atom) for atom in equation.invars]
+        name = equation.primitive.name
+        if name == "rem":
+            made = [_remainder(*given)]
+        elif name in ("jit", "pjit"):
+            inner = equation.params["jaxpr"]
+            made = _evaluated(inner.jaxpr, inner.consts, given)
+        else:
+            places = {
+                atom: value
+                for atom, value in zip(equation.invars, given, strict=True)
+                if not hasattr(atom, "val")
+            }
+            alone = jaxpr.replace(
+                constvars=[], invars=list(places), outvars=equation.outvars, eqns=[equation]
+            )
+            made = jax.core.eval_jaxpr(alone, [], *places.values())
+        values.update(zip(equation.outvars, made, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _remainder(x: Any, y: Any) -> Any:
+    """With the sign of x, as ``lax.rem``."""
+    import jax.numpy as jnp
+    from jax import lax
+
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x - lax.div(x, y) * y
+    quotient = x / y
+    rest = x - jnp.where(quotient < 0, jnp.ceil(quotient), jnp.floor(quotient)) * y
+    # A quotient just below a whole number is rounded to it: then the rest has the wrong sign, by next to nothing.
+    return jnp.where(rest * x < 0, rest + jnp.sign(x) * jnp.abs(y), rest)
 
 
 def run(

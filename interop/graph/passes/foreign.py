@@ -14,6 +14,7 @@ from interop.errors import CaptureError
 from interop.graph.opsets import IR_VERSIONS
 from interop.graph.passes import inlined
 from interop.graph.passes.halves import with_half_kernels
+from interop.graph.passes.pools import with_pool_kernels
 
 # As in our own graphs: more elements than this and a constant is stored with the weights.
 _INLINE_LIMIT = 1024
@@ -30,7 +31,8 @@ def normalized(model: Any, parameters: Collection[str], opset: int) -> Any:
     Raises:
         CaptureError: the exporter's opset cannot be converted to the wanted one.
     """
-    model = with_half_kernels(_simplified(_at_opset(inlined(model), opset), frozenset(parameters)), opset)
+    model = _simplified(_at_opset(with_pool_kernels(inlined(model)), opset), frozenset(parameters))
+    model = with_half_kernels(model, opset)
     model.ir_version = IR_VERSIONS[opset]
     model.producer_name = "interop"
     model.producer_version = None

@@ -194,6 +194,47 @@ def test_torch_arguments_nest_as_in_forward(kind: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["z"][0], x)
 
 
+def torch_rows() -> dict[str, Any]:
+    """Functions of the module ``torch`` and of (n, 4) and (n, 4): operators that torch.onnx has no translation of."""
+    rows: dict[str, Any] = {
+        "fmax": lambda torch, x, y: torch.fmax((x - 0.5).sqrt(), (y - 0.5).sqrt()).nan_to_num(7.0),
+        "fmin of whole numbers": lambda torch, x, y: torch.fmin((8 * x).long(), (8 * y).long()),
+        "hypot": lambda torch, x, y: torch.hypot(1e20 * x, 1e20 * y) / 1e20 + torch.hypot(0 * x, 0 * y),
+        "copysign": lambda torch, x, y: torch.copysign(x, -y) + 3 * torch.copysign(x, (0 * y).neg()),
+        "kthvalue": lambda torch, x, y: torch.kthvalue(x, 3, dim=1),
+        "median": lambda torch, x, y: torch.median(x, dim=-1, keepdim=True),
+        "searchsorted": lambda torch, x, y: torch.searchsorted(
+            x.sort(1).values, y, right=True, out_int32=True
+        ),
+        "searchsorted in one row": lambda torch, x, y: torch.searchsorted(torch.tensor([-1.0, 0.0, 0.5]), y),
+        "isin": lambda torch, x, y: torch.isin((4 * x).long(), torch.tensor([0, 2])),
+        "masked_select": lambda torch, x, y: torch.masked_select(x, y[:, :1] > 0) if len(y) else x,
+    }
+    for p in (0.0, 1.0, 2.0, 3.5, float("inf")):
+        rows[f"cdist {p}"] = lambda torch, x, y, p=p: torch.cdist(x[None], y[None], p=p)
+    return rows
+
+
+@pytest.mark.framework("torch")
+@pytest.mark.parametrize("name", torch_rows())
+def test_torch_operators_without_translation(name: str, tmp_path: Path) -> None:
+    import torch
+
+    class Net(torch.nn.Module):
+        def forward(self, x, y):  # type: ignore[no-untyped-def]
+            return torch_rows()[name](torch, x, y)
+
+    interop.export_onnx(Net(), tmp_path / "net.onnx", input_signature=[(None, 4), (None, 4)])
+    graph = interop.load_graph(tmp_path / "net.onnx")
+    rng = np.random.default_rng(0)
+    for batch in (3, 1):
+        x, y = rng.normal(size=(2, batch, 4)).astype("float32")
+        wanted = torch.utils._pytree.tree_leaves(Net()(torch.as_tensor(x), torch.as_tensor(y)))
+        for ours, theirs in zip(graph.run({"x": x, "y": y}), wanted, strict=True):
+            assert ours.dtype == theirs.numpy().dtype
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.framework("torch")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_torch_in_half_types(dtype: str, tmp_path: Path) -> None:

@@ -710,6 +710,23 @@ def test_truncated_file_and_missing_data_are_errors(tmp_path: Path) -> None:
         interop.import_onnx(proto)
 
 
+def test_a_layer_may_have_the_name_that_keras_gives_an_operation(tmp_path: Path) -> None:
+    """Keras calls its first addition "add", too."""
+    keras.backend.clear_session()
+    steps = [
+        node("MatMul", ["x", "w"], ["m"], "product"),
+        node("Add", ["m", "b"], ["h"], "add"),
+        node("Add", ["h", "z"], ["s"], "sum"),
+        node("Add", ["s", "z"], ["y"], "multiply"),
+    ]
+    model = graph(steps, {"x": ("n", 4), "z": ("n", 3)}, ["y"], w=normal(4, 3), b=normal(3))
+    made = interop.import_onnx(model)
+    assert [type(layer).__name__ for layer in made.layers if layer.name == "add"] == ["Dense"]
+    made.save(tmp_path / "model.keras")
+    given = {"x": normal(2, 4), "z": normal(2, 3)}
+    check(computed(keras.models.load_model(tmp_path / "model.keras"), given), outputs_of(model, given))
+
+
 def test_names_that_clash_once_they_are_legal_stay_apart() -> None:
     weights = {"a.b": normal(4), "a:b": normal(4) + 1, "a_b": normal(4) + 2}
     nodes = [node("Mul", [x, w], [y]) for x, w, y in zip("xuv", weights, "uvy", strict=True)]

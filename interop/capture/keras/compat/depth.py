@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,9 +22,25 @@ _LOCK = threading.Lock()
 
 
 def functional(inputs: Any, outputs: Any, name: str | None, cls: type[keras.Model] = keras.Model) -> Any:
-    """A Functional model, however long its chains of operations are."""
-    with _followed(_count_behind(keras.tree.flatten(outputs))):
+    """A Functional model, however long its chains of operations are.
+
+    Keras numbers operations by itself: one that has the name of a layer, or of another operation, gets one of its own.
+    """
+    nodes = _behind(keras.tree.flatten(outputs))
+    _separate({id(node.operation): node.operation for node in nodes}.values())
+    with _followed(len(nodes)):
         return cls(inputs=inputs, outputs=outputs, name=name)
+
+
+def _separate(operations: Iterable[Any]) -> None:
+    ordered = sorted(operations, key=lambda operation: not isinstance(operation, keras.Layer))
+    taken: set[str] = set()
+    for operation in ordered:
+        wanted, count = operation.name, 0
+        while operation.name in taken and not isinstance(operation, keras.Layer):
+            count += 1
+            operation.name = f"{wanted}_{count}"
+        taken.add(operation.name)
 
 
 @contextmanager
@@ -54,17 +70,17 @@ def _raise_limit(calls: int) -> None:
         sys.setrecursionlimit(sys.getrecursionlimit() + calls)
 
 
-def _count_behind(tensors: list[Any]) -> int:
-    """How many operations made some symbolic tensors."""
-    seen: set[Any] = set()
+def _behind(tensors: list[Any]) -> dict[Any, None]:
+    """The nodes that made some symbolic tensors, the last first."""
+    seen: dict[Any, None] = {}
     waiting = list(tensors)
     while waiting:
         operation, index, _ = waiting.pop()._keras_history
         node = operation._inbound_nodes[index]
         if node not in seen:
-            seen.add(node)
+            seen[node] = None
             waiting.extend(node.input_tensors)
-    return len(seen)
+    return seen
 
 
 def _count_in(config: Any) -> int:

@@ -52,7 +52,7 @@ def rgb_to_hsv(e: Emit, images: Value, *, data_format: str) -> Value:
 
 
 def to_hsv(e: Emit, images: Value, axis: int, *, as_tensorflow: bool) -> Value:
-    """The colours along an axis; only TensorFlow counts what is next to nothing."""
+    """Along an axis; only TensorFlow tells colours that are next to nothing apart from black."""
     if not as_tensorflow:
         tiny = e.like(_smallest_step(images.dtype), images)
         small = e.binary("Less", e.unary("Abs", images), tiny, dtype="bool")
@@ -87,7 +87,7 @@ def hsv_to_rgb(e: Emit, images: Value, *, data_format: str) -> Value:
 
 
 def from_hsv(e: Emit, images: Value, axis: int, *, as_tensorflow: bool) -> Value:
-    """The colours along an axis; in TensorFlow a hue beyond 1 is no hue again."""
+    """Along an axis; in TensorFlow a hue beyond 1 is not one turn further."""
     hue, saturation, value = _planes(e, images, axis)
     if not as_tensorflow:
         hue = e.binary("Sub", hue, e.unary("Floor", hue))

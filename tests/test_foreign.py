@@ -290,6 +290,28 @@ def test_tflite(tmp_path: Path) -> None:
     assert interop.export_onnx(tmp_path / "net.tflite", tmp_path / "net.onnx").opset == 20
 
 
+@pytest.mark.framework("tensorflow")
+@pytest.mark.parametrize("quantised", [False, True])
+def test_tflite_of_keras(quantised: bool, tmp_path: Path) -> None:
+    """Gelu, for which tf2onnx has no form; whole numbers inside, which are compared as such."""
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    gelu, softmax = keras.layers.Dense(16, activation="gelu"), keras.layers.Dense(4, activation="softmax")
+    model = keras.Sequential([keras.Input((8,)), gelu, softmax])
+    model.export(tmp_path / "saved", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved"))
+    x = np.random.default_rng(0).normal(size=(64, 1, 8)).astype("float32")
+    if quantised:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([one] for one in x)
+    (tmp_path / "net.tflite").write_bytes(converter.convert())
+    interop.export_onnx(tmp_path / "net.tflite", tmp_path / "net.onnx")
+    found = interop.load_graph(tmp_path / "net.onnx")(x[:, 0])
+    np.testing.assert_allclose(found, model(x[:, 0]), atol=2e-2 if quantised else 1e-6)
+
+
 @pytest.mark.framework("jax")
 def test_jax(tmp_path: Path) -> None:
     bound = functools.partial(jax_function, jax_params())

@@ -112,10 +112,12 @@ class Runnable:
     Attributes:
         label: what to call it.
         run: inputs in the order of a structure to flat outputs.
+        rounded_to: element types that it rounds what it computes to.
     """
 
     label: str
     run: Callable[[Structure, Sequence[np.ndarray[Any, Any]]], list[np.ndarray[Any, Any]]]
+    rounded_to: frozenset[str] = frozenset()
 
 
 def runnable(model: Any) -> Runnable | None:
@@ -130,7 +132,12 @@ def runnable(model: Any) -> Runnable | None:
 
             opened = _opened(model)
             label = str(model) if isinstance(model, str | os.PathLike) else type(model).__name__
-            return Runnable(f"TensorFlow {label}", functools.partial(run_tensorflow, opened))
+            rounded_to: frozenset[str] = frozenset()
+            if isinstance(opened, Path):
+                from interop.capture.tflite import rounded_to as of_tflite
+
+                rounded_to = of_tflite(opened)
+            return Runnable(f"TensorFlow {label}", functools.partial(run_tensorflow, opened), rounded_to)
         case "jax":
             from interop.capture.jax import run as run_jax
 

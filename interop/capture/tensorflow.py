@@ -455,8 +455,7 @@ def _with_placeholders(frozen: Any, variables: Sequence[_Variable]) -> Any:
 
 def _tf2onnx(graph_def: Any, inputs: Sequence[str], outputs: Sequence[Any]) -> Any:
     import tensorflow as tf
-    from tf2onnx import optimizer, tf_loader
-    from tf2onnx.tfonnx import process_tf_graph
+    from tf2onnx import tf_loader
 
     input_names = [f"{name}:0" for name in inputs]
     output_names = list(dict.fromkeys(str(tensor.name) for tensor in outputs))
@@ -465,34 +464,34 @@ def _tf2onnx(graph_def: Any, inputs: Sequence[str], outputs: Sequence[Any]) -> A
         graph_def = tf_loader.tf_optimize(input_names, output_names, graph_def)
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name="")
-        made = process_tf_graph(
+        return processed(
             graph,
-            opset=EXPORTER_OPSET,
             input_names=input_names,
             output_names=output_names,
             tensors_to_rename={f"{name}:0": name for name in inputs},
-            continue_on_error=True,
-            custom_op_handlers=handlers(),
         )
-    made = optimizer.optimize_graph(made)
-    return completed(made.make_model("model"), made)
 
 
-def completed(proto: Any, graph: Any = None) -> Any:
-    """The ``ir.Model`` of what tf2onnx made, with our forms of what it left as it was.
+def processed(graph: Any, **options: Any) -> Any:
+    """The ``ir.Model`` that tf2onnx makes of a graph, with our forms of what it leaves as it was.
 
     Args:
-        proto: the ``ModelProto``.
-        graph: what it was made of, which knows the dtypes and shapes of inner values.
+        graph: of TensorFlow; None for a TFLite file.
+        options: of ``tf2onnx.tfonnx.process_tf_graph``.
 
     Raises:
         UnsupportedOp: some of that has no form.
     """
     import onnx_ir as ir
+    from tf2onnx import optimizer
+    from tf2onnx.tfonnx import process_tf_graph
 
-    model = ir.from_proto(proto)
-    if graph is not None:
-        describe(model, graph)
+    made = process_tf_graph(
+        graph, opset=EXPORTER_OPSET, continue_on_error=True, custom_op_handlers=handlers(), **options
+    )
+    made = optimizer.optimize_graph(made)
+    model = ir.from_proto(made.make_model("model"))
+    describe(model, made)
     model = with_own_forms(model, EXPORTER_OPSET)
     for node in model.graph.all_nodes():
         if node.domain == "com.microsoft" and node.op_type == "Range" and len(node.inputs) == 3:

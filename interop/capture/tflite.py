@@ -13,17 +13,15 @@ import numpy as np
 
 from interop.capture.foreign import ForeignCapture, NamedInput, quiet
 from interop.capture.specs import legal_name, named_dims
-from interop.capture.tensorflow import EXPORTER_OPSET, completed, reported
+from interop.capture.tensorflow import processed, reported
 
 
 def capture_tflite(path: Path, opset: int) -> ForeignCapture:
     """The graph of a file, at an opset from 17 to 23."""
     import tensorflow as tf
-    import tf2onnx
 
-    with reported():
-        proto, _ = tf2onnx.convert.from_tflite(str(path), opset=EXPORTER_OPSET)
-        model = completed(proto)
+    with reported(), tf.Graph().as_default():
+        model = processed(None, tflite_path=str(path))
     inputs = []
     for value in model.graph.inputs:
         name = legal_name(value.name.removesuffix(":0").removeprefix("serving_default_"))
@@ -56,3 +54,16 @@ def run_tflite(path: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.nd
         interpreter.set_tensor(detail["index"], array)
     interpreter.invoke()
     return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+
+def rounded_to(path: Path) -> frozenset[str]:
+    """``int8`` for a quantised file: one of quantised weights alone rounds what it computes, too."""
+    import tensorflow as tf
+
+    with quiet():
+        details = tf.lite.Interpreter(str(path)).get_tensor_details()
+    small = (np.int8, np.uint8, np.int16)
+    quantised = any(
+        one["dtype"] in small and one["quantization_parameters"]["scales"].size for one in details
+    )
+    return frozenset({"int8"} if quantised else ())

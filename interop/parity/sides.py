@@ -200,12 +200,12 @@ class ForeignSide:
     """A model of a framework other than Keras."""
 
     computed_in: frozenset[str] = frozenset()
-    rounded_to: frozenset[str] = frozenset()
     adopts = True
 
     def __init__(self, model: Runnable, signature: Signature | None = None) -> None:
         """Take a model, with the signature it was captured with if it was."""
         self.label = model.label
+        self.rounded_to = model.rounded_to
         self.signature = signature
         self._model = model
 

@@ -52,6 +52,12 @@ def patches(tf: Any, a: Any, padding: str) -> Any:
     return tf.image.extract_patches(a, [1, 2, 3, 1], [1, 2, 2, 1], [1, 1, 1, 1], padding)
 
 
+def arranged(tf: Any, a: Any) -> Any:
+    x = tf.complex(a, 2 * a)
+    x = tf.concat([tf.transpose(x, [0, 2, 1]), x[:, :, 1:]], -1)
+    return tf.math.imag(tf.reshape(tf.squeeze(tf.expand_dims(x, -1), -1), [-1, 15]))
+
+
 def looped(tf: Any, a: Any) -> Any:
     return tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, tf.math.log1p(x * x)), [0, a])[1]
 
@@ -108,6 +114,9 @@ ROWS = [
     Row("angle of rfft", lambda tf, a: tf.cos(tf.math.angle(tf.signal.rfft(a))), (SIGNALS,)),
     Row("irfft", lambda tf, a: tf.signal.irfft(tf.signal.rfft(a) * tf.signal.rfft(tf.nn.relu(a))), (SIGNALS,)),
     Row("fft", lambda tf, a: tf.abs(tf.signal.fft(tf.cast(a, tf.complex64))), (SIGNALS,)),
+    Row("ifft", lambda tf, a: tf.math.real(tf.signal.ifft(tf.complex(a, a * a))), (SIGNALS,)),
+    Row("fft3d", lambda tf, a: tf.abs(tf.signal.fft3d(tf.complex(a, a)[:, None])), (SQUARES,)),
+    Row("complex arranged", arranged, (SQUARES,)),
     Row("fft2d", lambda tf, a: tf.abs(tf.signal.ifft2d(tf.signal.fft2d(tf.complex(a, a * a)))), (SQUARES,)),
     Row("rfft2d", lambda tf, a: tf.math.imag(tf.signal.rfft2d(a)), (SQUARES,)),
     Row("dct", lambda tf, a: tf.signal.dct(a), (SIGNALS,)),

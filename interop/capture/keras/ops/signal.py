@@ -62,7 +62,7 @@ def _dft(e: Emit, x: Value, axis: int, *, inverse: bool = False, onesided: bool 
     return e.node("DFT", *inputs, shape=dims, axis=attribute, inverse=int(inverse), onesided=int(onesided))
 
 
-def _transform(e: Emit, pair: Any, axes: int, *, inverse: bool = False) -> Pair:
+def transform(e: Emit, pair: Any, axes: int, *, inverse: bool = False) -> Pair:
     """A complex transform over the last axes, one after the other."""
     real, imaginary = pair
     dtype = real.dtype
@@ -76,17 +76,17 @@ def _transform(e: Emit, pair: Any, axes: int, *, inverse: bool = False) -> Pair:
 
 @op("FFT", since=17)
 def fft(e: Emit, x: Any) -> Pair:
-    return _transform(e, x, 1)
+    return transform(e, x, 1)
 
 
 @op("FFT2", since=17)
 def fft2(e: Emit, x: Any) -> Pair:
-    return _transform(e, x, 2)
+    return transform(e, x, 2)
 
 
 @op("IFFT2", since=17)
 def ifft2(e: Emit, x: Any) -> Pair:
-    return _transform(e, x, 2, inverse=True)
+    return transform(e, x, 2, inverse=True)
 
 
 def _resized(e: Emit, x: Value, length: Any) -> Value:

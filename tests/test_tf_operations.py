@@ -88,6 +88,7 @@ ROWS = [
     Row("unravel_index", lambda tf, a: tf.unravel_index(tf.abs(a), [4, 3]), (WHOLE[0],)),
     Row("invert_permutation", lambda tf, a: tf.math.invert_permutation(tf.argsort(a)), (X[0],)),
     Row("scatter_nd adds up", lambda tf, a: tf.scatter_nd(tf.abs(a)[:, None] % 5, a, [5]), (WHOLE.ravel(),)),
+    Row("scatter_nd of booleans", lambda tf, a: tf.scatter_nd([[1]], a[:1] > 0, [3, 4]), (X,)),
     Row("rank", lambda tf, a: tf.rank(a) + 0 * tf.cast(a, "int32"), (X,)),
     Row("fake quantised", per_channel(), (2 * X,)),
     Row("fake quantised narrow", per_channel(num_bits=4, narrow_range=True), (2 * X,)),
@@ -172,6 +173,7 @@ REFUSED = {
     "tf.math.lgamma has no ONNX form": (lambda tf, a: tf.math.lgamma(a), "without an ONNX form: Lgamma"),
     "complex output": (lambda tf, a: tf.complex(a, a), "takes and returns no complex numbers"),
     "complex operation": (lambda tf, a: tf.abs(tf.exp(tf.complex(a, a))), "Exp on complex numbers"),
+    "cropped": (lambda tf, a: tf.abs(tf.signal.rfft2d(a[None], [2, 2])), "fft_length"),
     "kernel": (
         lambda tf, a: tf.image.resize(a[None, :, :, None], [2, 2], "gaussian"),
         "bilinear, bicubic, lanczos3",

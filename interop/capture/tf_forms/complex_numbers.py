@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from interop.capture.keras.emit import Emit
+from interop.capture.keras.symint import is_symbolic
 from interop.capture.tf_forms.registry import (
     COMPLEX,
     Operation,
@@ -16,6 +17,7 @@ from interop.capture.tf_forms.registry import (
     on_complex,
     where,
 )
+from interop.errors import UnsupportedOp
 from interop.graph.record import Value
 
 
@@ -144,7 +146,13 @@ def _slice(
 
 @form("RFFT2D")
 def _rfft2(e: Emit, node: Operation, x: Value, length: Value) -> Value:
-    count = int(known(length, "fft_length of tf.signal.rfft2d")[-1])
+    """The lengths must be those of the axes: ``tf.signal.rfft2d`` fills up, and this would have to crop."""
+    rows, count = (int(n) for n in known(length, "fft_length of tf.signal.rfft2d"))
+    if any(is_symbolic(dim) for dim in x.dims[-2:]) or x.dims[-2:] != (rows, count):
+        raise UnsupportedOp(
+            f"tf.signal.rfft2d with fft_length {(rows, count)} of axes of other or open sizes has no ONNX form. Leave "
+            "fft_length out, and fix these sizes"
+        )
     whole = _joined(e, *_transform(e, (x, e.binary("Mul", x, e.like(0, x))), 2))
     return e.node("Slice", whole, [0], [count // 2 + 1], [-2])
 

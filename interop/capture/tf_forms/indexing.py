@@ -72,7 +72,13 @@ def _inverted(e: Emit, node: Operation, places: Value) -> Any:
 
 @form("ScatterNd")
 def _scatter(e: Emit, node: Operation, places: Value, updates: Value, dims: Value) -> Value:
-    """What goes to one place adds up."""
+    """What goes to one place adds up, but for booleans."""
     zero = np.zeros(1, updates.dtype)
     base = e.node("ConstantOfShape", e.cast(dims, "int64"), dtype=updates.dtype, value=zero)
-    return e.node("ScatterND", base, e.cast(places, "int64"), updates, reduction="add")
+    return e.node(
+        "ScatterND",
+        base,
+        e.cast(places, "int64"),
+        updates,
+        reduction="none" if updates.dtype == "bool" else "add",
+    )

@@ -220,16 +220,34 @@ def _evaluated(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any]) -> list
 
 
 def _remainder(x: Any, y: Any) -> Any:
-    """With the sign of x, as ``lax.rem``."""
+    """With the sign of x, as ``lax.rem``; floats for quotients that their type holds exactly."""
     import jax.numpy as jnp
     from jax import lax
 
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return x - lax.div(x, y) * y
     quotient = x / y
-    rest = x - jnp.where(quotient < 0, jnp.ceil(quotient), jnp.floor(quotient)) * y
-    # A quotient just below a whole number is rounded to it: then the rest has the wrong sign, by next to nothing.
-    return jnp.where(rest * x < 0, rest + jnp.sign(x) * jnp.abs(y), rest)
+    whole = jnp.where(quotient < 0, jnp.ceil(quotient), jnp.floor(quotient))
+    product, lost = _exact_product(whole, y)
+    rest = (x - product) - lost
+    # A quotient just below a whole number is rounded to it: then the rest has the wrong sign.
+    return jnp.where(jnp.sign(rest) * jnp.sign(x) < 0, rest + jnp.sign(x) * jnp.abs(y), rest)
+
+
+def _exact_product(a: Any, b: Any) -> tuple[Any, Any]:
+    """A product as it is rounded, and what rounding lost (T. Dekker, A floating-point technique, 1971)."""
+    import jax.numpy as jnp
+
+    digits = -(-(jnp.finfo(a.dtype).nmant + 1) // 2)
+
+    def halves(x: Any) -> tuple[Any, Any]:
+        scaled = x * (2.0**digits + 1)
+        high = scaled - (scaled - x)
+        return high, x - high
+
+    product = a * b
+    (a_high, a_low), (b_high, b_low) = halves(a), halves(b)
+    return product, a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
 
 
 def run(

@@ -32,7 +32,6 @@ from interop.capture.tf_forms.registry import (
 from interop.errors import UnsupportedOp
 from interop.graph.assemble import assemble_flat
 from interop.graph.record import Recorder, Value
-from interop.graph.typecodes import onnx_type_code
 
 _DOMAIN = "interop.tensorflow"
 
@@ -99,9 +98,10 @@ def with_own_forms(model: Any, opset: int) -> Any:
             node.domain, node.op_type = _DOMAIN, name
             node.attributes.clear()
             model.opset_imports[_DOMAIN] = 1
-    for value in parts:
-        dtype = COMPLEX[dtype_of(value)]
-        value.type, value.shape = ir.TensorType(ir.DataType(onnx_type_code(dtype))), None
+    for node in nodes:  # again as tf2onnx writes them: some shapes are those before it moved channels
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.type = value.shape = None
     return model
 
 

@@ -184,10 +184,8 @@ BACKBONES: dict[str, tuple[dict[str, Any], dict[str, Input]]] = {
 BACKBONES["T5Gemma2"] = BACKBONES["T5Gemma"]
 
 QUICK = ("Bert", "Llama")
-#: Families with a layer that is raw code on TensorFlow: a Python loop over the steps, or calls of which tf2onnx gives
-#: a graph for one size only.
-RAW = {"tensorflow": "depends on the value of a dynamic dimension"}
-REFUSED = {"DebertaV3": RAW, "Gemma4": RAW, "Qwen3_5": RAW}
+#: Families with a layer that is raw code on TensorFlow: a Python loop over the steps, or calls of another framework.
+RAW = ("DebertaV3", "Gemma4", "Qwen3_5")
 #: Logits of ten and more.
 LOUD = {"EdRecSeq2SeqLM": 1e-4}
 
@@ -205,8 +203,7 @@ def _row(family: str, variant: str = "", **options: Any) -> HubCase:
         BACKBONES[family][1],
         variant,
         quick=quick,
-        named=family in REFUSED,
-        refused=REFUSED.get(family, {}),
+        named=family in RAW,
     )
 
 
@@ -217,8 +214,7 @@ def _head(task: str, family: str, inputs: dict[str, Input] | None = None, **opti
         lambda: hub(task, backbone=backbone(family), **options),
         given,
         atol=LOUD.get(task, 1e-5),
-        named=family in REFUSED,
-        refused=REFUSED.get(family, {}),
+        named=family in RAW,
     )
 
 

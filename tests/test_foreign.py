@@ -288,6 +288,8 @@ def test_tflite(tmp_path: Path) -> None:
     content = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved")).convert()
     (tmp_path / "net.tflite").write_bytes(content)
     assert interop.export_onnx(tmp_path / "net.tflite", tmp_path / "net.onnx").opset == 20
+    with pytest.raises(FileNotFoundError, match="no TFLite file here"):
+        interop.export_onnx(tmp_path / "missing.tflite", tmp_path / "net.onnx")
 
 
 @pytest.mark.framework("tensorflow")

@@ -20,12 +20,9 @@ import numpy as np
 from interop.artifact.signature import Structure, pack
 from interop.capture.foreign import ForeignCapture, NamedInput, Parameter, lift_inputs, quiet, structure_of
 from interop.capture.specs import legal_name, named_dims, structured
-from interop.capture.tf_operations import describe, handlers, with_own_forms
-from interop.errors import BackendError, CaptureError, UnsupportedOp
+from interop.capture.tf_operations import processed
+from interop.errors import BackendError, CaptureError
 from interop.graph.opsets import check_opset
-
-EXPORTER_OPSET = 18
-"""The newest opset tf2onnx writes; newer ones are converted from it."""
 
 
 @dataclass(frozen=True)
@@ -470,49 +467,3 @@ def _tf2onnx(graph_def: Any, inputs: Sequence[str], outputs: Sequence[Any]) -> A
             output_names=output_names,
             tensors_to_rename={f"{name}:0": name for name in inputs},
         )
-
-
-def processed(graph: Any, **options: Any) -> Any:
-    """The ``ir.Model`` that tf2onnx makes of a graph, with our forms of what it leaves as it was.
-
-    Args:
-        graph: of TensorFlow; None for a TFLite file.
-        options: of ``tf2onnx.tfonnx.process_tf_graph``.
-
-    Raises:
-        UnsupportedOp: some of that has no form.
-    """
-    import onnx_ir as ir
-    from tf2onnx import optimizer
-    from tf2onnx.tfonnx import process_tf_graph
-
-    made = process_tf_graph(
-        graph, opset=EXPORTER_OPSET, continue_on_error=True, custom_op_handlers=handlers(), **options
-    )
-    made = optimizer.optimize_graph(made)
-    model = ir.from_proto(made.make_model("model"))
-    describe(model, made)
-    model = with_own_forms(model, EXPORTER_OPSET)
-    for node in model.graph.all_nodes():
-        if node.domain == "com.microsoft" and node.op_type == "Range" and len(node.inputs) == 3:
-            node.domain = ""  # the standard one does the same
-    known = ("", "ai.onnx", "ai.onnx.ml")
-    unknown = {
-        node.op_type
-        for node in model.graph.all_nodes()
-        if (node.domain not in known and node.op_identifier() not in model.functions)
-        or (node.domain == "" and not _known(node.op_type))
-    }
-    if unknown:
-        raise UnsupportedOp(
-            f"TensorFlow operations without an ONNX form: {', '.join(sorted(unknown))}. Write that part with other "
-            "operations"
-        )
-    return model
-
-
-@functools.cache
-def _known(op_type: str) -> bool:
-    import onnx
-
-    return bool(onnx.defs.has(op_type))

@@ -1,7 +1,7 @@
-"""Operations of TensorFlow that tf2onnx has no form of, or a wrong one, made by the emitters of Keras' operations.
+"""What ``tf2onnx`` makes of a graph, with forms of ours where it has none, or a wrong one.
 
-Enters: the model of tf2onnx, in which such an operation stands as it did in TensorFlow. Leaves: the same model, where
-each of them calls a local function.
+Enters: a graph of TensorFlow, or a TFLite file. Leaves: an ``ir.Model``. What tf2onnx has no form of stands in its
+model as it did in TensorFlow; each becomes a local function, made by the emitters of Keras' operations.
 
 A complex tensor is one of floats with a last axis of two, real and imaginary. Only the operations here know that, so
 any other that would be given one is refused.
@@ -10,6 +10,7 @@ The forms are in ``tf_forms/``, a family a file.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +36,9 @@ from interop.graph.record import Recorder, Value
 
 _DOMAIN = "interop.tensorflow"
 
+_EXPORTER_OPSET = 18
+"""The newest opset tf2onnx writes; newer ones are converted from it."""
+
 
 class _Inline(Emit):
     """Writes every constant where it is used: a function has no initializers."""
@@ -44,16 +48,59 @@ class _Inline(Emit):
         return Value("constant", array.dtype.name, array.shape, array=np.asarray(array, order="C"))
 
 
-def handlers() -> dict[str, Any]:
-    """For tf2onnx: each of these operations is left as it is."""
-    return {name: (_left, []) for name in FORMS}
+def processed(graph: Any, **options: Any) -> Any:
+    """The ``ir.Model`` that tf2onnx makes of a graph, with our forms of what it leaves as it was.
+
+    Args:
+        graph: of TensorFlow; None for a TFLite file.
+        options: of ``tf2onnx.tfonnx.process_tf_graph``.
+
+    Raises:
+        UnsupportedOp: some of that has no form.
+    """
+    import onnx_ir as ir
+    from tf2onnx import optimizer, utils
+    from tf2onnx.tfonnx import process_tf_graph
+
+    utils.INTERNAL_NAME = 0  # names are counted anew, so that the same function gives the same bytes
+    handlers: dict[str, Any] = {name: (_left, []) for name in FORMS}
+    made = process_tf_graph(
+        graph, opset=_EXPORTER_OPSET, continue_on_error=True, custom_op_handlers=handlers, **options
+    )
+    made = optimizer.optimize_graph(made)
+    model = ir.from_proto(made.make_model("model"))
+    _describe(model, made)
+    _with_own_forms(model, _EXPORTER_OPSET)
+    for node in model.graph.all_nodes():
+        if node.domain == "com.microsoft" and node.op_type == "Range" and len(node.inputs) == 3:
+            node.domain = ""  # the standard one does the same
+    known = ("", "ai.onnx", "ai.onnx.ml")
+    unknown = {
+        node.op_type
+        for node in model.graph.all_nodes()
+        if (node.domain not in known and node.op_identifier() not in model.functions)
+        or (node.domain == "" and not _known(node.op_type))
+    }
+    if unknown:
+        raise UnsupportedOp(
+            f"TensorFlow operations without an ONNX form: {', '.join(sorted(unknown))}. Write that part with other "
+            "operations"
+        )
+    return model
+
+
+@functools.cache
+def _known(op_type: str) -> bool:
+    import onnx
+
+    return bool(onnx.defs.has(op_type))
 
 
 def _left(ctx: Any, node: Any, name: str, args: Any) -> None:
-    """Do nothing."""
+    """For tf2onnx: the operation stays as it is."""
 
 
-def describe(model: Any, graph: Any) -> None:
+def _describe(model: Any, graph: Any) -> None:
     """Note dtypes and shapes of inner values, which a model of tf2onnx does not carry and its graph knows."""
     import onnx_ir as ir
 
@@ -75,7 +122,7 @@ def describe(model: Any, graph: Any) -> None:
                 )
 
 
-def with_own_forms(model: Any, opset: int) -> Any:
+def _with_own_forms(model: Any, opset: int) -> None:
     """Give every operation that is known here a function.
 
     Args:
@@ -102,7 +149,6 @@ def with_own_forms(model: Any, opset: int) -> Any:
         for value in node.outputs:
             if not value.is_graph_output():
                 value.type = value.shape = None
-    return model
 
 
 def _form_of(node: Any, parts: set[Any]) -> Form | None:

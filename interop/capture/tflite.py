@@ -5,6 +5,7 @@ Enters: the path of a ``.tflite`` file. Leaves: a ``ForeignCapture``, or the out
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ import numpy as np
 
 from interop.capture.foreign import ForeignCapture, NamedInput, quiet
 from interop.capture.specs import legal_name, named_dims
-from interop.capture.tensorflow import processed, reported
+from interop.capture.tensorflow import reported
+from interop.capture.tf_operations import processed
 
 
 def capture_tflite(path: Path, opset: int) -> ForeignCapture:
     """The graph of a file, at an opset from 17 to 23."""
     import tensorflow as tf
 
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no TFLite file here", str(path))
     with reported(), tf.Graph().as_default():
         model = processed(None, tflite_path=str(path))
     inputs = []

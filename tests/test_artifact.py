@@ -281,6 +281,17 @@ def test_a_graph_opens_whatever_its_config_says_of_layers(tmp_path):
         load_graph(tmp_path / "m")
 
 
+@pytest.mark.parametrize("form", artifacts.FORMS)
+def test_weights_that_the_config_does_not_list(tmp_path, form):
+    """The graph says what it computes with; whoever takes the weights is told."""
+    artifacts.save(tmp_path / "m")
+    _rewrite(tmp_path / "m", variables=[])
+    assert load_graph(tmp_path / "m").inputs
+    for take in (interop.load_tensors, interop.inspect, interop.load_model):
+        with pytest.raises(ArtifactError, match="has the variable 'dropout/seed_generator_state' but config"):
+            take(tmp_path / "m")
+
+
 def _with_digest(text: str) -> bytes:
     """The digest as the schema describes it, put in by hand."""
     before = text.encode()

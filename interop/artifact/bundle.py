@@ -30,8 +30,10 @@ from interop.artifact.files import (
     existing,
     open_regular,
 )
+from interop.artifact.inlining import inline_calls
+from interop.artifact.outline import Outline, outline_of
 from interop.artifact.relocate import relocate
-from interop.artifact.schema import float_types, parse_model
+from interop.artifact.schema import float_types, parse_model, serialize_model
 from interop.artifact.signature import Signature
 from interop.artifact.tensors import map_region, read_entries
 from interop.errors import ArtifactError, InteropError
@@ -42,9 +44,9 @@ if TYPE_CHECKING:
 
 
 class SessionSource(NamedTuple):
-    """What ONNX Runtime is given: a path to model.onnx, or bytes and the folder of their locations."""
+    """What ONNX Runtime is given: a graph, and the folder that the locations of its weights count from."""
 
-    model: Path | bytes
+    model: bytes
     folder: Path
 
 
@@ -79,10 +81,10 @@ class Bundle:
         weights = _region(regions, WEIGHTS)
         weights.check_size(self._records[WEIGHTS])
         self._entries = read_entries(weights)
-        guard.check_variables(head["variables"], self._entries)
         model = parse_model(self._graph)
-        guard.check_artifact_graph(model, self._entries, weights.start)
-        self.float_types = float_types(model)
+        outline = guard.check_artifact_graph(model, self._entries, weights.start)
+        self._parsed: tuple[Any, Outline] | None = (model, outline)
+        self.float_types = float_types(model, outline)
         if verify_digest:
             self.verify_weights()
 
@@ -91,10 +93,13 @@ class Bundle:
         """The content of ``config.json``.
 
         Raises:
-            ArtifactError: what it says of the model, which opening a graph does not look at, is malformed.
+            ArtifactError: what it says of the model, which opening a graph does not look at, is malformed, or
+                it lists other variables than there are weights.
         """
         try:
-            return config_file.parse(self._config)
+            config = config_file.parse(self._config)
+            guard.check_variables(config["variables"], self._entries)
+            return config
         except InteropError as e:
             raise type(e)(f"{self.path}: {e}") from e
 
@@ -110,6 +115,7 @@ class Bundle:
     def weights(self) -> TensorMapping:
         """Key to array, mapped in place and read-only; every variable of the model."""
         if WEIGHTS not in self._opened:
+            _ = self.config  # it lists these, or raises
             self._opened[WEIGHTS] = map_region(_region(self._regions, WEIGHTS), self._entries)
         return self._opened[WEIGHTS]
 
@@ -117,6 +123,7 @@ class Bundle:
         """All weights as arrays of their own, which are hashed meanwhile; close it before the bundle."""
         from interop.artifact.private import PrivateTensors  # opening a graph is faster without it
 
+        _ = self.config  # it lists these, or raises
         region, record = _region(self._regions, WEIGHTS), self._records[WEIGHTS]
         return PrivateTensors(region, self._entries, record if verify_digest else None)
 
@@ -151,13 +158,24 @@ class Bundle:
             self._opened[OPTIMIZER] = map_region(region, read_entries(region))
         return self._opened[OPTIMIZER]
 
-    def session_source(self) -> SessionSource:
-        """What ONNX Runtime needs to map the weights in place."""
-        if self.form == "directory":
-            return SessionSource(self._real / GRAPH, self._real)
-        start = _region(self._regions, WEIGHTS).start
-        model = parse_model(self._graph)
-        return SessionSource(relocate(model, self._real.name, start), self._real.parent)
+    def session_source(self, *, inlined: bool = True) -> SessionSource:
+        """What ONNX Runtime needs to map the weights in place; `inlined`: without the layers' functions."""
+        is_zip = self.form == "zip"
+        file = self._real if is_zip else Path(os.path.realpath(self._real / WEIGHTS))
+        model, outline = self._take_parsed()
+        if inlined:
+            inline_calls(model, outline, self._entries)
+        if is_zip or file.name != WEIGHTS:
+            relocate(model, self._entries, file.name)
+        return SessionSource(serialize_model(model), file.parent)
+
+    def _take_parsed(self) -> tuple[Any, Outline]:
+        """The graph, parsed, for one who changes it."""
+        parsed, self._parsed = self._parsed, None
+        if parsed is None:
+            model = parse_model(self._graph)
+            parsed = model, outline_of(model)
+        return parsed
 
     def is_current(self) -> bool:
         """Whether the files at the path are still those that were opened (a save may have replaced them)."""

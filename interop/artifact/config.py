@@ -9,8 +9,8 @@ Invariants:
 - the last two lines are ``"digest": "..."`` and ``}``; the digest is the SHA-256 of all bytes before them, so that
   a program in any language can tell whether a config is whole, before it reads JSON (``head -n -2 | sha256sum``);
 - the version is looked at first, so that an artifact of the future is called that and nothing else;
-- writing the same dict gives the same bytes; the order of keys is kept, but for ``model`` and ``digest``, which come
-  last: what opens a graph need not be picked out of the layers' configs.
+- writing the same dict gives the same bytes; the order of keys is kept, but for ``variables``, ``model`` and
+  ``digest``, which come last: what opens a graph need not be picked out of what describes every layer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ READER_VERSION = 1
 MAX_BYTES = 64 << 20
 """A config longer than this is refused before it is read."""
 
-_MODEL = b',\n"model": '
+_LONG = ("variables", "model")
+_FIRST_LONG = b',\n"variables": '
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
@@ -45,8 +46,8 @@ def dump(config: dict[str, Any]) -> bytes:
     """
     if (problem := _problem(config)) is not None:
         raise ArtifactError(f"config{problem}")
-    parts = {key: value for key, value in config.items() if key not in ("model", "digest")}
-    parts |= {"model": config["model"]} if "model" in config else {}
+    parts = {key: value for key, value in config.items() if key not in (*_LONG, "digest")}
+    parts |= {key: config[key] for key in _LONG if key in config}
     text = _lines(parts, 2).encode().removesuffix(b"\n}") + b",\n"
     return text + _end(text)
 
@@ -64,30 +65,32 @@ def parse(text: bytes) -> dict[str, Any]:
     if not _is_whole(text):
         raise DigestError("config.json does not match its own digest: it was changed after it was written")
     _check_head(config)
+    _check_variables(config)
     _check_model(config)
     return config
 
 
 def parse_head(text: bytes) -> dict[str, Any]:
-    """The same without the ``model``, which is as long as all layers' configs: what opens a graph.
+    """The same without ``variables`` and ``model``, which are as long as the model is large: what opens a graph.
 
-    It is hashed like the rest, but neither parsed nor checked.
+    They are hashed like the rest, but neither parsed nor checked.
     """
-    end = text.find(_MODEL)
+    end = text.find(_FIRST_LONG)
     if end < 0 or not _is_whole(text):
         return parse(text)
     try:
         head = _json(text[:end] + b"\n}")
-    except ArtifactError:  # not laid out as `dump` does
+        _check_version(head)
+        _check_head(head)
+    except ArtifactError:  # not laid out as `dump` does, or wrong in a way that is told of the whole
         return parse(text)
-    _check_version(head)
-    _check_head(head)
     return head
 
 
 def _is_whole(text: bytes) -> bool:
     """Whether a config is what was written, but for the ends of lines, which version control may have changed."""
-    text = text.replace(b"\r\n", b"\n")
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
     return text.endswith(_end(memoryview(text)[: -len(_end(b""))]))
 
 
@@ -150,7 +153,6 @@ def _check_head(config: dict[str, Any]) -> None:
     kinds: dict[str, type] = {
         "format_version": int,
         "producer": str,
-        "variables": list,
         "signature": dict,
         "opset": int,
         "ir_version": int,
@@ -175,6 +177,13 @@ def _check_head(config: dict[str, Any]) -> None:
             raise ArtifactError(
                 f"config.json records {name} in pieces of {pieces!r:.80} bytes; expected {MIN_PIECE_BYTES} or more"
             )
+    Signature.from_json(config["signature"])
+
+
+def _check_variables(config: dict[str, Any]) -> None:
+    """Raise ArtifactError unless each variable says what it is, and none comes twice."""
+    if not isinstance(config.get("variables"), list):
+        raise ArtifactError(f"config.json has variables {config.get('variables')!r:.80}; expected list")
     seen = set()
     for variable in config["variables"]:
         if (
@@ -191,7 +200,6 @@ def _check_head(config: dict[str, Any]) -> None:
         if variable["key"] in seen:
             raise ArtifactError(f"config.json lists the variable {variable['key']!r} twice")
         seen.add(variable["key"])
-    Signature.from_json(config["signature"])
 
 
 def _check_model(config: dict[str, Any]) -> None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from interop.artifact.files import WEIGHTS
-from interop.artifact.schema import is_external
+from interop.artifact.outline import Key, Outline, Step, graphs_of, key_of, outline_of, shown, steps
+from interop.artifact.schema import ExternalTensors, is_external
 from interop.errors import ArtifactError, UnsafeFileError
 from interop.formats.dtypes import BY_ONNX, size_bytes
 from interop.formats.safetensors import Entry
@@ -43,25 +45,14 @@ _PAYLOADS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_da
 _VALUES = frozenset({"raw_data", "string_data", *_PAYLOADS})
 
 
-class FunctionKey(NamedTuple):
-    """What identifies a local function."""
-
-    domain: str
-    name: str
-    overload: str
-
-    def __str__(self) -> str:
-        return "::".join(part for part in self if part)
-
-
 class _Body:
     """One graph or function body, with the graphs inside its nodes: what it holds, and what it calls."""
 
     def __init__(self, where: str) -> None:
         self.where = where
         self.nodes = self.size_bytes = self.nesting = 0
-        self.calls: dict[FunctionKey, int] = {}
-        self.call_nesting: dict[FunctionKey, int] = {}
+        self.calls: dict[Key, int] = {}
+        self.call_nesting: dict[Key, int] = {}
         self.tensors: list[tuple[str, Any]] = []
         self.sparse: list[str] = []
         self.operators: set[tuple[str, str]] = set()
@@ -75,7 +66,7 @@ class _Expanded(NamedTuple):
     depth: int
 
 
-def check_artifact_graph(model: Any, entries: Mapping[str, Entry], start: int = 0) -> None:
+def check_artifact_graph(model: Any, entries: Mapping[str, Entry], start: int = 0) -> Outline:
     """Check the graph of an artifact against the entries of its weights file.
 
     Args:
@@ -83,12 +74,15 @@ def check_artifact_graph(model: Any, entries: Mapping[str, Entry], start: int = 
         entries: key to entry, counted from the start of the file they lie in.
         start: where the weights file begins there: 0 unless that is a zip.
 
+    Returns:
+        The nodes of the graph, for whoever goes on with it.
+
     Raises:
         UnsafeFileError: a rule that protects the reader is broken.
         ArtifactError: the graph and the weights do not belong together.
     """
-    bodies = _check_expansion(model)
-    _check_domains(model, bodies)
+    outline, bodies = _check_expansion(model)
+    _check_domains(bodies)
     for body in bodies.values():
         for where in body.sparse:
             raise UnsafeFileError(f"model.onnx: {where} is sparse; an artifact has none")
@@ -102,8 +96,8 @@ def check_artifact_graph(model: Any, entries: Mapping[str, Entry], start: int = 
         raise UnsafeFileError("model.onnx: it has training information; an artifact has none")
     if len(model.graph.sparse_initializer):
         raise UnsafeFileError("model.onnx: it has sparse initializers; an artifact has none")
-    for initializer in model.graph.initializer:
-        _check_initializer(initializer, entries, start)
+    _check_initializers(model.graph.initializer, entries, start)
+    return outline
 
 
 def check_variables(variables: Iterable[Any], entries: Mapping[str, Entry]) -> None:
@@ -125,38 +119,42 @@ def check_variables(variables: Iterable[Any], entries: Mapping[str, Entry]) -> N
             )
 
 
-def check_plain_graph(model: Any, folder: Path) -> None:
+def check_plain_graph(model: Any, folder: Path) -> Outline:
     """Check the graph of a plain ``.onnx`` file: its expansion, and that external data stays in `folder`.
+
+    Returns:
+        The nodes of the graph, for whoever goes on with it.
 
     Raises:
         UnsafeFileError: it would explode when inlined, or reads files outside its folder.
     """
-    bodies = _check_expansion(model)
+    outline, bodies = _check_expansion(model)
     root = os.path.realpath(folder)
     for where, tensor in _all_tensors(model, bodies):
         if is_external(tensor):
             _check_contained(tensor, where, root)
+    return outline
 
 
-def _check_expansion(model: Any) -> dict[FunctionKey | None, _Body]:
+def _check_expansion(model: Any) -> tuple[Outline, dict[Key | None, _Body]]:
     """Rule 2: cycles, depth, unique names, and the count of nodes, without expanding anything.
 
     Returns:
-        The bodies by function; None is the main graph.
+        The nodes, and the bodies by function; None is the main graph.
     """
-    keys: list[FunctionKey] = []
-    for function in model.functions:
-        keys.append(FunctionKey(_normal(function.domain), function.name, function.overload))
-    if len(set(keys)) != len(keys):
-        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
-        raise UnsafeFileError(f"model.onnx: the function {twice} is defined more than once")
-    known = set(keys)
-    bodies: dict[FunctionKey | None, _Body] = {None: _survey([model.graph], "the graph", known)}
-    for key, function in zip(keys, model.functions, strict=True):
-        bodies[key] = _survey([function], f"function {key}", known)
-    _check_unique_names(model.graph)
+    functions = {key_of(function): function for function in model.functions}
+    if len(functions) != len(model.functions):
+        twice = next(key for key, n in Counter(map(key_of, model.functions)).items() if n > 1)
+        raise UnsafeFileError(f"model.onnx: the function {shown(twice)} is defined more than once")
+    outline = outline_of(model)
+    bodies: dict[Key | None, _Body] = {
+        None: _survey(model.graph, outline.graph, "the graph", functions.keys())
+    }
+    for key, function in functions.items():
+        bodies[key] = _survey(function, outline.functions[key], f"function {shown(key)}", functions.keys())
+    _check_unique_names(model.graph, outline.graph)
 
-    expanded: dict[FunctionKey, _Expanded] = {}
+    expanded: dict[Key, _Expanded] = {}
     for key in _callees_first(bodies):
         expanded[key] = _expand(bodies[key], expanded)
     whole = _expand(bodies[None], expanded)
@@ -173,48 +171,35 @@ def _check_expansion(model: Any) -> dict[FunctionKey | None, _Body]:
             f"model.onnx: its {written_bytes} bytes become more than {MAX_EXPANDED_BYTES} "
             "when the functions are inlined"
         )
-    return bodies
+    return outline, bodies
 
 
-def _survey(graphs: list[Any], where: str, functions: set[FunctionKey]) -> _Body:
-    """Walk a body and the graphs inside its nodes, iteratively."""
+def _survey(scope: Any, nodes: list[Step], where: str, functions: Collection[Key]) -> _Body:
+    """Walk a graph or a function and the graphs inside its nodes, iteratively."""
     body = _Body(where)
-    pending: list[tuple[Any, int]] = [(graph, 0) for graph in graphs]
+    body.size_bytes = scope.ByteSize()
+    pending = [(nodes, 0)]
+    if scope.DESCRIPTOR.name == "FunctionProto":
+        for attribute in scope.attribute_proto:
+            pending += _survey_attribute(attribute, scope, body, 0)
     while pending:
-        graph, nesting = pending.pop()
-        if nesting > MAX_DEPTH:
-            raise UnsafeFileError(f"model.onnx: {where} has graphs nested deeper than {MAX_DEPTH} levels")
+        nodes, nesting = pending.pop()
         body.nesting = max(body.nesting, nesting)
-        if nesting:
-            body.tensors += [
-                (f"initializer {t.name!r} of a subgraph of {where}", t) for t in graph.initializer
-            ]
-            body.sparse += [f"an initializer of a subgraph of {where}" for _ in graph.sparse_initializer]
-        for node in graph.node:
-            body.nodes += 1
-            key = FunctionKey(_normal(node.domain), node.op_type, node.overload)
+        body.nodes += len(nodes)
+        for key, times in Counter([step.key for step in nodes]).items():
             if key in functions:
-                body.calls[key] = body.calls.get(key, 0) + 1
+                body.calls[key] = body.calls.get(key, 0) + times
                 body.call_nesting[key] = max(body.call_nesting.get(key, 0), nesting)
             else:
-                body.operators.add((key.domain, key.name))
-            if nesting == 0:
-                body.size_bytes += node.ByteSize()
-            for attribute in node.attribute:
-                _survey_attribute(attribute, node, body, pending, nesting)
-        for attribute in (
-            getattr(graph, "attribute_proto", ()) if graph.DESCRIPTOR.name == "FunctionProto" else ()
-        ):
-            _survey_attribute(attribute, graph, body, pending, nesting)
+                body.operators.add(key[:2])
+        for step in nodes:
+            for attribute in step.attributes:
+                pending += _survey_attribute(attribute, step.node, body, nesting)
     return body
 
 
-def _survey_attribute(
-    attribute: Any, owner: Any, body: _Body, pending: list[tuple[Any, int]], nesting: int
-) -> None:
-    """Note the tensors and graphs that an attribute holds."""
-    graphs = [attribute.g] if attribute.HasField("g") else []
-    pending += [(graph, nesting + 1) for graph in [*graphs, *attribute.graphs]]
+def _survey_attribute(attribute: Any, owner: Any, body: _Body, nesting: int) -> list[tuple[list[Step], int]]:
+    """Note the tensors that an attribute holds; the nodes of the graphs that it holds, and how deep they lie."""
     tensors = [attribute.t] if attribute.HasField("t") else []
     tensors += attribute.tensors
     if tensors:
@@ -225,15 +210,26 @@ def _survey_attribute(
         where = f"attribute {attribute.name!r} of {owner.name!r} in {body.where}"
         body.sparse.append(where)
         body.tensors += [(where, tensor.values), (where, tensor.indices)]
+    found = []
+    for graph in graphs_of(attribute):
+        if nesting == MAX_DEPTH:
+            raise UnsafeFileError(
+                f"model.onnx: {body.where} has graphs nested deeper than {MAX_DEPTH} levels"
+            )
+        where = f"of a subgraph of {body.where}"
+        body.tensors += [(f"initializer {tensor.name!r} {where}", tensor) for tensor in graph.initializer]
+        body.sparse += [f"an initializer {where}" for _ in graph.sparse_initializer]
+        found.append((steps(graph), nesting + 1))
+    return found
 
 
-def _callees_first(bodies: Mapping[FunctionKey | None, _Body]) -> Iterator[FunctionKey]:
+def _callees_first(bodies: Mapping[Key | None, _Body]) -> Iterator[Key]:
     """Functions in an order in which each comes after those it calls; raises at a cycle."""
-    done: set[FunctionKey] = set()
+    done: set[Key] = set()
     for root in bodies:
         if root is None or root in done:
             continue
-        active: dict[FunctionKey, Iterator[FunctionKey]] = {root: iter(bodies[root].calls)}
+        active: dict[Key, Iterator[Key]] = {root: iter(bodies[root].calls)}
         while active:
             current, rest = next(reversed(active.items()))
             callee = next((key for key in rest if key not in done), None)
@@ -243,13 +239,13 @@ def _callees_first(bodies: Mapping[FunctionKey | None, _Body]) -> Iterator[Funct
                 yield current
             elif callee in active:
                 circle = [*[*active][[*active].index(callee) :], callee]
-                shown = " -> ".join(map(str, circle))
-                raise UnsafeFileError(f"model.onnx: its functions call each other in a circle: {shown}")
+                path = " -> ".join(map(shown, circle))
+                raise UnsafeFileError(f"model.onnx: its functions call each other in a circle: {path}")
             else:
                 active[callee] = iter(bodies[callee].calls)
 
 
-def _expand(body: _Body, expanded: Mapping[FunctionKey, _Expanded]) -> _Expanded:
+def _expand(body: _Body, expanded: Mapping[Key, _Expanded]) -> _Expanded:
     """Measure a body whose callees are measured."""
     nodes, size, depth = body.nodes, body.size_bytes, body.nesting
     for key, times in body.calls.items():
@@ -261,27 +257,25 @@ def _expand(body: _Body, expanded: Mapping[FunctionKey, _Expanded]) -> _Expanded
     return _Expanded(min(nodes, 1 << 62), min(size, 1 << 62), depth)
 
 
-def _check_unique_names(graph: Any) -> None:
+def _check_unique_names(graph: Any, nodes: list[Step]) -> None:
     """Initializers, nodes and values of the main graph: a name may be defined once."""
     for what, names in (
         ("initializers", [tensor.name for tensor in graph.initializer]),
         ("inputs", [value.name for value in graph.input]),
-        ("nodes", [node.name for node in graph.node if node.name]),
-        ("values", [name for node in graph.node for name in node.output if name]),
+        ("nodes", [step.name for step in nodes if step.name]),
+        ("values", [name for step in nodes for name in step.outputs if name]),
     ):
-        seen: set[str] = set()
-        for name in names:
-            if name in seen:
-                raise ArtifactError(f"model.onnx: two {what} are called {name!r}")
-            seen.add(name)
+        if len(set(names)) != len(names):
+            twice = next(name for name, count in Counter(names).items() if count > 1)
+            raise ArtifactError(f"model.onnx: two {what} are called {twice!r}")
 
 
-def _check_domains(model: Any, bodies: Mapping[FunctionKey | None, _Body]) -> None:
+def _check_domains(bodies: Mapping[Key | None, _Body]) -> None:
     """Rule 5: functions live in our domain, and every other operator is ONNX's own."""
     for key in bodies:
-        if key is not None and key.domain.partition(".")[0] != _FUNCTION_DOMAIN:
+        if key is not None and key[0].partition(".")[0] != _FUNCTION_DOMAIN:
             raise UnsafeFileError(
-                f"model.onnx: the function {key} is in the domain {key.domain!r}; "
+                f"model.onnx: the function {shown(key)} is in the domain {key[0]!r}; "
                 f"an artifact's functions are in {_FUNCTION_DOMAIN!r}"
             )
     for body in bodies.values():
@@ -293,32 +287,18 @@ def _check_domains(model: Any, bodies: Mapping[FunctionKey | None, _Body]) -> No
                 )
 
 
-def _check_initializer(tensor: Any, entries: Mapping[str, Entry], start: int) -> None:
+def _check_initializers(initializers: Any, entries: Mapping[str, Entry], start: int) -> None:
     """Rule 3: external, exactly one location, offset and length, and those of the entry of that name."""
-    entry = entries.get(tensor.name)
-    if entry is None or not _is_placed(tensor, entry, start):
-        _explain_initializer(tensor, entries, start)
+    expected = ExternalTensors(WEIGHTS)
+    for tensor in initializers:
+        name = tensor.name
+        entry = entries.get(name)
+        if entry is None or tensor != expected.make(name, entry, start):
+            _check_initializer(tensor, entries, start)
 
 
-def _is_placed(tensor: Any, entry: Entry, start: int) -> bool:
-    """Whether an initializer is what the writer makes of an entry; no message is built for one that is."""
-    external = tensor.external_data
-    row = BY_ONNX.get(tensor.data_type)
-    return (
-        tensor.data_location == _EXTERNAL
-        and len(external) == len(_KEYS)
-        and {pair.key: pair.value for pair in external}
-        == {"location": WEIGHTS, "offset": str(entry.begin - start), "length": str(entry.end - entry.begin)}
-        and row is not None
-        and row.name == entry.dtype
-        and tuple(tensor.dims) == entry.shape
-        # name, data_type, data_location, external_data, dims: no values beside them
-        and len(tensor.ListFields()) == 4 + bool(entry.shape)
-    )
-
-
-def _explain_initializer(tensor: Any, entries: Mapping[str, Entry], start: int) -> NoReturn:
-    """Raise the error that says what is wrong with an initializer."""
+def _check_initializer(tensor: Any, entries: Mapping[str, Entry], start: int) -> None:
+    """The same of one that is not, or not as we write it, and with the error that says what is wrong with it."""
     name = tensor.name
     where = f"model.onnx: initializer {name!r}"
     pairs = [(entry.key, entry.value) for entry in tensor.external_data]
@@ -351,7 +331,6 @@ def _explain_initializer(tensor: Any, entries: Mapping[str, Entry], start: int) 
             f"{where} points to bytes {offset} to {offset + length}; "
             f"the tensor of that name is at {entry.begin - start} to {entry.end - start}"
         )
-    raise UnsafeFileError(f"{where} is not what a writer makes of a tensor")
 
 
 def _check_embedded(tensor: Any, where: str) -> None:
@@ -384,7 +363,7 @@ def _check_contained(tensor: Any, where: str, root: str) -> None:
         )
 
 
-def _all_tensors(model: Any, bodies: Mapping[FunctionKey | None, _Body]) -> Iterator[tuple[str, Any]]:
+def _all_tensors(model: Any, bodies: Mapping[Key | None, _Body]) -> Iterator[tuple[str, Any]]:
     for tensor in model.graph.initializer:
         yield f"initializer {tensor.name!r}", tensor
     for sparse in model.graph.sparse_initializer:
@@ -405,7 +384,3 @@ def _natural(text: str, where: str) -> int:
     if not _NATURAL.fullmatch(text):
         raise UnsafeFileError(f"{where} {text!r:.40}; expected a plain decimal number")
     return int(text)
-
-
-def _normal(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain

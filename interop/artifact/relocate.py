@@ -1,26 +1,25 @@
-"""A graph whose weights lie inside a zip: the same graph, pointing into the zip itself.
+"""A graph whose weights lie elsewhere than it says: in a zip, or in a cache under another name.
 
-What enters: the parsed ``model.onnx`` of a zip, whose initializers point into ``weights.safetensors``, and
-where that entry's data starts. What leaves: bytes whose initializers point at the zip's own file name, so
-that ONNX Runtime maps the weights in place, given the zip's folder.
+What enters: the parsed ``model.onnx``, whose initializers point into ``weights.safetensors``, and the entries of the
+weights as they count from the start of the file that they lie in. What leaves: the same model, whose initializers
+point into that file, so that ONNX Runtime maps the weights in place, given its folder.
 
-Invariant: only locations and offsets change. The guard has passed the graph first: every initializer is
-external, each with exactly a location, an offset and a length, and nothing else is.
+Invariant: what ONNX computes with changes only in locations and offsets. The guard has passed the graph first: every
+initializer is external, each with exactly a location, an offset and a length, and nothing else is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from interop.artifact.schema import serialize_model
+from interop.artifact.schema import ExternalTensors
+from interop.formats.safetensors import Entry
 
 
-def relocate(model: Any, location: str, data_start: int) -> bytes:
-    """Serialise `model` with every initializer moved to file `location`, `data_start` bytes further on."""
+def relocate(model: Any, entries: Mapping[str, Entry], location: str) -> None:
+    """Point every initializer of `model` to where its entry lies in the file `location`."""
+    placed = ExternalTensors(location)
     for initializer in model.graph.initializer:
-        for entry in initializer.external_data:
-            if entry.key == "location":
-                entry.value = location
-            elif entry.key == "offset":
-                entry.value = str(int(entry.value) + data_start)
-    return serialize_model(model)
+        name = initializer.name
+        initializer.CopyFrom(placed.make(name, entries[name]))

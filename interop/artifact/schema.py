@@ -11,16 +11,18 @@ Spec: https://github.com/onnx/onnx/blob/v1.17.0/onnx/onnx.proto
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from google.protobuf.message import DecodeError, EncodeError
 
+from interop.artifact.outline import Outline, graphs_of, steps
 from interop.errors import ArtifactError
 from interop.formats.dtypes import BY_NAME
 from interop.formats.messages import ONNX_TENSOR, message_classes
+from interop.formats.safetensors import Entry
 
 _EXTERNAL = 1
+_CAST = ("", "Cast", "")
 
 # message -> "field number type", where * marks repeated and + repeated packed.
 _MESSAGES = {
@@ -44,12 +46,16 @@ _MESSAGES = {
     "FunctionProto": (
         "name 1 string",
         "input 4 *string",
+        "output 5 *string",
+        "attribute 6 *string",
         "node 7 *NodeProto",
+        "opset_import 9 *OperatorSetIdProto",
         "domain 10 string",
         "attribute_proto 11 *AttributeProto",
         "overload 13 string",
     ),
     "NodeProto": (
+        "input 1 *string",
         "output 2 *string",
         "name 3 string",
         "op_type 4 string",
@@ -64,12 +70,15 @@ _MESSAGES = {
         "g 6 GraphProto",
         "tensors 10 *TensorProto",
         "graphs 11 *GraphProto",
+        "ref_attr_name 21 string",
         "sparse_tensor 22 SparseTensorProto",
         "sparse_tensors 23 *SparseTensorProto",
     ),
     "SparseTensorProto": ("values 1 TensorProto", "indices 2 TensorProto", "dims 3 *int64"),
     **ONNX_TENSOR,
 }
+
+_CLASSES = message_classes("interop.onnx", _MESSAGES)
 
 
 def parse_model(data: bytes | memoryview) -> Any:
@@ -78,7 +87,7 @@ def parse_model(data: bytes | memoryview) -> Any:
     Raises:
         ArtifactError: the bytes are no ONNX model.
     """
-    model = _classes()["ModelProto"]()
+    model = _CLASSES["ModelProto"]()
     try:
         model.MergeFromString(data)
     except (DecodeError, ValueError, MemoryError) as e:
@@ -106,21 +115,38 @@ def is_external(tensor: Any) -> bool:
     return bool(tensor.data_location == _EXTERNAL or len(tensor.external_data))
 
 
-def float_types(model: Any) -> frozenset[str]:
+class ExternalTensors:
+    """Messages of tensors in one file. They share what they can: the last one made is changed into the next."""
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+        self._kinds: dict[tuple[str, tuple[int, ...]], tuple[Any, Any]] = {}
+
+    def make(self, name: str, entry: Entry, start: int = 0) -> Any:
+        """The ``TensorProto`` of an entry, counted from byte `start`, until the next is made."""
+        kind = entry.dtype, entry.shape
+        if kind not in self._kinds:
+            made = _CLASSES["TensorProto"](
+                dims=entry.shape, data_type=BY_NAME[entry.dtype].onnx, data_location=_EXTERNAL
+            )
+            made.external_data.add(key="location", value=self._location)
+            offset = made.external_data.add(key="offset")
+            made.external_data.add(key="length", value=str(entry.size_bytes))
+            self._kinds[kind] = made, offset
+        tensor, offset = self._kinds[kind]
+        tensor.name, offset.value = name, str(entry.begin - start)
+        return tensor
+
+
+def float_types(model: Any, outline: Outline) -> frozenset[str]:
     """The float types that a model's weights are in, and those it casts to."""
     codes = {tensor.data_type for tensor in model.graph.initializer}
-    pending = [model.graph, *model.functions]
+    pending = [outline.graph, *outline.functions.values()]
     while pending:
-        for node in pending.pop().node:
-            for attribute in node.attribute:
-                pending += [attribute.g] if attribute.HasField("g") else []
-                if node.op_type == "Cast" and attribute.name == "to":
+        for step in pending.pop():
+            for attribute in step.attributes:
+                pending += map(steps, graphs_of(attribute))
+                if step.key == _CAST and attribute.name == "to":
                     codes.add(attribute.i)
     names = ("float16", "bfloat16", "float32", "float64")
     return frozenset(name for name in names if BY_NAME[name].onnx in codes)
-
-
-@cache
-def _classes() -> dict[str, Any]:
-    """The message classes, built once."""
-    return message_classes("interop.onnx", _MESSAGES)

@@ -18,8 +18,10 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -44,6 +46,14 @@ _LENGTH_BYTES = 8
 _TENSOR_ALIGNMENT = 64
 _MAX_RANK = 32
 _METADATA = "__metadata__"
+
+# A tensor in the header, laid out as writers do it, this one and the reference; a comma is put after the last.
+_NUMBER = "(?:0|[1-9][0-9]{0,18})"
+_ROW = re.compile(
+    r'"([^"\\\x00-\x1f]*)":\{"dtype":"([A-Z0-9_]+)",'
+    rf'"shape":\[((?:{_NUMBER}(?:,{_NUMBER})*)?)\],"data_offsets":\[({_NUMBER}),({_NUMBER})\]\}},'
+)
+_ROW_FRAME = len('"":{"dtype":"","shape":[],"data_offsets":[,]},')
 
 
 class Entry(NamedTuple):
@@ -264,6 +274,8 @@ def _parse(text: bytes, data_start: int, data_size: int, source: str) -> _Header
             raise FormatError(f"{source}: the header names {twice!r} more than once")
         return found
 
+    if (plain := _plain_entries(text, data_start, data_size)) is not None:
+        return _Header(plain, {})
     if not text.startswith(b"{"):
         raise FormatError(f"{source}: the header does not begin with '{{': not a safetensors file")
     try:
@@ -287,6 +299,42 @@ def _parse(text: bytes, data_start: int, data_size: int, source: str) -> _Header
             f"{source}: the tensors take {position - data_start} bytes but {data_size} follow the header"
         )
     return _Header(entries, metadata)
+
+
+def _plain_entries(text: bytes, data_start: int, data_size: int) -> dict[str, Entry] | None:
+    """The entries of a header that lists tensors in file order and nothing else, as writers do.
+
+    None: it is another, or breaks a rule; reading it as JSON tells which. This takes a third of the time.
+    """
+    try:
+        told = text.rstrip(b" ").decode()
+    except UnicodeDecodeError:
+        return None
+    if not (told.startswith("{") and told.endswith("}")):
+        return None
+    told = told[1:-1] + ","
+    rows: list[tuple[str, str, str, str, str]] = _ROW.findall(told)
+    if sum(map(len, chain.from_iterable(rows))) + len(rows) * _ROW_FRAME != len(told):
+        return None  # something lies between the rows
+    entries: dict[str, Entry] = {}
+    kinds: dict[tuple[str, str], tuple[str, tuple[int, ...], int]] = {}
+    position = 0
+    for name, tag, sizes, first, last in rows:
+        kind = kinds.get((tag, sizes))
+        if kind is None:
+            shape = tuple(map(int, sizes.split(","))) if sizes else ()
+            if tag not in BY_SAFETENSORS or len(shape) > _MAX_RANK:
+                return None
+            dtype = BY_SAFETENSORS[tag].name
+            kind = kinds[tag, sizes] = dtype, shape, size_bytes(dtype, shape)
+        dtype, shape, length = kind
+        begin, end = int(first), int(last)
+        if begin != position or end - begin != length:
+            return None
+        position = end
+        entries[name] = Entry(dtype, shape, data_start + begin, data_start + end)
+    complete = position == data_size and len(entries) == len(rows) and _METADATA not in entries
+    return entries if complete else None
 
 
 def _entry(name: str, value: Any, data_start: int, source: str) -> Entry:

@@ -258,10 +258,9 @@ class GraphSide:
         if not self._is_artifact:
             return {}
         with open_bundle(self._graph.path, verify_digest=False) as bundle:
-            source = bundle.session_source()
-            stored = source.model.read_bytes() if isinstance(source.model, Path) else source.model
+            source = bundle.session_source(inlined=False)
             functions = {layer["path"]: layer["functions"] for layer in bundle.config["model"]["layers"]}
-            graph, calls = expose(stored, functions)
+            graph, calls = expose(source.model, functions)
             names = list(dict.fromkeys(name for call in calls for name in call.outputs))
             arrays = dict(
                 zip(names, _run_bytes(graph, source.folder, names, _feed(values, signature)), strict=True)

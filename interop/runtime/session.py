@@ -199,7 +199,7 @@ def _open_plain(path: Path, providers: Sequence[Provider] | None, low_memory: bo
         with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
             skeleton = without_values(data)
         model = parse_model(skeleton)
-        guard.check_plain_graph(model, real.parent)
+        outline = guard.check_plain_graph(model, real.parent)
     except InteropError as e:
         raise type(e)(f"{path}: {e}{_ADVICE.get(path.suffix, '')}") from e
     finally:
@@ -209,7 +209,7 @@ def _open_plain(path: Path, providers: Sequence[Provider] | None, low_memory: bo
         signature = _signature_of(session)
     except UnicodeDecodeError as e:
         raise ArtifactError(f"{path}: a name or dim of its inputs and outputs is not UTF-8: {e}") from e
-    return GraphModel(path, session, signature, float_types(model))
+    return GraphModel(path, session, signature, float_types(model, outline))
 
 
 def _session(
@@ -217,6 +217,10 @@ def _session(
 ) -> onnxruntime.InferenceSession:
     """Create the session; what ONNX Runtime refuses becomes an ArtifactError."""
     _check_providers(providers)
+    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):
+        raise ArtifactError(
+            f"{str(path)!a}: ONNX Runtime opens no file whose path is not UTF-8. Rename the folder, or copy it"
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it logs as an error it raises as well
     if low_memory:

@@ -225,6 +225,37 @@ def test_bad_safetensors(tmp_path, data, message):
     assert message in str(raised.value)
 
 
+def test_a_header_as_writers_lay_it_out_reads_as_any_other_json(tmp_path):
+    """It is read without JSON; a space before the first name makes JSON of it. Both accept the same, damaged or not."""
+    header = {
+        "a/b": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+        "\u00e9": {"dtype": "I64", "shape": [], "data_offsets": [24, 32]},
+        "none": {"dtype": "U8", "shape": [0, 5], "data_offsets": [32, 32]},
+    }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    rng = random.Random(0)
+    read = 0
+
+    def entries(told: bytes) -> list[tuple[str, str, tuple[int, ...]]] | None:
+        path = tmp_path / "m.safetensors"
+        path.write_bytes(len(told).to_bytes(8, "little") + told + bytes(32))
+        try:
+            with open_tensors(path) as found:
+                return [(name, found.dtypes[name], found.shapes[name]) for name in found]
+        except FormatError:
+            return None
+
+    for _ in range(1500):
+        damaged = bytearray(text)
+        for _ in range(rng.randrange(3)):
+            place, letter = rng.randrange(1, len(damaged)), rng.choice(b'",:{}[]0123456789 FUI\\')
+            damaged[place : place + rng.randrange(2)] = bytes([letter]) * rng.randrange(2)
+        found = entries(bytes(damaged))
+        assert found == entries(b"{ " + damaged[1:]), bytes(damaged)
+        read += found is not None
+    assert 300 < read < 1400
+
+
 def test_what_cannot_be_written():
     with pytest.raises(FormatError, match="which safetensors cannot hold"):
         safetensors.plan({"x": ("object", ())})

@@ -149,7 +149,7 @@ def _plain_body(function: Any, nodes: list[Step]) -> _Body | None:
         )
     ):
         return None
-    names = [step.name or step.key[1] for step in nodes]
+    names = _each_free([step.name or step.key[1] for step in nodes], set())
     return _Body(len(inputs), outputs, inner, names, [_bare(step, slots) for step in nodes])
 
 
@@ -174,10 +174,18 @@ def _names(graphs: Iterable[Any]) -> Iterator[str]:
 
 
 def _free(wanted: list[str], taken: set[str]) -> list[str]:
-    """Names that are not in use: those wanted, or ones like them. They are in use from now on."""
-    if taken.isdisjoint(wanted) and len(set(wanted)) == len(wanted):
+    """Names that are not in use: those wanted, which differ from each other, or ones like them.
+
+    They are in use from now on.
+    """
+    if taken.isdisjoint(wanted):
         taken.update(wanted)
         return wanted
+    return _each_free(wanted, taken)
+
+
+def _each_free(wanted: list[str], taken: set[str]) -> list[str]:
+    """The same of names that need not differ."""
     found = []
     for name in wanted:
         while name in taken:

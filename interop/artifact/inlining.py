@@ -17,14 +17,6 @@ from typing import Any, NamedTuple
 from interop.artifact.outline import Key, Outline, Step, graphs_of, key_of, steps
 
 
-class _Node(NamedTuple):
-    """A node of a body: its message without names, and which of the body's values it takes and makes."""
-
-    bare: Any
-    inputs: list[int]
-    outputs: list[int]
-
-
 class _Body(NamedTuple):
     """A function that can be inlined.
 
@@ -33,14 +25,15 @@ class _Body(NamedTuple):
         outputs: the names of the values that a call gets.
         inner: the names of the other values that its nodes make.
         names: the names of its nodes.
-        nodes: its nodes. They count values so: none, the inputs, the outputs, the inner ones.
+        nodes: its nodes: the message without names, and the places of the values that it takes and makes. Values
+            have these places: none, the inputs, the outputs, the inner ones.
     """
 
     inputs: int
     outputs: list[str]
     inner: list[str]
     names: list[str]
-    nodes: list[_Node]
+    nodes: list[tuple[Any, list[int], list[int]]]
 
     def fits(self, call: Step) -> bool:
         """Whether a call gives it nothing that it does not know of."""
@@ -48,30 +41,23 @@ class _Body(NamedTuple):
             len(call.inputs) <= self.inputs and len(call.outputs) <= len(self.outputs) and not call.attributes
         )
 
-    def expand(self, call: Step, nodes: Any, taken: _Taken) -> None:
-        """Append its nodes under the names that they have at a call."""
+    def expand(self, call: Step, nodes: Any, values_taken: set[str], nodes_taken: set[str]) -> None:
+        """Append its nodes under the names that they have at a call; names of values and of nodes are taken."""
         prefix = f"{call.name or call.key[1]}/"
         made = call.outputs
         if len(made) < len(self.outputs) or "" in made:
-            own = _free([prefix + name for name in self.outputs], taken.values)
+            own = _free([prefix + name for name in self.outputs], values_taken)
             made = [given or name for given, name in zip_longest(made, own)]
         absent = [""] * (self.inputs - len(call.inputs))
-        inner = _free([prefix + name for name in self.inner], taken.values)
+        inner = _free([prefix + name for name in self.inner], values_taken)
         values = ["", *call.inputs, *absent, *made, *inner]
-        names = _free([prefix + name for name in self.names], taken.nodes)
+        names = _free([prefix + name for name in self.names], nodes_taken)
         for (bare, takes, makes), name in zip(self.nodes, names, strict=True):
             node = nodes.add()
             node.CopyFrom(bare)
             node.input.extend([values[slot] for slot in takes])
             node.output.extend([values[slot] for slot in makes])
             node.name = name
-
-
-class _Taken(NamedTuple):
-    """Names of one scope that are in use: of values, and of nodes."""
-
-    values: set[str]
-    nodes: set[str]
 
 
 class _Inliner:
@@ -85,16 +71,14 @@ class _Inliner:
     def inline(self, scope: Any, nodes: list[Step], names: Iterable[str]) -> None:
         """Replace the calls among the nodes of a graph or a function; `names` are in use beside what they make."""
         inside = [graph for step in nodes for attribute in step.attributes for graph in graphs_of(attribute)]
-        taken = _Taken(
-            {*names, *_names(inside), *chain.from_iterable([step.outputs for step in nodes])},
-            {step.name for step in nodes},
-        )
+        values = {*names, *_names(inside), *chain.from_iterable([step.outputs for step in nodes])}
+        called = {step.name for step in nodes}
         self.left_any = self.left_any or bool(inside)
         scope.ClearField("node")
         for step in nodes:
             body = self._body(step.key)
             if body is not None and body.fits(step):
-                body.expand(step, scope.node, taken)
+                body.expand(step, scope.node, values, called)
             else:
                 self.left_any = self.left_any or step.key in self._functions
                 scope.node.append(step.node)
@@ -153,13 +137,12 @@ def _plain_body(function: Any, nodes: list[Step]) -> _Body | None:
     return _Body(len(inputs), outputs, inner, names, [_bare(step, slots) for step in nodes])
 
 
-def _bare(step: Step, slots: Mapping[str, int]) -> _Node:
+def _bare(step: Step, slots: Mapping[str, int]) -> tuple[Any, list[int], list[int]]:
     bare = type(step.node)()
     bare.CopyFrom(step.node)
     for field in ("input", "output", "name"):
         bare.ClearField(field)
-    takes, makes = ([slots[name] for name in names] for names in (step.inputs, step.outputs))
-    return _Node(bare, takes, makes)
+    return bare, [slots[name] for name in step.inputs], [slots[name] for name in step.outputs]
 
 
 def _names(graphs: Iterable[Any]) -> Iterator[str]:

@@ -48,10 +48,8 @@ _MAX_RANK = 32
 _METADATA = "__metadata__"
 
 # A tensor in the header, laid out as writers do it, this one and the reference; a comma is put after the last.
-_NUMBER = "(?:0|[1-9][0-9]{0,18})"
 _ROW = re.compile(
-    r'"([^"\\\x00-\x1f]*)":\{"dtype":"([A-Z0-9_]+)",'
-    rf'"shape":\[((?:{_NUMBER}(?:,{_NUMBER})*)?)\],"data_offsets":\[({_NUMBER}),({_NUMBER})\]\}},'
+    r'"([^"\\\x00-\x1f]*)":\{"dtype":"(\w+)","shape":\[([\d,]*)\],"data_offsets":\[(\d+),(\d+)\]\},', re.ASCII
 )
 _ROW_FRAME = len('"":{"dtype":"","shape":[],"data_offsets":[,]},')
 
@@ -317,24 +315,34 @@ def _plain_entries(text: bytes, data_start: int, data_size: int) -> dict[str, En
     if sum(map(len, chain.from_iterable(rows))) + len(rows) * _ROW_FRAME != len(told):
         return None  # something lies between the rows
     entries: dict[str, Entry] = {}
-    kinds: dict[tuple[str, str], tuple[str, tuple[int, ...], int]] = {}
-    position = 0
+    kinds: dict[tuple[str, str], tuple[str, tuple[int, ...], int] | None] = {}
+    end, told_end = 0, "0"
     for name, tag, sizes, first, last in rows:
-        kind = kinds.get((tag, sizes))
-        if kind is None:
-            shape = tuple(map(int, sizes.split(","))) if sizes else ()
-            if tag not in BY_SAFETENSORS or len(shape) > _MAX_RANK:
-                return None
-            dtype = BY_SAFETENSORS[tag].name
-            kind = kinds[tag, sizes] = dtype, shape, size_bytes(dtype, shape)
-        dtype, shape, length = kind
-        begin, end = int(first), int(last)
-        if begin != position or end - begin != length:
+        if (tag, sizes) not in kinds:
+            kinds[tag, sizes] = _kind(tag, sizes)
+        kind = kinds[tag, sizes]
+        if kind is None or first != told_end:
             return None
-        position = end
+        dtype, shape, length = kind
+        begin, end = end, end + length
+        told_end = str(end)
+        if last != told_end:
+            return None
         entries[name] = Entry(dtype, shape, data_start + begin, data_start + end)
-    complete = position == data_size and len(entries) == len(rows) and _METADATA not in entries
+    complete = end == data_size and len(entries) == len(rows) and _METADATA not in entries
     return entries if complete else None
+
+
+def _kind(tag: str, sizes: str) -> tuple[str, tuple[int, ...], int] | None:
+    """Dtype, shape and size in bytes of a dtype and a list of sizes as the header has them."""
+    try:
+        shape = tuple(map(int, sizes.split(","))) if sizes else ()
+    except ValueError:
+        return None
+    if tag not in BY_SAFETENSORS or len(shape) > _MAX_RANK or ",".join(map(str, shape)) != sizes:
+        return None
+    dtype = BY_SAFETENSORS[tag].name
+    return dtype, shape, size_bytes(dtype, shape)
 
 
 def _entry(name: str, value: Any, data_start: int, source: str) -> Entry:

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from cases import artifacts
 
-from interop.artifact import publish
+from interop.artifact import publish, sinks
 from interop.artifact.bundle import open_bundle
 from interop.errors import InteropError
 from interop.loading import load_graph
@@ -184,6 +184,40 @@ def test_disk_full_or_failing(tmp_path, monkeypatch, name, failing):
             artifacts.save(path, 1)
     assert artifacts.contents(path) == before
     assert [p.name for p in tmp_path.iterdir()] == [name], "the attempt was not cleaned up"
+
+
+@pytest.mark.parametrize("name", artifacts.FORMS)
+def test_a_sync_that_fails_while_a_long_file_is_written(tmp_path, monkeypatch, name):
+    """The system tells such an error once: the sync at the end would find nothing wrong."""
+    path = tmp_path / name
+    artifacts.save(path, 0)
+    before = artifacts.contents(path)
+    synced = []
+
+    def fail_once(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sinks, "_SYNC_BYTES", 1)
+        patch.setattr(sinks, "_sync", fail_once)
+        with pytest.raises(OSError, match="Input/output error"):
+            artifacts.save(path, 1)
+    assert synced
+    assert artifacts.contents(path) == before
+    assert [p.name for p in tmp_path.iterdir()] == [name], "the attempt was not cleaned up"
+
+
+def test_a_sync_that_fails_while_a_file_of_tensors_is_replaced(tmp_path, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(sinks, "_SYNC_BYTES", 1)
+    monkeypatch.setattr(sinks, "_sync", fail)
+    with (tmp_path / "file").open("wb") as file, pytest.raises(OSError, match="Input/output error"):
+        with sinks.SyncedFile(file.fileno()) as synced:
+            synced.write(b"some")
 
 
 FILE_SIZE_LIMIT = """

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from interop.artifact.checkpoints import write_checkpoint
 from interop.artifact.publish import rename_exchange, stage_file
-from interop.artifact.sinks import FlushedFile
+from interop.artifact.sinks import SyncedFile
 from interop.errors import WeightsError
 from interop.formats import found, h5, keras_zip, npz, open_tensors, orbax, safetensors, shards, torch
 from interop.formats.dtypes import numpy_dtype
@@ -79,7 +79,7 @@ class Cast:
 
 def _staged(path: Path, write: Callable[[BinaryIO], None]) -> None:
     with stage_file(path) as staging:
-        with io.BufferedWriter(FlushedFile(staging.descriptor)) as file:
+        with io.BufferedWriter(SyncedFile(staging.descriptor)) as file:
             write(file)
         staging.publish()
 
@@ -133,7 +133,7 @@ def _shards(index: Path, sources: Sources) -> None:
             if row.name not in ("safetensors", "torch"):
                 raise WeightsError(f"{path}: shards are written as .safetensors and .bin, not as {row.name}")
             staging = stack.enter_context(stage_file(path))
-            with io.BufferedWriter(FlushedFile(staging.descriptor)) as new:
+            with io.BufferedWriter(SyncedFile(staging.descriptor)) as new:
                 (safetensors if row.name == "safetensors" else torch).rewrite(path, new, some)
             staged.append(staging)
         for staging in staged:

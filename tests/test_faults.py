@@ -215,9 +215,12 @@ def test_a_sync_that_fails_while_a_file_of_tensors_is_replaced(tmp_path, monkeyp
 
     monkeypatch.setattr(sinks, "_SYNC_BYTES", 1)
     monkeypatch.setattr(sinks, "_sync", fail)
-    with (tmp_path / "file").open("wb") as file, pytest.raises(OSError, match="Input/output error"):
-        with sinks.SyncedFile(file.fileno()) as synced:
-            synced.write(b"some")
+    with (
+        (tmp_path / "file").open("wb") as file,
+        pytest.raises(OSError, match="Input/output error"),
+        sinks.SyncedFile(file.fileno()) as synced,
+    ):
+        synced.write(b"some")
 
 
 FILE_SIZE_LIMIT = """

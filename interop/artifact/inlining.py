@@ -61,6 +61,8 @@ class _Body(NamedTuple):
 
 
 class _Inliner:
+    """Knows the functions of a model, each made ready once, when it is first called; `left_any`: a call may be left."""
+
     def __init__(self, model: Any, outline: Outline) -> None:
         self._functions = {key_of(function): function for function in model.functions}
         self._versions = {entry.domain: entry.version for entry in model.opset_import}
@@ -91,14 +93,13 @@ class _Inliner:
 
     def _prepared(self, key: Key) -> _Body | None:
         """The body of a function with the calls in it inlined; None if it is not plain."""
-        function = self._functions[key]
+        function, nodes = self._functions[key], self._nodes[key]
         if any(self._versions.get(entry.domain) != entry.version for entry in function.opset_import):
             return None
-        body = _plain_body(function, self._nodes[key])
-        if body is None or not any(step.key in self._functions for step in self._nodes[key]):
-            return body
-        self.inline(function, self._nodes[key], function.input)
-        return _plain_body(function, steps(function))
+        if any(step.key in self._functions for step in nodes):
+            self.inline(function, nodes, function.input)
+            nodes = steps(function)
+        return _plain_body(function, nodes)
 
 
 def inline_calls(model: Any, outline: Outline, names: Iterable[str]) -> None:

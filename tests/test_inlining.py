@@ -114,6 +114,67 @@ CASES = {
 }
 
 
+T = f"{FUNCTION} t (a) => (b) {{ b = Transpose<perm = [1, 0]>(a) }}"
+ROTATED = f"{FUNCTION} r (a) => (b) {{ b = Transpose<perm = [1, 2, 0]>(a) }}"
+
+# name -> (the graph's nodes, functions, operators of the main graph afterwards)
+TRANSPOSED = {
+    "it is undone": ("h = interop.layers.t(x)  i = interop.layers.t(h)  y = Neg(i)", [T], ["Neg"]),
+    "it is undone for the graph's output": (
+        "h = interop.layers.t(x)  y = interop.layers.t(h)",
+        [T],
+        ["Transpose", "Transpose"],
+    ),
+    "one that says no order": (
+        "h = interop.layers.f(x)  i = interop.layers.f(h)  y = Neg(i)",
+        [f"{FUNCTION} f (a) => (b) {{ b = Transpose(a) }}"],
+        ["Transpose", "Transpose", "Neg"],
+    ),
+    "with others between": (
+        "h = interop.layers.f(x)  i = interop.layers.f(h)  y = Neg(i)",
+        [
+            f"{FUNCTION} f (a) => (b) {{ m = Transpose<perm = [1, 0]>(a)  p = Transpose<perm = [1, 0]>(m)  "
+            "q = Relu(m)  r = Transpose<perm = [1, 0]>(q)  b = Add(p, r) }"
+        ],
+        ["Transpose", "Relu", "Transpose", "Add"] * 2 + ["Neg"],
+    ),
+    "who takes both": (
+        "h = interop.layers.t(x)  i = interop.layers.t(h)  j = MatMul(i, h)  y = MatMul(j, i)",
+        [T],
+        ["Transpose", "MatMul", "MatMul"],
+    ),
+    "thrice": (
+        "h = interop.layers.t(x)  i = interop.layers.t(h)  j = interop.layers.t(i)  y = MatMul(x, j)",
+        [T],
+        ["Transpose", "MatMul"],
+    ),
+    "an order of three": (
+        "a = Constant<value = int64[1] {2}>()  h = Unsqueeze(x, a)  i = interop.layers.r(h)  "
+        "j = interop.layers.r(i)  k = interop.layers.r(j)  y = Squeeze(k, a)",
+        [ROTATED],
+        ["Constant", "Unsqueeze", "Transpose", "Transpose", "Transpose", "Squeeze"],
+    ),
+    "an order of three, undone": (
+        "a = Constant<value = int64[1] {2}>()  h = Unsqueeze(x, a)  i = interop.layers.r(h)  "
+        "j = interop.layers.f(i)  y = Squeeze(j, a)",
+        [ROTATED, f"{FUNCTION} f (a) => (b) {{ b = Transpose<perm = [2, 0, 1]>(a) }}"],
+        ["Constant", "Unsqueeze", "Squeeze"],
+    ),
+    "within a function that is called": (
+        "h = interop.layers.g(x)  y = Neg(h)",
+        [f"{FUNCTION} g (a) => (b) {{ m = interop.layers.t(a)  b = interop.layers.t(m) }}", T],
+        ["Neg"],
+    ),
+    "a graph inside takes it": (
+        "h = interop.layers.t(x)  i = interop.layers.t(h)  c = Constant<value = bool {1}>()  "
+        "y = If(c) <then_branch = t () => (float[n, 3] r) { r = Neg(i) }, "
+        "else_branch = e () => (float[n, 3] s) { s = Relu(i) }>",
+        [T],
+        ["Transpose", "Transpose", "Constant", "If"],
+    ),
+}
+
+
 def _inlined(data: bytes) -> bytes:
     model = parse_model(data)
     inline_calls(model, outline_of(model), [value.name for value in model.graph.initializer])
@@ -144,6 +205,19 @@ def test_calls_are_replaced_and_outputs_stay(case, named):
         return
     x = np.random.default_rng(0).standard_normal((4, 3), np.float32)
     np.testing.assert_array_equal(_run(after.SerializeToString(), x), _run(data, x))
+
+
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_a_transpose_that_undoes_one_is_left_out(case):
+    nodes, functions, operators = TRANSPOSED[case]
+    model = parser.parse_model(f"{GRAPH} {{ {nodes} }} {' '.join(functions)}")
+    data = model.SerializeToString()
+    after = onnx.load_from_string(_inlined(data))
+    assert [node.op_type for node in after.graph.node] == operators
+    onnx.checker.check_model(after)
+    for batch in (1, 5):
+        x = np.random.default_rng(0).standard_normal((batch, 3), np.float32)
+        np.testing.assert_array_equal(_run(after.SerializeToString(), x), _run(data, x))
 
 
 def test_what_a_call_brings_in_is_called_after_it():

@@ -3,18 +3,24 @@
 What enters: a model that the guard has passed. What leaves: the same model, changed in place. ONNX Runtime inlines
 functions itself, with the same result, and takes a seventh of a load for it.
 
-Invariants: the same nodes on the same values in the same order, so that outputs are the same to the bit; what the
-graph itself names keeps its name, and what a call brings in is called ``<call>/<name>``; what is not plain (graphs
-inside a body, parameters that are attributes, another version of a domain) stays a call, for ONNX Runtime to inline.
+Invariants: the same nodes on the same values in the same order, but for a Transpose that undoes another (a layer
+takes and gives channels last, what it applies may not): outputs are the same to the bit. What the graph itself names
+keeps its name, and what a call brings in is called ``<call>/<name>``. What is not plain (graphs inside a body,
+parameters that are attributes, another version of a domain) stays a call, for ONNX Runtime to inline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 from interop.artifact.outline import Key, Outline, Step, graphs_of, key_of, steps
+
+Order = tuple[int, ...]
+"""For each axis of what a Transpose makes, the axis of what it takes."""
+
+_TRANSPOSE = ("", "Transpose", "")
 
 
 class _Body(NamedTuple):
@@ -25,15 +31,15 @@ class _Body(NamedTuple):
         outputs: the names of the values that a call gets.
         inner: the names of the other values that its nodes make.
         names: the names of its nodes.
-        nodes: its nodes: the message without names, and the places of the values that it takes and makes. Values
-            have these places: none, the inputs, the outputs, the inner ones.
+        nodes: its nodes, and the places of the values that each takes and makes. Values have these places: none, the
+            inputs, the outputs, the inner ones.
     """
 
     inputs: int
     outputs: list[str]
     inner: list[str]
     names: list[str]
-    nodes: list[tuple[Any, list[int], list[int]]]
+    nodes: list[tuple[Step, list[int], list[int]]]
 
     def fits(self, call: Step) -> bool:
         """Whether a call gives it nothing that it does not know of."""
@@ -41,8 +47,8 @@ class _Body(NamedTuple):
             len(call.inputs) <= self.inputs and len(call.outputs) <= len(self.outputs) and not call.attributes
         )
 
-    def expand(self, call: Step, nodes: Any, values_taken: set[str], nodes_taken: set[str]) -> None:
-        """Append its nodes under the names that they have at a call; names of values and of nodes are taken."""
+    def expand(self, call: Step, values_taken: set[str], nodes_taken: set[str]) -> Iterator[Step]:
+        """Its nodes under the names that they have at a call; names of values and of nodes are taken."""
         prefix = f"{call.name or call.key[1]}/"
         made = call.outputs
         if len(made) < len(self.outputs) or "" in made:
@@ -52,12 +58,9 @@ class _Body(NamedTuple):
         inner = _free([prefix + name for name in self.inner], values_taken)
         values = ["", *call.inputs, *absent, *made, *inner]
         names = _free([prefix + name for name in self.names], nodes_taken)
-        for (bare, takes, makes), name in zip(self.nodes, names, strict=True):
-            node = nodes.add()
-            node.CopyFrom(bare)
-            node.input.extend([values[slot] for slot in takes])
-            node.output.extend([values[slot] for slot in makes])
-            node.name = name
+        for (step, takes, makes), name in zip(self.nodes, names, strict=True):
+            inputs, outputs = [values[slot] for slot in takes], [values[slot] for slot in makes]
+            yield Step(step.node, step.key, name, inputs, outputs, step.attributes)
 
 
 class _Inliner:
@@ -70,20 +73,25 @@ class _Inliner:
         self._bodies: dict[Key, _Body | None] = {}
         self.left_any = False
 
-    def inline(self, scope: Any, nodes: list[Step], names: Iterable[str]) -> None:
-        """Replace the calls among the nodes of a graph or a function; `names` are in use beside what they make."""
-        inside = [graph for step in nodes for attribute in step.attributes for graph in graphs_of(attribute)]
+    def inline(self, nodes: list[Step], names: Iterable[str], inside: list[Any]) -> list[Step]:
+        """The nodes of a graph or a function with calls replaced.
+
+        Args:
+            nodes: the nodes.
+            names: names in use beside those of what they make.
+            inside: the graphs inside them.
+        """
         values = {*names, *_names(inside), *chain.from_iterable([step.outputs for step in nodes])}
         called = {step.name for step in nodes}
-        self.left_any = self.left_any or bool(inside)
-        scope.ClearField("node")
+        found: list[Step] = []
         for step in nodes:
             body = self._body(step.key)
             if body is not None and body.fits(step):
-                body.expand(step, scope.node, values, called)
+                found += body.expand(step, values, called)
             else:
-                self.left_any = self.left_any or step.key in self._functions
-                scope.node.append(step.node)
+                found.append(step)
+        self.left_any = self.left_any or bool(inside) or any(step.key in self._functions for step in found)
+        return found
 
     def _body(self, key: Key) -> _Body | None:
         """What a call of a function is replaced by; None: nothing is known to be the same."""
@@ -97,8 +105,7 @@ class _Inliner:
         if any(self._versions.get(entry.domain) != entry.version for entry in function.opset_import):
             return None
         if any(step.key in self._functions for step in nodes):
-            self.inline(function, nodes, function.input)
-            nodes = steps(function)
+            nodes = self.inline(nodes, function.input, _inside(nodes))
         return _plain_body(function, nodes)
 
 
@@ -110,8 +117,17 @@ def inline_calls(model: Any, outline: Outline, names: Iterable[str]) -> None:
         outline: its nodes.
         names: names that what a call brings in may not have, beside those of the nodes: of the initializers.
     """
-    inliner = _Inliner(model, outline)
-    inliner.inline(model.graph, outline.graph, [*names, *(value.name for value in model.graph.input)])
+    inliner, graph, inside = _Inliner(model, outline), model.graph, _inside(outline.graph)
+    found = inliner.inline(outline.graph, [*names, *(value.name for value in graph.input)], inside)
+    if not inside:  # which may take any value by its name
+        found = _without_undone(found, {value.name for value in graph.output})
+    graph.ClearField("node")
+    for step in found:
+        node = graph.node.add()
+        node.CopyFrom(step.node)
+        node.name = step.name
+        node.input[:] = step.inputs
+        node.output[:] = step.outputs
     if not inliner.left_any:
         model.ClearField("functions")
 
@@ -135,15 +151,63 @@ def _plain_body(function: Any, nodes: list[Step]) -> _Body | None:
     ):
         return None
     names = _each_free([step.name or step.key[1] for step in nodes], set())
-    return _Body(len(inputs), outputs, inner, names, [_bare(step, slots) for step in nodes])
+    placed = [
+        (step, [slots[name] for name in step.inputs], [slots[name] for name in step.outputs])
+        for step in nodes
+    ]
+    return _Body(len(inputs), outputs, inner, names, placed)
 
 
-def _bare(step: Step, slots: Mapping[str, int]) -> tuple[Any, list[int], list[int]]:
-    bare = type(step.node)()
-    bare.CopyFrom(step.node)
-    for field in ("input", "output", "name"):
-        bare.ClearField(field)
-    return bare, [slots[name] for name in step.inputs], [slots[name] for name in step.outputs]
+def _without_undone(nodes: list[Step], kept: Collection[str]) -> list[Step]:
+    """The same without what moves axes and moves them back: who takes its value takes the one from before both.
+
+    Args:
+        nodes: the nodes of a graph, in order.
+        kept: the values that are made whatever happens: the graph's outputs.
+    """
+    moved: dict[str, tuple[str, Order]] = {}
+    same: dict[str, str] = {}
+    found = []
+    for step in nodes:
+        if same:
+            step = step._replace(inputs=[same.get(name, name) for name in step.inputs])
+        order = _order(step) if step.key == _TRANSPOSE else None
+        if order is not None:
+            [value], [result] = step.inputs, step.outputs
+            source, before = moved.get(value, ("", ()))
+            if result not in kept and _is_undone(before, order):
+                same[result] = source
+                continue
+            moved[result] = value, order
+        found.append(step)
+    if not same:
+        return nodes
+    # One that nobody needs any more would keep ONNX Runtime from fusing what is around it.
+    used, needed = set(kept), []
+    for step in reversed(found):
+        if step.key != _TRANSPOSE or not used.isdisjoint(step.outputs):
+            used.update(step.inputs)
+            needed.append(step)
+    return needed[::-1]
+
+
+def _order(step: Step) -> Order | None:
+    """The order that a Transpose puts axes in; None where it says none, or is malformed."""
+    orders = [tuple(attribute.ints) for attribute in step.attributes if attribute.name == "perm"]
+    return orders[0] if len(orders) == len(step.inputs) == len(step.outputs) == 1 else None
+
+
+def _is_undone(before: Order, order: Order) -> bool:
+    """Whether a second order puts axes back to where they were before a first one."""
+    axes = range(len(before))
+    return len(order) == len(before) > 0 and all(
+        axis in axes and before[axis] == place for place, axis in enumerate(order)
+    )
+
+
+def _inside(nodes: list[Step]) -> list[Any]:
+    """The graphs inside nodes."""
+    return [graph for step in nodes for attribute in step.attributes for graph in graphs_of(attribute)]
 
 
 def _names(graphs: Iterable[Any]) -> Iterator[str]:

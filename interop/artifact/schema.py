@@ -68,6 +68,7 @@ _MESSAGES = {
         "i 3 int64",
         "t 5 TensorProto",
         "g 6 GraphProto",
+        "ints 8 *int64",
         "tensors 10 *TensorProto",
         "graphs 11 *GraphProto",
         "ref_attr_name 21 string",

@@ -4,6 +4,7 @@ The Keras backend is the one in ``KERAS_BACKEND``, else jax. Every thread pool h
 runs beside each other (``tools/test_all.py``) do not take each other's cores, and sums have one order.
 """
 
+import gc
 import os
 import sys
 from typing import Any
@@ -19,7 +20,11 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, "1")
 # Most of a test's time on JAX is compilation; what it compares with needs to be right, not fast.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0")
+# Without its newer emitters XLA compiles in half the time.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -51,3 +56,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen = set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    """What frameworks made when they were imported stays: Keras asks for hundreds of full collections, each over it."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,43 @@
+"""Python's garbage collector while a model is built."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from interop.garbage import uncollected
+
+
+@pytest.fixture
+def thawed():
+    """The collector as in a program that does not keep its objects from it; the tests' own do (conftest.py)."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_collection_meanwhile_walks_new_objects_alone(thawed, enabled):
+    if not enabled:
+        gc.disable()
+    try:
+        with uncollected(), uncollected():
+            assert not gc.isenabled()
+            assert gc.get_freeze_count() > 10_000  # pytest alone makes more
+            gc.collect()
+            assert len(gc.get_objects()) < 1_000
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+    assert gc.get_freeze_count() == 0
+    assert len(gc.get_objects()) > 10_000
+
+
+def test_what_a_program_keeps_from_the_collector_stays_there(thawed):
+    gc.freeze()
+    count = gc.get_freeze_count()
+    with uncollected():
+        new = [[index] for index in range(100)]
+    assert gc.get_freeze_count() == pytest.approx(count, abs=50)
+    assert gc.is_tracked(new)

@@ -4,7 +4,6 @@ The Keras backend is the one in ``KERAS_BACKEND``, else jax. Every thread pool h
 runs beside each other (``tools/test_all.py``) do not take each other's cores, and sums have one order.
 """
 
-import gc
 import os
 import sys
 from typing import Any
@@ -56,9 +55,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen = set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = kept
-
-
-def pytest_collection_finish() -> None:
-    """What frameworks made when they were imported stays: Keras asks for hundreds of full collections, each over it."""
-    gc.collect()
-    gc.freeze()

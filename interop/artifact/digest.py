@@ -16,6 +16,7 @@ import hashlib
 import mmap
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -54,6 +55,7 @@ class Hasher:
         self._lanes = _threads(lanes)
         self._jobs: list[Future[None]] = []
         self._room = None if pending is None else threading.Semaphore(pending)
+        self._written: deque[tuple[int, Callable[[], memoryview]]] = deque()
         self._position = 0
 
     def add(self, data: memoryview) -> None:
@@ -64,11 +66,22 @@ class Hasher:
             data = data[len(part) :]
 
     def add_written(self, descriptor: int, start: int, length: int) -> None:
-        """The same of bytes of an open file, which stay where the kernel keeps them until their turn comes."""
+        """The same of bytes of an open file, which stay where the kernel keeps them until their turn comes.
+
+        They are whole pieces, or the rest of the file. A core is left to who writes them, until `hurry`.
+        """
         while length:
-            part = min(length, self._step - self._position % self._step)
-            self._submit(part, functools.partial(_mapped, descriptor, start, part))
+            part = min(length, self._step)
+            self._written.append(
+                (self._position // self._step, functools.partial(_mapped, descriptor, start, part))
+            )
+            self._position += part
             start, length = start + part, length - part
+        self._start(self._lanes[: max(1, (os.cpu_count() or 1) - 1)])
+
+    def hurry(self) -> None:
+        """All is written: every core hashes what is left."""
+        self._start(self._lanes)
 
     def _submit(self, length: int, data: Callable[[], memoryview]) -> None:
         piece = self._position // self._step
@@ -79,6 +92,18 @@ class Hasher:
         if self._room is not None:
             self._room.acquire()
         self._jobs.append(self._lanes[piece % len(self._lanes)].submit(self._update, piece, data))
+
+    def _start(self, lanes: list[ThreadPoolExecutor]) -> None:
+        if self._written:
+            self._jobs += [lane.submit(self._hash_written) for lane in lanes]
+
+    def _hash_written(self) -> None:
+        while self._written:
+            try:
+                piece, data = self._written.popleft()
+            except IndexError:  # another thread took it
+                return
+            self._pieces[piece].update(data())
 
     def _update(self, piece: int, data: Callable[[], memoryview]) -> None:
         try:
@@ -93,6 +118,7 @@ class Hasher:
         Raises:
             OSError: what was written could not be read.
         """
+        self.hurry()
         for job in self._jobs:
             job.result()
         if self.piece_bytes is None:
@@ -101,6 +127,7 @@ class Hasher:
 
     def close(self) -> None:
         """Stop the threads; what waits is not hashed."""
+        self._written.clear()
         for lane in self._lanes:
             lane.shutdown(cancel_futures=True)
 

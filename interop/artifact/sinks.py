@@ -229,6 +229,7 @@ def _pour(
         raise ArtifactError(f"{name} came out as {written} bytes; {size} were planned")
     if hasher.piece_bytes is not None:
         hasher.add_written(descriptor, start + told, size - told)
+        hasher.hurry()
     syncer.hurry()
     return crc32
 

@@ -56,7 +56,7 @@ class TensorFile(NamedTuple):
         return placements(self.name, self.layout.entries)
 
     def write(self, sink: Sink) -> Added:
-        """Write it, one tensor in memory at a time.
+        """Write it, with a few tensors in memory at a time.
 
         Raises:
             ArtifactError: a source's values are not of the dtype and shape it announced.

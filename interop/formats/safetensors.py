@@ -170,7 +170,7 @@ def _batches(entries: Mapping[str, Entry]) -> Iterator[list[str]]:
 def write(
     file: BinaryIO, sources: Mapping[str, TensorSource], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a file, one tensor at a time, with texts beside them.
+    """Write a file, a few tensors at a time, with texts beside them.
 
     Raises:
         FormatError: a dtype that the format does not have, or values that are not what was announced.

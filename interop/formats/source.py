@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class TensorSource(Protocol):
-    """One tensor to be written; `read` is called once, when it is written, and its result freed after."""
+    """One tensor to be written; `read` is called once, shortly before it is written, and its result freed after."""
 
     @property
     def dtype(self) -> str:

@@ -186,6 +186,21 @@ ROWS: list[tuple[str, str, dict[str, int]]] = [
         }""",
         {"Transpose": 2, "Softmax": 2, "Relu": 1},
     ),
+    (
+        "weights in other shapes",
+        """(float[n,h,w,3] x) => (float[n,h,w,3] y, float[m,1,1,1] o) {
+            long = Constant<value = int64[4] {1,1,1,-1}>()
+            kept = Constant<value = int64[4] {-1,0,1,1}>()
+            first = Reshape(c3, long)
+            turned = Transpose<perm=[3,0,1,2]>(first)
+            second = Reshape(turned, long)
+            m1 = Mul(x, first)
+            y = Add(m1, second)
+            third = Reshape(turned, kept)
+            o = Neg(third)
+        }""",
+        {"Mul": 1, "Add": 1},
+    ),
 ]
 
 
@@ -284,6 +299,19 @@ def test_a_weight_of_two_uses_is_written_once(text: str, left: dict[str, int]) -
     assert sum(np.prod(tensor.dims) > 1000 for tensor in after.graph.initializer) == 1
     for count in (2, 3):
         assert_same(before, after, {"x": np.arange(count) * 7})
+
+
+def test_a_shape_that_cannot_be_stays_where_nothing_runs_it() -> None:
+    model = parsed("""(float[n,3] x, bool yes) => (float[n,3] y) {
+        wrong = Constant<value = int64[2] {5,5}>()
+        y = If(yes)<
+            then_branch = t () => (float[n,3] u) { u = Neg(x) },
+            else_branch = f () => (float[n,3] v) { r = Reshape(c3, wrong) v = Add(x, r) }
+        >
+    }""")
+    made = ir.to_proto(optimized(ir.from_proto(model)))
+    branch = next(a.g for node in made.graph.node for a in node.attribute if a.name == "else_branch")
+    assert [node.op_type for node in branch.node] == ["Reshape", "Add"]
 
 
 @pytest.mark.parametrize("seed", range(40))

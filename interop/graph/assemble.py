@@ -15,7 +15,7 @@ Invariants of the functions form:
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ import onnx_ir as ir
 from interop.graph.interfaces import interfaces
 from interop.graph.invocations import described
 from interop.graph.opsets import IR_VERSIONS
-from interop.graph.prune import used_nodes
+from interop.graph.prune import undone, used_nodes
 from interop.graph.record import Body, Node, Recording, Scope, Value
 from interop.graph.typecodes import onnx_type_code
 
@@ -127,7 +127,7 @@ class _Writer:
         nodes: the nodes written.
         domains: operator domains used so far, in bodies too.
 
-    ``shape_of`` says what the results of nodes tell about their shapes.
+    ``shape_of`` says what the results of nodes tell about their shapes; ``same`` which values to use for others.
     """
 
     def __init__(
@@ -137,6 +137,7 @@ class _Writer:
         write: Callable[[Scope, _Writer], None],
         outer: _Writer | None = None,
         shape_of: Callable[[Value], Any] = lambda value: None,
+        same: Mapping[Value, Value] | None = None,
     ) -> None:
         self.values: Any = ChainMap({}, outer.values) if outer else {}
         self.nodes: list[Any] = []
@@ -146,6 +147,7 @@ class _Writer:
         self._label = label
         self._write = write
         self._shape_of = shape_of
+        self._same = same or {}
 
     def bind(self, value: Value, name: str, *, shape: Any = None) -> Any:
         made = ir.Value(name=self._names.unique(name), type=_type(value.dtype), shape=shape)
@@ -157,7 +159,7 @@ class _Writer:
             return None
         if value.kind == "constant":
             return self._constant(value)
-        return self.values[value]
+        return self.values[self._same.get(value, value)]
 
     def _constant(self, value: Value) -> Any:
         assert value.array is not None
@@ -195,7 +197,7 @@ class _Writer:
         self.nodes.append(made)
 
     def _body(self, body: Body, label: str) -> Any:
-        inner = _Writer(self._names, self._label, self._write, self, self._shape_of)
+        inner = _Writer(self._names, self._label, self._write, self, self._shape_of, self._same)
         inputs = [inner.bind(value, f"{label}.input", shape=_rank(value)) for value in body.inputs]
         self._write(body.scope, inner)
         inside = {output for node in inner.nodes for output in node.outputs}
@@ -445,8 +447,12 @@ def assemble(recording: Recording, contents: Contents) -> tuple[Any, dict[str, L
 
 
 def assemble_flat(recording: Recording, contents: Contents) -> Any:
-    """The model without functions; node and value names start with the layer's object path."""
-    used = used_nodes(recording)
+    """The model without functions; node and value names start with the layer's object path.
+
+    Transposes between layers that undo each other are not written; `with_few_transposes` finds those farther apart.
+    """
+    same = undone(recording)
+    used = used_nodes(recording, same)
 
     def write(scope: Scope, writer: _Writer) -> None:
         for node in scope.nodes():
@@ -458,6 +464,7 @@ def assemble_flat(recording: Recording, contents: Contents) -> Any:
         lambda node: f"{node.scope.path}/{node.op_type.lower()}" if node.scope.path else node.op_type.lower(),
         write,
         shape_of=_known_sizes,
+        same=same,
     )
     _bind_root(recording, writer)
     write(recording.root, writer)

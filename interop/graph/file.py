@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 
 from interop.graph.arranged import ScaledTensor, blocks
 from interop.memory import calls
@@ -70,8 +72,6 @@ def _ahead(items: Iterator[Any], beside: ThreadPoolExecutor) -> Iterator[Any]:
 
 def _is_arranged(tensor: Any) -> bool:
     """Whether a tensor's bytes do not lie in memory as ONNX stores them, but for their order or a factor."""
-    import onnx_ir as ir
-
     if isinstance(tensor, ScaledTensor):
         return True
     if type(tensor) is not ir.Tensor or sys.byteorder == "big":
@@ -82,8 +82,6 @@ def _is_arranged(tensor: Any) -> bool:
 
 def _without_initializers(model: Any) -> tuple[bytes, bytes]:
     """The serialized model without its graph, and the graph without its initializers."""
-    import onnx_ir as ir
-
     kept = dict(model.graph.initializers)
     model.graph.initializers.clear()
     try:
@@ -97,9 +95,6 @@ def _without_initializers(model: Any) -> tuple[bytes, bytes]:
 
 def _start(name: str, tensor: Any) -> tuple[bytes, int]:
     """The bytes of an initializer before its contents, and the length of these."""
-    import onnx
-    import onnx_ir as ir
-
     if tensor.dtype == ir.DataType.STRING:
         length = len(_contents(name, tensor))
         return _INITIALIZER + _varint(length), length
@@ -111,8 +106,6 @@ def _start(name: str, tensor: Any) -> tuple[bytes, int]:
 def _contents(name: str, tensor: Any) -> Any:
     """The bytes of a tensor as ONNX stores them: little endian, row by row, small types packed; strings in a field
     of their own, with the whole TensorProto around them."""
-    import onnx_ir as ir
-
     if tensor.dtype == ir.DataType.STRING:
         proto = ir.serde.serialize_tensor(tensor)
         proto.name = name

@@ -1,6 +1,8 @@
-"""Dead code: nodes whose results reach no output are dropped from a recording."""
+"""Dead code: nodes whose results reach no output are dropped from a recording, or need not be written."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from interop.graph.invocations import leaves
 from interop.graph.record import Node, Recording, Scope, Value
@@ -20,19 +22,45 @@ def prune(recording: Recording) -> Recording:
     return recording
 
 
-def used_nodes(recording: Recording) -> set[int]:
-    """Identities of the nodes that the outputs of the graph need."""
-    return _used(recording, {value for _, value in recording.outputs})[1]
+def used_nodes(recording: Recording, same: Mapping[Value, Value]) -> set[int]:
+    """Identities of the nodes that the outputs need, where values stand for those they are the `same` as."""
+    return _used(recording, {value for _, value in recording.outputs}, same)[1]
 
 
-def _used(recording: Recording, wanted: set[Value]) -> tuple[set[Value], set[int]]:
+def undone(recording: Recording) -> dict[Value, Value]:
+    """Results of Transposes that undo the one before them, but for outputs, each with the value it is the same as.
+
+    Layers take and give channels last, whatever they apply: there are two between any two convolutions.
+    """
+    outputs = {value for _, value in recording.outputs}
+    orders: dict[Value, tuple[Value, list[int]]] = {}
+    same: dict[Value, Value] = {}
+    for node in recording.root.all_nodes():
+        if node.op_type != "Transpose" or node.domain or "perm" not in node.attributes:
+            continue
+        (given,), (result,) = node.inputs, node.outputs
+        if given is None:
+            continue
+        given, order = same.get(given, given), list(node.attributes["perm"])
+        base, before = orders.get(given, (given, []))
+        if before and result not in outputs and [before[axis] for axis in order] == sorted(order):
+            same[result] = base
+        else:
+            orders[result] = given, order
+    return same
+
+
+def _used(
+    recording: Recording, wanted: set[Value], same: Mapping[Value, Value] | None = None
+) -> tuple[set[Value], set[int]]:
+    same = same or {}
     live, kept = set(wanted), set[int]()
     for node in reversed(list(recording.root.all_nodes())):
         if any(value in live for value in node.outputs):
             kept.add(id(node))
-            live.update(value for value in node.inputs if value is not None)
+            live.update(same.get(value, value) for value in node.inputs if value is not None)
             for body in node.bodies.values():
-                live.update(body.outputs)
+                live.update(same.get(value, value) for value in body.outputs)
     return live, kept
 
 

@@ -42,7 +42,7 @@ def rows(quick: bool) -> Iterator[Row]:
     """A row for each backend and application; two on JAX."""
     for backend in BACKENDS:
         for name in networks.APPLICATIONS[: 1 if quick else None]:
-            yield from _pair(backend, name, rounds=1 if quick else 3, seconds=60)
+            yield from _pair(backend, name, rounds=1 if quick else 3, seconds=100)
 
 
 def _pair(backend: str, name: str, rounds: int, seconds: float) -> Iterator[Row]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from interop.artifact.signature import Signature, TensorSpec, pack
 from interop.capture.keras import compat, paths
@@ -29,6 +30,7 @@ from interop.capture.records import LayerRecord, VariableRecord
 from interop.errors import CaptureError, InteropError, SpecializationError, UnsupportedOp
 from interop.formats.source import ArraySource, TensorSource
 from interop.graph.assemble import LayerCalls, assemble, assemble_flat, attribute_key
+from interop.graph.external import external_tensor, memory_tensor
 from interop.graph.opsets import IR_VERSIONS, check_opset
 from interop.graph.prune import prune
 from interop.graph.record import Node, Recording, Scope, Value
@@ -155,10 +157,6 @@ class Captured:
         Args:
             placements: where each key lies (``.location``, ``.offset``, ``.length``).
         """
-        import onnx_ir as ir
-
-        from interop.graph.external import external_tensor
-
         model, self._layers = assemble(self._recording, lambda v: external_tensor(v, placements[v.name]))
         return bytes(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
 
@@ -178,8 +176,6 @@ class Captured:
         return frozenset(self._recording.variables)
 
     def _in_memory(self, value: Value) -> Any:
-        from interop.graph.external import memory_tensor
-
         return memory_tensor(value, self._sources[value.name].read())
 
     def flat(self, arrays: Mapping[str, np.ndarray[Any, Any]] | None = None) -> Any:
@@ -188,7 +184,6 @@ class Captured:
         Args:
             arrays: values by key, in place of the variables' own.
         """
-        from interop.graph.external import memory_tensor
 
         def contents(value: Value) -> Any:
             given = None if arrays is None else arrays.get(value.name)

@@ -50,8 +50,8 @@ def optimized(model: Any, folds: list[Fold] | None = None) -> Any:
     CommonSubexpressionEliminationPass()(model)  # a weight of two layers is folded once
     fold_constants(model)
     CommonSubexpressionEliminationPass()(model)
-    RemoveUnusedNodesPass()(with_few_transposes(model))
-    RemoveUnusedNodesPass()(with_whole_convolutions(model, folds))
+    with_whole_convolutions(with_few_transposes(model), folds)
+    RemoveUnusedNodesPass()(model)
     for node in nodes(model.graph):
         for value in node.outputs:
             if not value.is_graph_output():
@@ -63,7 +63,7 @@ def fold_constants(model: Any, keep: Collection[Any] = ()) -> None:
     """Compute what depends on weights and constants alone, in place, but for the nodes to `keep`."""
     from onnxscript import optimizer
 
-    from interop.graph.passes.constants import split_constants, transpose_constants
+    from interop.graph.passes.constants import split_constants, view_constants
     from interop.graph.passes.quantised import foldable
     from interop.graph.passes.small import copying
 
@@ -76,7 +76,7 @@ def fold_constants(model: Any, keep: Collection[Any] = ()) -> None:
         # onnxscript warns of nodes with more results, and leaves them
         return stays_narrow(node) if len(node.outputs) == 1 else False
 
-    transpose_constants(model, one_result)
+    view_constants(model, one_result)
     folding = True
     while folding:
         optimizer.fold_constants(

@@ -1,7 +1,7 @@
-"""What onnxscript's folding of constants leaves, or takes long for: their parts, and other orders of their axes.
+"""What onnxscript's folding of constants leaves, or takes long for: their parts, orders of their axes and shapes.
 
-Enters: an ``ir.Model``. Leaves: the same model without a Split of a constant; and without a Transpose of one, which
-becomes a view of the same memory.
+Enters: an ``ir.Model``. Leaves: the same model without a Split of a constant; and without a Transpose or Reshape of
+one, which becomes a view of the same memory.
 """
 
 from __future__ import annotations
@@ -10,38 +10,59 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from interop.graph.passes.bodies import graphs
 from interop.graph.passes.movable import constant, transposed_by
 
+_VIEWS = frozenset({"Reshape", "Transpose"})
 
-def transpose_constants(model: Any, may_fold: Callable[[Any], bool | None]) -> None:
-    """Replace Transposes of constants by constants, in place, but where the rule says False."""
+
+def view_constants(model: Any, may_fold: Callable[[Any], bool | None]) -> None:
+    """Replace Transposes and Reshapes of constants by constants, in place, but where the rule says False."""
     for graph in graphs(model.graph):
         for node in graph:
-            if node.op_type == "Transpose" and not node.domain and may_fold(node) is not False:
-                _transpose(graph, node)
+            if node.op_type in _VIEWS and not node.domain and may_fold(node) is not False:
+                _view(graph, node)
 
 
-def _transpose(graph: Any, node: Any) -> None:
-    import onnx_ir as ir
-
-    (value,), (result,) = node.inputs, node.outputs
+def _view(graph: Any, node: Any) -> None:
+    value, (result,) = node.inputs[0], node.outputs
     tensor = constant(value)
     if tensor is None or tensor.dtype == ir.DataType.STRING or result.is_graph_output():
         return
-    order = transposed_by(node, len(tensor.shape))
-    moved = ir.Tensor(tensor.numpy().transpose(order), dtype=tensor.dtype, name=result.name)
-    _replace(graph, result, moved)
+    array = _viewed(node, tensor)
+    if array is None:
+        return
+    _replace(graph, result, ir.Tensor(array, dtype=tensor.dtype, name=result.name))
     graph.remove(node, safe=True)
     if value.is_initializer() and not value.uses() and not value.is_graph_output():
         del value.graph.initializers[value.name]
 
 
+def _viewed(node: Any, tensor: Any) -> Any:
+    """The array that a node gives; None where its target is not known."""
+    if node.op_type == "Transpose":
+        return tensor.numpy().transpose(transposed_by(node, len(tensor.shape)))
+    target = _known(node.inputs[1])
+    if target is None or 0 in target:
+        return None
+    try:
+        return tensor.numpy().reshape(target)
+    except ValueError:  # in a branch that is never taken, perhaps: who runs the graph will say what is wrong
+        return None
+
+
+def _known(value: Any) -> Any:
+    """A constant's numbers, that of a node whose value no pass has noted yet too; None for any other value."""
+    tensor, node = constant(value), value.producer()
+    if tensor is None and node is not None and node.op_type == "Constant" and "value" in node.attributes:
+        tensor = node.attributes["value"].as_tensor()
+    return None if tensor is None else tensor.numpy()
+
+
 def _replace(graph: Any, value: Any, tensor: Any) -> None:
     """Put an initializer in the place of a value, and under its name."""
-    import onnx_ir as ir
-
     made = ir.Value(name=value.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
     value.replace_all_uses_with(made)
     value.name = None
@@ -59,8 +80,6 @@ def split_constants(model: Any) -> bool:
 
 
 def _split(graph: Any, node: Any) -> bool:
-    import onnx_ir as ir
-
     whole = constant(node.inputs[0])
     if (
         whole is None

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from interop.graph.passes.bodies import graphs, nodes
 from interop.graph.passes.movable import (
@@ -113,7 +114,7 @@ class _Layouts:
         self._dims: dict[Any, list[int | None]] = {}
         self._made: dict[tuple[Any, Order], Any] = {}
         self._operands: dict[Any, list[int]] = {}
-        self._before = 0
+        self._transposes: list[Any] = []
         self._read()
 
     # --- what is there
@@ -121,7 +122,7 @@ class _Layouts:
     def _read(self) -> None:
         for node in self._graph:
             if _is_transpose(node):
-                self._before += 1
+                self._transposes.append(node)
                 self._note_transpose(node)
             else:
                 self._join(node)
@@ -306,7 +307,7 @@ class _Layouts:
                 changed |= self._improve(group)
             if not changed:
                 break
-        if self._sum(self._all_uses) < self._before:
+        if self._sum(self._all_uses) < len(self._transposes):
             self._rewrite()
 
     def _improve(self, group: _Group) -> bool:
@@ -322,8 +323,6 @@ class _Layouts:
         return order != kept
 
     def _rewrite(self) -> None:
-        import onnx_ir as ir
-
         nets = [(use, self._net(use)) for use in self._all_uses]
         shapes = [value.shape for value in self._graph.outputs]
         views = {
@@ -352,6 +351,9 @@ class _Layouts:
             if use.node is None:
                 outputs[use.index] = self._reordered(use.base, net, views)
         self._give(outputs, shapes)
+        for node in reversed(self._transposes):
+            if not node.outputs[0].uses() and not node.outputs[0].is_graph_output():
+                self._graph.remove(node, safe=True)
 
     def _replace(self, use: _Use, value: Any) -> None:
         if use.node.inputs[use.index] is not value:
@@ -359,8 +361,6 @@ class _Layouts:
 
     def _give(self, outputs: Sequence[Any], shapes: Sequence[Any]) -> None:
         """Give these values out, under the names of the outputs that were."""
-        import onnx_ir as ir
-
         before = list(self._graph.outputs)
         names = [value.name for value in before]
         moved = [index for index, value in enumerate(outputs) if value is not before[index]]
@@ -391,8 +391,6 @@ class _Layouts:
         return self._made[key]
 
     def _transposed(self, base: Any, net: Order, view: list[int] | None) -> Any:
-        import onnx_ir as ir
-
         if view is None:
             node = ir.Node("", "Transpose", [base], [ir.AttrInt64s("perm", list(net))])
         else:
@@ -422,8 +420,6 @@ class _Layouts:
 
     def _given(self, array: np.ndarray[Any, Any], like: Any) -> Any:
         """A constant, stored as the one it is made from is."""
-        import onnx_ir as ir
-
         name = self._unique(f"{like.name}/reordered" if like is not None else "axes")
         tensor = ir.Tensor(array, name=name, dtype=None if like is None else like.dtype)
         if like is not None and like.is_initializer():
@@ -443,8 +439,6 @@ class _Layouts:
 
     def _integers(self, numbers: Sequence[int], of: Any) -> Any:
         """A vector of numbers, or of those entries of another vector."""
-        import onnx_ir as ir
-
         if of is None:
             return self._given(np.asarray(numbers, np.int64), None)
         known = constant(of)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import onnx_ir as ir
+
 Order = tuple[int, ...]
 #: Makes an int64 vector: of numbers, or of entries of another vector.
 Integers = Callable[[Sequence[int], Any], Any]
@@ -130,8 +132,6 @@ def move(node: Any, order: Order, integers: Integers) -> None:
 
 def rename_axes(node: Any, places: Order, integers: Integers) -> None:
     """Name other axes: what was axis ``a`` is axis ``places[a]``."""
-    import onnx_ir as ir
-
     axes = [places[axis % len(places)] for axis in _axes(node) or []]
     if not axes:
         return
@@ -143,8 +143,6 @@ def rename_axes(node: Any, places: Order, integers: Integers) -> None:
 
 
 def _set_axis(node: Any, axis: int) -> None:
-    import onnx_ir as ir
-
     node.attributes["axis"] = ir.AttrInt64("axis", axis)
 
 
@@ -166,8 +164,6 @@ def indifferent(node: Any, index: int, order: Order) -> bool:
 
 def take(node: Any, order: Order, integers: Integers) -> None:
     """Make an indifferent node do without a Transpose to this order before its first input."""
-    import onnx_ir as ir
-
     if node.op_type != "Shape":
         rename_axes(node, order, integers)
         return

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src import tree as keras_tree
 from keras.src.backend.config import is_nnx_enabled
 from keras.src.layers import layer as layer_module
 from keras.src.legacy.saving import serialization as legacy_serialization
@@ -23,7 +24,7 @@ from keras.src.saving import serialization_lib
 from numpy.typing import NDArray
 
 from interop.capture.keras.compat.facts import is_keras_class, unlisted_arguments
-from interop.capture.keras.compat.values import stored_dtype
+from interop.capture.keras.compat.values import mapping_plainly, stored_dtype
 
 
 @contextmanager
@@ -122,6 +123,7 @@ def plain_once() -> Iterator[None]:
         replaced(serialization_lib, "record_object_after_serialization", record),
         replaced(functional, "copy", as_it_is),
         replaced(sequential, "copy", as_it_is),
+        replaced(keras_tree, "map_structure", mapping_plainly(keras_tree.map_structure)),
     ):
         yield
 

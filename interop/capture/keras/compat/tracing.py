@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Protocol
 
 import keras
 from keras.src import backend as keras_backend
+from keras.src import tree as keras_tree
 from keras.src.backend.common import backend_utils, dtypes, global_state
 from keras.src.backend.common import keras_tensor as keras_tensor_module
 from keras.src.backend.common.stateless_scope import get_stateless_scope
@@ -34,6 +35,7 @@ from interop.capture.keras import shapes
 from interop.capture.keras.compat import gradients
 from interop.capture.keras.compat.tracebacks import whole_tracebacks
 from interop.capture.keras.compat.traced import KerasTensor, Sym, Variable
+from interop.capture.keras.compat.values import mapping_plainly
 from interop.capture.keras.symint import SymInt
 from interop.graph.record import Value
 
@@ -368,6 +370,7 @@ def _patches() -> list[tuple[Any, str, Any]]:
         (Layer, "__call__", _layer_call_hook(Layer.__call__)),
         (Layer, "add_loss", _loss_hook(Layer.add_loss)),
         (layer_module, "Node", _no_node),
+        (keras_tree, "map_structure", mapping_plainly(keras_tree.map_structure)),
         (keras_backend, "standardize_shape", _standardize_shape(keras_backend.standardize_shape)),
         *_symbolic_checks(),
         *_shape_rules(),

@@ -54,6 +54,33 @@ def map_structure(function: Callable[..., Any], *structures: Any) -> Any:
     return keras_tree.map_structure(function, *structures)
 
 
+_LEAVES = frozenset({type(None), bool, int, float, str})
+
+
+def _is_leaf(item: Any) -> bool:
+    return type(item) in _LEAVES or isinstance(item, keras.KerasTensor)
+
+
+def mapping_plainly(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Keras' ``map_structure``, which takes the arguments of most calls, one flat tuple or dict, as they are.
+
+    Keras maps them twice in every call of a layer; the library for trees takes 20 us for one tensor, PyTorch's 40.
+    """
+
+    def map_structure(function: Any, *structures: Any, **options: Any) -> Any:
+        if len(structures) != 1 or options:
+            return original(function, *structures, **options)
+        (structure,) = structures
+        kind = type(structure)
+        if kind is dict and all(map(_is_leaf, structure.values())):
+            return {key: function(item) for key, item in structure.items()}
+        if (kind is tuple or kind is list) and all(map(_is_leaf, structure)):
+            return kind([function(item) for item in structure])
+        return function(structure) if _is_leaf(structure) else original(function, structure)
+
+    return map_structure
+
+
 def pack_like(structure: Any, leaves: list[Any]) -> Any:
     """Leaves in place of those of a structure, in Keras' order."""
     return keras_tree.pack_sequence_as(structure, leaves)

@@ -114,3 +114,14 @@ def test_structures_are_mapped_as_keras_maps_them(structure: Any) -> None:
         assert list(got) == list(wanted)
     pairs = plainly(lambda a, b: (named(a), named(b)), structure, structure)
     assert flatten(pairs) == [name for leaf in flatten(wanted) for name in (leaf, leaf)]
+
+
+def test_keras_has_its_own_mapping_back(tmp_path: Path) -> None:
+    from keras.src import tree
+    from keras.src.models import functional
+
+    before = tree.map_structure
+    x = keras.Input((3,))
+    interop.export_onnx(keras.Model(x, layers.Dense(2)(x)), tmp_path / "model.onnx", verify=False)
+    assert tree.map_structure is before
+    assert functional.tree is tree

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src import tree as keras_tree
+from keras.src import tree
 from keras.src.backend.config import is_nnx_enabled
 from keras.src.layers import layer as layer_module
 from keras.src.legacy.saving import serialization as legacy_serialization
@@ -104,9 +104,11 @@ def tensorflow_unasked() -> AbstractContextManager[Any]:
 def plain_once() -> Iterator[None]:
     """Inside, the serializer leaves an object's config as it is when it meets it in another's; that must be copied.
 
-    Keras 3.15 copies the configs of all layers, and goes through them again, for each model around them.
+    Keras 3.15 copies the configs of all layers, and goes through them again, for each model around them. Arguments of
+    layers are mapped plainly, in a namespace of its own: a trace in another thread may do the same to Keras'.
     """
     as_it_is = SimpleNamespace(deepcopy=lambda config: config)
+    mapping = SimpleNamespace(**{**vars(tree), "map_structure": mapping_plainly(tree.map_structure)})
     done: dict[int, Any] = {}
     original, recorded = serialization_lib.serialize_dict, serialization_lib.record_object_after_serialization
 
@@ -123,7 +125,7 @@ def plain_once() -> Iterator[None]:
         replaced(serialization_lib, "record_object_after_serialization", record),
         replaced(functional, "copy", as_it_is),
         replaced(sequential, "copy", as_it_is),
-        replaced(keras_tree, "map_structure", mapping_plainly(keras_tree.map_structure)),
+        replaced(functional, "tree", mapping),
     ):
         yield
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from itertools import permutations
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,10 +13,12 @@ from cases import artifacts
 from onnx import parser
 
 import interop
+from interop.artifact import relocate
 from interop.artifact.bundle import open_bundle
 from interop.artifact.inlining import inline_calls
 from interop.artifact.outline import outline_of
 from interop.artifact.schema import parse_model, serialize_model
+from interop.errors import ArtifactError
 
 HEAD = '<ir_version: 9, opset_import: ["" : 20, "interop.layers" : 1]>'
 FUNCTION = '<domain: "interop.layers", opset_import: ["" : 20, "interop.layers" : 1]>'
@@ -177,7 +182,9 @@ TRANSPOSED = {
 
 def _inlined(data: bytes) -> bytes:
     model = parse_model(data)
-    inline_calls(model, outline_of(model), [value.name for value in model.graph.initializer])
+    inline_calls(
+        model, outline_of(model), {value.name: len(value.raw_data) for value in model.graph.initializer}
+    )
     return serialize_model(model)
 
 
@@ -254,9 +261,64 @@ def test_functions_that_nothing_calls_are_not_unfolded():
     assert [node.op_type for node in after.graph.node] == ["Neg", "Neg"]
 
 
+def _transposing(order: tuple[int, ...], shape: tuple[int, ...]) -> onnx.ModelProto:
+    """``y = Transpose(w) + x`` with a value called as a first move would be."""
+    w = np.random.default_rng(2).standard_normal(shape, np.float32)
+    nodes = [
+        onnx.helper.make_node("Transpose", ["w"], ["t"], perm=order),
+        onnx.helper.make_node("Identity", ["x"], ["t/moved"]),
+        onnx.helper.make_node("Add", ["t", "t/moved"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])],
+        [
+            onnx.helper.make_tensor_value_info(
+                "y", onnx.TensorProto.FLOAT, [f"d{axis}" for axis in range(len(shape))]
+            )
+        ],
+        [onnx.numpy_helper.from_array(w, "w")],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+
+
+def _orders(model: onnx.ModelProto) -> list[list[int]]:
+    return [[*node.attribute[0].ints] for node in model.graph.node if node.op_type == "Transpose"]
+
+
+@pytest.mark.parametrize("order", [order for rank in (2, 4) for order in permutations(range(rank))])
+def test_a_long_weight_is_transposed_an_axis_at_a_time(order):
+    data = _transposing(order, (7, 9, 11, 12) if len(order) == 4 else (64, 65)).SerializeToString()
+    after = onnx.load_from_string(_inlined(data))
+    onnx.checker.check_model(after)
+    axes = [*range(len(order))]
+    for move in _orders(after):
+        assert move == axes or any(
+            [axis for axis in move if axis != moved] == [axis for axis in axes if axis != moved]
+            for moved in axes
+        )
+    x = np.ones(1, np.float32)
+    np.testing.assert_array_equal(_run(after.SerializeToString(), x), _run(data, x))
+
+
+def test_a_kernel_takes_two_moves_and_a_short_one_none():
+    long, short = _transposing((3, 2, 0, 1), (3, 3, 64, 32)), _transposing((3, 2, 0, 1), (3, 3, 4, 8))
+    assert _orders(onnx.load_from_string(_inlined(long.SerializeToString()))) == [[3, 0, 1, 2], [0, 3, 1, 2]]
+    assert _orders(onnx.load_from_string(_inlined(short.SerializeToString()))) == [[3, 2, 0, 1]]
+
+
+@pytest.mark.parametrize("order", [(3, 2, 0, 0), (3, 2, 0, 4), (-1, 2, 0, 1)])
+def test_an_order_that_is_none_is_left_to_onnx_runtime(order):
+    data = _transposing(order, (3, 3, 64, 32)).SerializeToString()
+    assert _orders(onnx.load_from_string(_inlined(data))) == [[*order]]
+
+
 @pytest.mark.parametrize("form", artifacts.FORMS)
 @pytest.mark.parametrize("low_memory", [False, True])
-def test_an_artifact_is_opened_without_calls(tmp_path, form, low_memory):
+@pytest.mark.parametrize("longest", [0, 48, relocate.MAX_EMBEDDED_BYTES])
+def test_an_artifact_is_opened_without_calls(tmp_path, monkeypatch, form, low_memory, longest):
+    monkeypatch.setattr(relocate, "MAX_EMBEDDED_BYTES", longest)
     artifacts.save(tmp_path / form)
     with open_bundle(tmp_path / form, verify_digest=False) as bundle:
         given = onnx.load_from_string(bundle.session_source().model)
@@ -269,6 +331,18 @@ def test_an_artifact_is_opened_without_calls(tmp_path, form, low_memory):
     ]
     assert not given.functions
     assert [node.name for node in stored.graph.node] == ["first#0", "second#0"]
+    for tensor in given.graph.initializer:
+        values = artifacts.weights()[tensor.name]
+        assert bool(tensor.external_data) is (values.nbytes > longest)
+        assert tensor.raw_data == (values.tobytes() if values.nbytes <= longest else b"")
     x = np.random.default_rng(1).standard_normal((5, 4), np.float32)
     found = interop.load_graph(tmp_path / form, low_memory=low_memory)(x)
     np.testing.assert_allclose(found, artifacts.expected(x), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_cut_short_while_they_are_read(tmp_path):
+    artifacts.save(tmp_path / "model")
+    with open_bundle(tmp_path / "model", verify_digest=False) as bundle:
+        os.truncate(tmp_path / "model" / "weights.safetensors", 4100)
+        with pytest.raises(ArtifactError, match="cut short"):
+            bundle.session_source()

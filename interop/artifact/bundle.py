@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from interop.artifact import archive, guard
 from interop.artifact import config as config_file
+from interop.artifact import guard
 from interop.artifact.digest import digest_of
 from interop.artifact.files import (
     CONFIG,
@@ -32,7 +32,7 @@ from interop.artifact.files import (
 )
 from interop.artifact.inlining import inline_calls
 from interop.artifact.outline import Outline, outline_of
-from interop.artifact.relocate import relocate
+from interop.artifact.relocate import embed_small, relocate
 from interop.artifact.schema import float_types, parse_model, serialize_model
 from interop.artifact.signature import Signature
 from interop.artifact.tensors import map_region, read_entries
@@ -164,9 +164,10 @@ class Bundle:
         file = self._real if is_zip else Path(os.path.realpath(self._real / WEIGHTS))
         model, outline = self._take_parsed()
         if inlined:
-            inline_calls(model, outline, self._entries)
+            inline_calls(model, outline, {key: entry.size_bytes for key, entry in self._entries.items()})
         if is_zip or file.name != WEIGHTS:
             relocate(model, self._entries, file.name)
+        embed_small(model, self._entries, _region(self._regions, WEIGHTS).descriptor)
         return SessionSource(serialize_model(model), file.parent)
 
     def _take_parsed(self) -> tuple[Any, Outline]:
@@ -231,6 +232,8 @@ def open_bundle(path: str | os.PathLike[str], *, verify_digest: bool) -> Bundle:
 
 def _open_zip(real: Path) -> dict[str, Region]:
     """Regions of the artifact's entries in a zip; all share one descriptor."""
+    from interop.artifact import archive  # opening a folder is faster without it
+
     descriptor = open_regular(real)
     try:
         entries = archive.read_directory(descriptor)

@@ -15,13 +15,13 @@ import functools
 import hashlib
 import mmap
 import os
-import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import threading
     from concurrent.futures import Future, ThreadPoolExecutor
 
 PIECE_BYTES = 16 << 20
@@ -54,7 +54,7 @@ class Hasher:
         lanes = min(len(self._pieces), _MOST_LANES, os.cpu_count() or 1) if size > PIECE_BYTES else 0
         self._lanes = _threads(lanes)
         self._jobs: list[Future[None]] = []
-        self._room = None if pending is None else threading.Semaphore(pending)
+        self._room = None if pending is None else _semaphore(pending)
         self._written: deque[tuple[int, Callable[[], memoryview]]] = deque()
         self._position = 0
 
@@ -146,6 +146,12 @@ def _threads(count: int) -> list[ThreadPoolExecutor]:
     from concurrent.futures import ThreadPoolExecutor  # opening a graph is faster without it
 
     return [ThreadPoolExecutor(1, "interop-hash") for _ in range(count)]
+
+
+def _semaphore(value: int) -> threading.Semaphore:
+    import threading
+
+    return threading.Semaphore(value)
 
 
 def _given(data: memoryview) -> memoryview:

@@ -3,24 +3,20 @@
 What enters: a model that the guard has passed. What leaves: the same model, changed in place. ONNX Runtime inlines
 functions itself, with the same result, and takes a seventh of a load for it.
 
-Invariants: the same nodes on the same values in the same order, but for a Transpose that undoes another (a layer
-takes and gives channels last, what it applies may not): outputs are the same to the bit. What the graph itself names
-keeps its name, and what a call brings in is called ``<call>/<name>``. What is not plain (graphs inside a body,
-parameters that are attributes, another version of a domain) stays a call, for ONNX Runtime to inline.
+Invariants: the same nodes on the same values in the same order, but for Transposes (see `transposes`): outputs are
+the same to the bit. What the graph itself names keeps its name, and what a call brings in is called
+``<call>/<name>``. What is not plain (graphs inside a body, parameters that are attributes, another version of a
+domain) stays a call, for ONNX Runtime to inline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 from interop.artifact.outline import Key, Outline, Step, graphs_of, key_of, steps
-
-Order = tuple[int, ...]
-"""For each axis of what a Transpose makes, the axis of what it takes."""
-
-_TRANSPOSE = ("", "Transpose", "")
+from interop.artifact.transposes import with_single_moves, without_undone
 
 
 class _Body(NamedTuple):
@@ -109,18 +105,18 @@ class _Inliner:
         return _plain_body(function, nodes)
 
 
-def inline_calls(model: Any, outline: Outline, names: Iterable[str]) -> None:
+def inline_calls(model: Any, outline: Outline, weights: Mapping[str, int]) -> None:
     """Replace the calls of plain functions by their nodes; once nothing is called, there are no functions.
 
     Args:
         model: the model, changed in place.
         outline: its nodes.
-        names: names that what a call brings in may not have, beside those of the nodes: of the initializers.
+        weights: name to size in bytes of the initializers.
     """
     inliner, graph, inside = _Inliner(model, outline), model.graph, _inside(outline.graph)
-    found = inliner.inline(outline.graph, [*names, *(value.name for value in graph.input)], inside)
+    found = inliner.inline(outline.graph, [*weights, *(value.name for value in graph.input)], inside)
     if not inside:  # which may take any value by its name
-        found = _without_undone(found, {value.name for value in graph.output})
+        found = with_single_moves(without_undone(found, {value.name for value in graph.output}), weights)
     graph.ClearField("node")
     for step in found:
         node = graph.node.add()
@@ -156,53 +152,6 @@ def _plain_body(function: Any, nodes: list[Step]) -> _Body | None:
         for step in nodes
     ]
     return _Body(len(inputs), outputs, inner, names, placed)
-
-
-def _without_undone(nodes: list[Step], kept: Collection[str]) -> list[Step]:
-    """The same without what moves axes and moves them back: who takes its value takes the one from before both.
-
-    Args:
-        nodes: the nodes of a graph, in order.
-        kept: the values that are made whatever happens: the graph's outputs.
-    """
-    moved: dict[str, tuple[str, Order]] = {}
-    same: dict[str, str] = {}
-    found = []
-    for step in nodes:
-        if same:
-            step = step._replace(inputs=[same.get(name, name) for name in step.inputs])
-        order = _order(step) if step.key == _TRANSPOSE else None
-        if order is not None:
-            [value], [result] = step.inputs, step.outputs
-            source, before = moved.get(value, ("", ()))
-            if result not in kept and _is_undone(before, order):
-                same[result] = source
-                continue
-            moved[result] = value, order
-        found.append(step)
-    if not same:
-        return nodes
-    # One that nobody needs any more would keep ONNX Runtime from fusing what is around it.
-    used, needed = set(kept), []
-    for step in reversed(found):
-        if step.key != _TRANSPOSE or not used.isdisjoint(step.outputs):
-            used.update(step.inputs)
-            needed.append(step)
-    return needed[::-1]
-
-
-def _order(step: Step) -> Order | None:
-    """The order that a Transpose puts axes in; None where it says none, or is malformed."""
-    orders = [tuple(attribute.ints) for attribute in step.attributes if attribute.name == "perm"]
-    return orders[0] if len(orders) == len(step.inputs) == len(step.outputs) == 1 else None
-
-
-def _is_undone(before: Order, order: Order) -> bool:
-    """Whether a second order puts axes back to where they were before a first one."""
-    axes = range(len(before))
-    return len(order) == len(before) > 0 and all(
-        axis in axes and before[axis] == place for place, axis in enumerate(order)
-    )
 
 
 def _inside(nodes: list[Step]) -> list[Any]:

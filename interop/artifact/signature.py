@@ -14,8 +14,7 @@ Invariants: names are unique among inputs and among outputs; a structure holds e
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from interop.errors import ArtifactError, SignatureError
 
@@ -25,8 +24,7 @@ Dim: TypeAlias = int | str
 _MAX_DEPTH = 32
 
 
-@dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """One input or output: its name, dtype name, shape, and for integers the inclusive [lo, hi] allowed."""
 
     name: str
@@ -63,8 +61,7 @@ class TensorSpec:
         return cls(name, dtype, tuple(shape), (bounds[0], bounds[1]))
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """Inputs and outputs in graph order, and the structures the model itself takes and returns."""
 
     inputs: tuple[TensorSpec, ...]

@@ -10,9 +10,9 @@ with its weights rounded, with the tolerance of the other type.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def verify_precision(
         rounds = open_side(reference).rounded_to
         side = GraphSide(open_graph(yardstick), _in_type(signature, io_dtype), rounds)
         second = verify(side, candidate, inputs)
-    rows = (*first.rows, *(replace(row, case=f"{row.case} in {dtype}") for row in second.rows))
+    rows = (*first.rows, *(dataclasses.replace(row, case=f"{row.case} in {dtype}") for row in second.rows))
     notes = (
         *first.notes,
         *second.notes,
@@ -72,10 +72,8 @@ def _in_type(signature: Signature, dtype: str) -> Signature:
     """A signature with its floats in another type."""
 
     def turned(spec: TensorSpec) -> TensorSpec:
-        return replace(spec, dtype=dtype) if spec.dtype in FLOATS else spec
+        return spec._replace(dtype=dtype) if spec.dtype in FLOATS else spec
 
-    return replace(
-        signature,
-        inputs=tuple(map(turned, signature.inputs)),
-        outputs=tuple(map(turned, signature.outputs)),
+    return signature._replace(
+        inputs=tuple(map(turned, signature.inputs)), outputs=tuple(map(turned, signature.outputs))
     )

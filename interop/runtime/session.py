@@ -26,7 +26,6 @@ from interop.artifact.bundle import open_bundle
 from interop.artifact.files import open_regular
 from interop.artifact.schema import float_types, parse_model
 from interop.artifact.signature import Signature, TensorSpec, pack
-from interop.artifact.skeleton import without_values
 from interop.errors import ArtifactError, InteropError, SignatureError
 from interop.formats.dtypes import BY_NAME, FROM_ML_DTYPES, numpy_dtype, size_bytes
 from interop.runtime import inputs as call_inputs
@@ -188,6 +187,8 @@ def open_graph(
 
 
 def _open_plain(path: Path, providers: Sequence[Provider] | None, low_memory: bool) -> GraphModel:
+    from interop.artifact.skeleton import without_values  # opening an artifact is faster without it
+
     real = Path(os.path.realpath(path))
     descriptor = open_regular(real)
     try:

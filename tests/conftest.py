@@ -4,8 +4,11 @@ The Keras backend is the one in ``KERAS_BACKEND``, else jax. Every thread pool h
 runs beside each other (``tools/test_all.py``) do not take each other's cores, and sums have one order.
 """
 
+import gc
 import os
 import sys
+import tempfile
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -19,7 +22,17 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, "1")
 # Most of a test's time on JAX is compilation; what it compares with needs to be right, not fast.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0")
+flags = ["--xla_cpu_multi_thread_eigen=false", "--xla_backend_optimization_level=0"]
+if (
+    (0, 6) <= tuple(map(int, version("jax").split(".")[:2])) < (0, 11)
+):  # XLA stops at one that it does not know
+    flags.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(flags))
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share what one of them compiled
+    compiled = tempfile.TemporaryDirectory(prefix="interop-tests-", ignore_cleanup_errors=True)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled.name)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -51,3 +64,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen = set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    """What importing frameworks and tests made stays: no collection of garbage walks it again.
+
+    Keras asks for one whenever a layer gives up a variable; each would take a fifth of a second.
+    """
+    gc.collect()
+    gc.freeze()

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 
 import pytest
 
 from interop.garbage import uncollected
+
+
+@pytest.fixture(autouse=True)
+def unfrozen() -> Iterator[None]:
+    """As in a program that keeps nothing from the collector; the tests do."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import keras
@@ -63,8 +64,18 @@ def reference(model: Any, case: LayerCase, arrays: list[np.ndarray]) -> list[np.
         layer = next(layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
         outputs = case.call(layer, *arrays)
     else:
-        outputs = compat.inference(model)([keras.ops.convert_to_tensor(array) for array in arrays])
+        run = _with_emitters(model) if case.emitters else compat.inference(model)
+        outputs = run([keras.ops.convert_to_tensor(array) for array in arrays])
     return [_decoded(keras.ops.convert_to_numpy(leaf)) for leaf in keras.tree.flatten(outputs)]
+
+
+def _with_emitters(model: Any) -> Any:
+    """A model without weights, compiled as XLA does of itself."""
+    if keras.backend.backend() != "jax" or "fusion_emitters" not in os.environ.get("XLA_FLAGS", ""):
+        return compat.inference(model)
+    import jax
+
+    return jax.jit(model, compiler_options={"xla_cpu_use_fusion_emitters": True})
 
 
 def _decoded(array: np.ndarray) -> np.ndarray:

@@ -314,11 +314,16 @@ def test_an_order_that_is_none_is_left_to_onnx_runtime(order):
     assert _orders(onnx.load_from_string(_inlined(data))) == [[*order]]
 
 
+# weights and what takes them: of up to 64 bytes
+WITHIN = {("first/kernel", "MatMul"), ("first/bias", "Add"), ("second/bias", "Add")}
+
+
 @pytest.mark.parametrize("form", artifacts.FORMS)
 @pytest.mark.parametrize("low_memory", [False, True])
-@pytest.mark.parametrize("longest", [0, 48, relocate.MAX_EMBEDDED_BYTES])
-def test_an_artifact_is_opened_without_calls(tmp_path, monkeypatch, form, low_memory, longest):
-    monkeypatch.setattr(relocate, "MAX_EMBEDDED_BYTES", longest)
+@pytest.mark.parametrize("folded", [relocate.FOLDED, "MatMul", "Add"])
+def test_an_artifact_is_opened_without_calls(tmp_path, monkeypatch, form, low_memory, folded):
+    monkeypatch.setattr(relocate, "FOLDED", folded)
+    monkeypatch.setattr(relocate, "MAX_EMBEDDED_BYTES", 64)
     artifacts.save(tmp_path / form)
     with open_bundle(tmp_path / form, verify_digest=False) as bundle:
         given = onnx.load_from_string(bundle.session_source().model)
@@ -332,15 +337,16 @@ def test_an_artifact_is_opened_without_calls(tmp_path, monkeypatch, form, low_me
     assert not given.functions
     assert [node.name for node in stored.graph.node] == ["first#0", "second#0"]
     for tensor in given.graph.initializer:
-        values = artifacts.weights()[tensor.name]
-        assert bool(tensor.external_data) is (values.nbytes > longest)
-        assert tensor.raw_data == (values.tobytes() if values.nbytes <= longest else b"")
+        within = (tensor.name, folded) in WITHIN
+        assert bool(tensor.external_data) is not within
+        assert tensor.raw_data == (artifacts.weights()[tensor.name].tobytes() if within else b"")
     x = np.random.default_rng(1).standard_normal((5, 4), np.float32)
     found = interop.load_graph(tmp_path / form, low_memory=low_memory)(x)
     np.testing.assert_allclose(found, artifacts.expected(x), rtol=1e-5, atol=1e-5)
 
 
-def test_weights_cut_short_while_they_are_read(tmp_path):
+def test_weights_cut_short_while_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(relocate, "FOLDED", "Add")
     artifacts.save(tmp_path / "model")
     with open_bundle(tmp_path / "model", verify_digest=False) as bundle:
         os.truncate(tmp_path / "model" / "weights.safetensors", 4100)

@@ -32,7 +32,7 @@ from interop.artifact.files import (
 )
 from interop.artifact.inlining import inline_calls
 from interop.artifact.outline import Outline, outline_of
-from interop.artifact.relocate import embed_small, relocate
+from interop.artifact.relocate import embed_folded, relocate
 from interop.artifact.schema import float_types, parse_model, serialize_model
 from interop.artifact.signature import Signature
 from interop.artifact.tensors import map_region, read_entries
@@ -167,7 +167,7 @@ class Bundle:
             inline_calls(model, outline, {key: entry.size_bytes for key, entry in self._entries.items()})
         if is_zip or file.name != WEIGHTS:
             relocate(model, self._entries, file.name)
-        embed_small(model, self._entries, _region(self._regions, WEIGHTS).descriptor)
+        embed_folded(model, self._entries, _region(self._regions, WEIGHTS).descriptor)
         return SessionSource(serialize_model(model), file.parent)
 
     def _take_parsed(self) -> tuple[Any, Outline]:

@@ -16,7 +16,7 @@ from keras import layers, ops
 import interop
 from interop.capture.keras import capture
 from interop.capture.keras.compat import flatten
-from interop.capture.keras.compat.values import mapping_plainly
+from interop.capture.keras.compat.values import mapping_plainly, telling_at_once
 
 
 def written(model: keras.Model) -> Counter[str]:
@@ -125,3 +125,30 @@ def test_keras_has_its_own_mapping_back(tmp_path: Path) -> None:
     interop.export_onnx(keras.Model(x, layers.Dense(2)(x)), tmp_path / "model.onnx", verify=False)
     assert tree.map_structure is before
     assert functional.tree is tree
+
+
+def test_what_is_a_tensor_is_what_keras_says() -> None:
+    is_tensor = keras.src.backend.is_tensor
+    layer = layers.Dense(2)
+    layer.build((None, 3))
+    one = ops.ones((2,))
+    for x in (
+        *(one, np.ones(2), 1.0, None, "one", [one], (one,), {"one": one}, keras.Input((2,)), layer),
+        *(
+            *layer.variables,
+            layer.kernel.value,
+            layer.dtype_policy,
+            layer.kernel_initializer,
+            keras.KerasTensor((2,)),
+        ),
+        *(
+            keras.losses.MeanSquaredError(),
+            keras.optimizers.Adam(),
+            keras.random.SeedGenerator(1),
+            layers.Dense,
+        ),
+    ):
+        assert telling_at_once(is_tensor)(x) == is_tensor(x), x
+    assert telling_at_once(is_tensor)(one)
+    capture(keras.Sequential([keras.Input((3,)), layer]))
+    assert keras.src.backend.is_tensor is is_tensor

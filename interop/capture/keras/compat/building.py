@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src import tree
+from keras.src import backend, tree
 from keras.src.backend.config import is_nnx_enabled
 from keras.src.layers import layer as layer_module
 from keras.src.legacy.saving import serialization as legacy_serialization
@@ -24,7 +24,7 @@ from keras.src.saving import serialization_lib
 from numpy.typing import NDArray
 
 from interop.capture.keras.compat.facts import is_keras_class, unlisted_arguments
-from interop.capture.keras.compat.values import mapping_plainly, stored_dtype
+from interop.capture.keras.compat.values import mapping_plainly, stored_dtype, telling_at_once
 
 
 @contextmanager
@@ -109,6 +109,7 @@ def plain_once() -> Iterator[None]:
     """
     as_it_is = SimpleNamespace(deepcopy=lambda config: config)
     mapping = SimpleNamespace(**{**vars(tree), "map_structure": mapping_plainly(tree.map_structure)})
+    telling = SimpleNamespace(**{**vars(backend), "is_tensor": telling_at_once(backend.is_tensor)})
     done: dict[int, Any] = {}
     original, recorded = serialization_lib.serialize_dict, serialization_lib.record_object_after_serialization
 
@@ -126,6 +127,7 @@ def plain_once() -> Iterator[None]:
         replaced(functional, "copy", as_it_is),
         replaced(sequential, "copy", as_it_is),
         replaced(functional, "tree", mapping),
+        replaced(serialization_lib, "backend", telling),
     ):
         yield
 

@@ -35,7 +35,7 @@ from interop.capture.keras import shapes
 from interop.capture.keras.compat import gradients
 from interop.capture.keras.compat.tracebacks import whole_tracebacks
 from interop.capture.keras.compat.traced import KerasTensor, Sym, Variable
-from interop.capture.keras.compat.values import mapping_plainly
+from interop.capture.keras.compat.values import mapping_plainly, telling_at_once
 from interop.capture.keras.symint import SymInt
 from interop.graph.record import Value
 
@@ -371,6 +371,7 @@ def _patches() -> list[tuple[Any, str, Any]]:
         (Layer, "add_loss", _loss_hook(Layer.add_loss)),
         (layer_module, "Node", _no_node),
         (keras_tree, "map_structure", mapping_plainly(keras_tree.map_structure)),
+        (keras_backend, "is_tensor", telling_at_once(keras_backend.is_tensor)),
         (keras_backend, "standardize_shape", _standardize_shape(keras_backend.standardize_shape)),
         *_symbolic_checks(),
         *_shape_rules(),

@@ -54,7 +54,11 @@ class Hasher:
         lanes = min(len(self._pieces), _MOST_LANES, os.cpu_count() or 1) if size > PIECE_BYTES else 0
         self._lanes = _threads(lanes)
         self._jobs: list[Future[None]] = []
-        self._room = None if pending is None else _semaphore(pending)
+        self._room: threading.Semaphore | None = None
+        if pending is not None:
+            from threading import Semaphore  # opening a graph is faster without it
+
+            self._room = Semaphore(pending)
         self._written: deque[tuple[int, Callable[[], memoryview]]] = deque()
         self._position = 0
 
@@ -146,12 +150,6 @@ def _threads(count: int) -> list[ThreadPoolExecutor]:
     from concurrent.futures import ThreadPoolExecutor  # opening a graph is faster without it
 
     return [ThreadPoolExecutor(1, "interop-hash") for _ in range(count)]
-
-
-def _semaphore(value: int) -> threading.Semaphore:
-    import threading
-
-    return threading.Semaphore(value)
 
 
 def _given(data: memoryview) -> memoryview:

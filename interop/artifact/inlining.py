@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
-from interop.artifact.outline import Key, Outline, Step, graphs_of, key_of, steps
+from interop.artifact.outline import Key, Outline, Step, free_name, graphs_of, key_of, steps
 from interop.artifact.transposes import with_single_moves, without_undone
 
 
@@ -146,7 +146,8 @@ def _plain_body(function: Any, nodes: list[Step]) -> _Body | None:
         )
     ):
         return None
-    names = _each_free([step.name or step.key[1] for step in nodes], set())
+    used: set[str] = set()
+    names = [free_name(step.name or step.key[1], used) for step in nodes]
     placed = [
         (step, [slots[name] for name in step.inputs], [slots[name] for name in step.outputs])
         for step in nodes
@@ -178,15 +179,4 @@ def _free(wanted: list[str], taken: set[str]) -> list[str]:
     if taken.isdisjoint(wanted):
         taken.update(wanted)
         return wanted
-    return _each_free(wanted, taken)
-
-
-def _each_free(wanted: list[str], taken: set[str]) -> list[str]:
-    """The same of names that need not differ."""
-    found = []
-    for name in wanted:
-        while name in taken:
-            name += "'"
-        taken.add(name)
-        found.append(name)
-    return found
+    return [free_name(name, taken) for name in wanted]

@@ -62,6 +62,14 @@ def key_of(function: Any) -> Key:
     return "" if function.domain == "ai.onnx" else function.domain, function.name, function.overload
 
 
+def free_name(name: str, taken: set[str]) -> str:
+    """A name that is not in use, or one like it; it is in use from now on."""
+    while name in taken:
+        name += "'"
+    taken.add(name)
+    return name
+
+
 def shown(key: Key) -> str:
     """A key for a message."""
     return "::".join(part for part in key if part)

@@ -16,6 +16,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from interop.artifact.files import WEIGHTS
 from interop.artifact.schema import ExternalTensors
 from interop.errors import ArtifactError
 from interop.formats.safetensors import Entry
@@ -47,7 +48,7 @@ def embed_folded(model: Any, entries: Mapping[str, Entry], descriptor: int) -> N
         if initializer.name in folded and 0 < entry.size_bytes <= MAX_EMBEDDED_BYTES:
             values = os.pread(descriptor, entry.size_bytes, entry.begin)
             if len(values) != entry.size_bytes:
-                raise ArtifactError(f"the weights end within {initializer.name!r}: the file was cut short")
+                raise ArtifactError(f"{WEIGHTS} ends within {initializer.name!r}: it was cut short")
             initializer.ClearField("external_data")
             initializer.ClearField("data_location")
             initializer.raw_data = values

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from itertools import chain
 from typing import Any
 
-from interop.artifact.outline import Step
+from interop.artifact.outline import Step, free_name
 
 Order = tuple[int, ...]
 """For each axis of what a Transpose makes, the axis of what it takes."""
@@ -70,7 +70,7 @@ def with_single_moves(nodes: list[Step], weights: Mapping[str, int]) -> list[Ste
         if len(moves) > 1:
             taken = taken or {*weights, *chain(*((each.name, *each.inputs, *each.outputs) for each in nodes))}
             for move in moves[:-1]:
-                name = _free(f"{step.outputs[0]}/moved", taken)
+                name = free_name(f"{step.outputs[0]}/moved", taken)
                 found.append(step._replace(node=_ordered(step.node, move), name=name, outputs=[name]))
                 step = step._replace(inputs=[name])
             step = step._replace(node=_ordered(step.node, moves[-1]))
@@ -120,11 +120,3 @@ def _ordered(node: Any, order: Order) -> Any:
     for attribute in copy.attribute:
         attribute.ints[:] = order
     return copy
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """A name that is not in use, and is from now on."""
-    while name in taken:
-        name += "'"
-    taken.add(name)
-    return name

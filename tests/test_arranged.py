@@ -14,6 +14,8 @@ from onnx import numpy_helper
 
 from interop.graph import arranged, file
 
+pytestmark = pytest.mark.framework("torch")
+
 # (shape in memory, order of the axes that is written)
 LAYOUTS = {
     "dense": ((40, 70), (1, 0)),

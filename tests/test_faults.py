@@ -26,6 +26,8 @@ from interop.artifact.bundle import open_bundle
 from interop.errors import InteropError
 from interop.loading import load_graph
 
+pytestmark = pytest.mark.framework("torch")
+
 TESTS = Path(__file__).parent
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
 

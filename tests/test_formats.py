@@ -27,6 +27,8 @@ from interop.formats.tensorbundle.files import shard_of
 from interop.formats.tensorbundle.writer import write_data, write_index
 from interop.loading import load_tensors
 
+pytestmark = pytest.mark.framework("torch")
+
 TENSORS = {
     "block/dense/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),
     "block/dense/bias": np.arange(4, dtype=np.float64),

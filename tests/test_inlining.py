@@ -20,6 +20,8 @@ from interop.artifact.outline import outline_of
 from interop.artifact.schema import parse_model, serialize_model
 from interop.errors import ArtifactError
 
+pytestmark = pytest.mark.framework("torch")
+
 HEAD = '<ir_version: 9, opset_import: ["" : 20, "interop.layers" : 1]>'
 FUNCTION = '<domain: "interop.layers", opset_import: ["" : 20, "interop.layers" : 1]>'
 GRAPH = f"{HEAD} g (float[n, 3] x) => (float[n, 3] y) "

@@ -14,6 +14,8 @@ import pytest
 
 from interop.graph.passes import optimized
 
+pytestmark = pytest.mark.framework("torch")
+
 # (name, graph, operators that are left apart from Constant)
 # Conv has a kernel of 1 cell that turns 3 channels into 4; b has a bias for each, n4 numbers for BatchNormalization.
 HEADER = '<ir_version: 9, opset_import: ["": 20]>'

@@ -19,6 +19,8 @@ from interop.formats.dtypes import BY_NAME, numpy_dtype
 from interop.loading import load_graph
 from interop.runtime.inputs import as_array
 
+pytestmark = pytest.mark.framework("torch")
+
 X = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 

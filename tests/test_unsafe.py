@@ -26,6 +26,8 @@ from interop.artifact.tensors import Placement
 from interop.errors import ArtifactError, UnsafeFileError
 from interop.loading import load_graph, load_tensors
 
+pytestmark = pytest.mark.framework("torch")
+
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
 
 

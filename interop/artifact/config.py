@@ -144,8 +144,7 @@ def _lines(value: Any, depth: int) -> str:
     return "\n".join((opening, ",\n".join(parts), closing)) if parts else opening + closing
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+_text = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def _check_head(config: dict[str, Any]) -> None:

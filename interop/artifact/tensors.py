@@ -8,7 +8,7 @@ Invariant: a `Placement` is the safetensors entry of the same name, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from interop.artifact.files import Region
@@ -16,6 +16,7 @@ from interop.errors import ArtifactError, FormatError
 from interop.formats import safetensors
 from interop.formats.mapping import TensorMapping
 from interop.formats.source import TensorSource
+from interop.memory import calls
 
 if TYPE_CHECKING:
     from interop.artifact.sinks import Added, Sink
@@ -55,17 +56,30 @@ class TensorFile(NamedTuple):
         """Key to placement, in file order."""
         return placements(self.name, self.layout.entries)
 
-    def write(self, sink: Sink) -> Added:
+    def write(self, sink: Sink, *, between: Callable[[], object] | None = None) -> Added:
         """Write it, with a few tensors in memory at a time.
+
+        Args:
+            sink: takes the file.
+            between: called before each part, some 1 MB; what it raises ends the writing.
 
         Raises:
             ArtifactError: a source's values are not of the dtype and shape it announced.
         """
         try:
             chunks = safetensors.stream(self.layout, self.sources)
+            if between is not None:
+                chunks = _with_calls(chunks, between)
             return sink.add(self.name, self.layout.size_bytes, chunks, align=True)
         except FormatError as e:
             raise ArtifactError(f"{self.name} cannot be written: {e}") from e
+
+
+def _with_calls(chunks: Iterable[memoryview], between: Callable[[], object]) -> Iterator[memoryview]:
+    for chunk in chunks:
+        for part in calls(chunk):
+            between()
+            yield part
 
 
 def placements(name: str, entries: Mapping[str, safetensors.Entry], start: int = 0) -> dict[str, Placement]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from interop.artifact import config as config_file
 from interop.artifact import guard, publish, sinks
+from interop.artifact.ahead import Ahead
 from interop.artifact.files import (
     CONFIG,
     GRAPH,
@@ -90,8 +91,8 @@ def writing(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator
     path = Path(path)
     with publish.stage(path, overwrite=overwrite) as staging:
         sink = sinks.ArchiveSink(staging.descriptor) if is_zip(path) else sinks.DirectorySink(staging.path)
-        with closing(sink):
-            yield BundleWriter(path, staging, sink)
+        with closing(sink), closing(BundleWriter(path, staging, sink)) as writer:
+            yield writer
 
 
 class BundleWriter:
@@ -101,12 +102,23 @@ class BundleWriter:
         self._path = path
         self._staging = staging
         self._sink = sink
-        self._begun: tuple[TensorFile, sinks.Added] | None = None
+        self._begun: Ahead | None = None
 
-    def begin(self, weights: Mapping[str, TensorSource]) -> None:
-        """Write weights that are likely to be those of `finish`: they are hashed while the graph is made."""
-        file = TensorFile.plan(WEIGHTS, weights)
-        self._begun = file, file.write(self._sink)
+    def begin(self, weights: Mapping[str, TensorSource], steady: bool) -> None:
+        """Write weights that are likely to be those of `finish`, while the graph is made.
+
+        Args:
+            weights: key to source; read in another thread.
+            steady: whether they keep their values until `finish`; else all are read before this returns.
+        """
+        self._begun = Ahead(TensorFile.plan(WEIGHTS, weights), self._sink)
+        if not steady:
+            self._begun.result()
+
+    def close(self) -> None:
+        """Give up what was begun and not finished."""
+        if self._begun is not None:
+            self._begun.close()
 
     def finish(
         self,
@@ -143,8 +155,8 @@ class BundleWriter:
     def _weights(self, file: TensorFile) -> sinks.Added:
         """What was begun, if that is what was meant to be written."""
         if self._begun is not None:
-            begun, added = self._begun
-            if begun.layout == file.layout:
+            added = self._begun.result()
+            if self._begun.file.layout == file.layout:
                 return added
             self._sink.clear()
         return file.write(self._sink)

@@ -66,7 +66,7 @@ def capture_any(
     opset: int | None = None,
     fallback: str = "layer",
     trust_keras: bool = False,
-    announce: Callable[[Mapping[str, TensorSource]], object] | None = None,
+    announce: Callable[[Mapping[str, TensorSource], bool], object] | None = None,
 ) -> Capture:
     """Capture a model of any framework.
 

@@ -87,7 +87,7 @@ def describe(
         config["optimizers"] = held
     if order := out_of_order(model, serializer.paths):
         config["layer_order"] = order
-    names = dict.fromkeys(_lambda_names(config))
+    names = dict.fromkeys(_lambda_names(config) if serializer.revivable else ())
     notes = [
         f"the Python code of lambda {name!r} is not stored: load_model takes what it does from the graph, "
         f"unless it is passed: custom_objects={{{name!r}: ...}}"

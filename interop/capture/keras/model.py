@@ -61,7 +61,8 @@ class _VariableSource:
     shape: tuple[int, ...]
 
     def read(self) -> np.ndarray[Any, Any]:
-        array = compat.to_numpy(self.variable)  # JAX keeps float64 in float32, if it is not told otherwise
+        array = compat.current_value(self.variable)
+        # JAX keeps float64 in float32, if it is not told otherwise.
         return array.astype(self.dtype) if self.dtype == "float64" else array
 
 
@@ -212,7 +213,7 @@ def capture(
     opset: int | None = None,
     fallback: str = "layer",
     trust_keras: bool = False,
-    announce: Callable[[Mapping[str, TensorSource]], object] | None = None,
+    announce: Callable[[Mapping[str, TensorSource], bool], object] | None = None,
 ) -> Captured:
     """Capture a built Keras model as a graph.
 
@@ -225,7 +226,8 @@ def capture(
         fallback: ``"layer"``: a layer written in the backend's own code goes through the backend's exporter;
             ``"error"``: it is an error.
         trust_keras: trace a model without code of others once, not twice.
-        announce: called with the sources of its variables, by key, before the model is traced.
+        announce: called before the model is traced with the sources of its variables, by key, and whether these
+            keep their values meanwhile: code of others may run.
 
     Raises:
         UnsupportedOp: an operation has no emitter; names layer and operation.
@@ -241,8 +243,9 @@ def capture(
         )
     plan = plan_call(model, input_signature)
     objects = paths.walk(model)
+    own = trust_keras and compat.runs_only_keras_code(model)
     if announce is not None:
-        announce({name: _source(variable) for name, variable in sorted(objects.by_key.items())})
+        announce({name: _source(variable) for name, variable in sorted(objects.by_key.items())}, own)
     exporters = Fallback(opset, objects.variables) if fallback == "layer" else None
 
     def trace(hints: Callable[[str], Any], dtypes: Mapping[str, str]) -> tuple[Trace, TraceResult]:
@@ -257,8 +260,7 @@ def capture(
         run = Trace(opset, objects.layers, objects.variables, model, exporters)
         return run, run.run(lambda symbols: _call(model, plan, symbols), specs)
 
-    once = trust_keras and compat.runs_only_keras_code(model)
-    result = _traced(plan, trace, once)
+    result = _traced(plan, trace, once=own)
     names, leaves, structure = output_names(model, result.output)
     leaves = _as_declared(model, result.recording.root, leaves)
     recording = runnable(prune(_with_outputs(result.recording, names, leaves)))

@@ -214,6 +214,8 @@ def _attribute_segments(owner: Any, wanted: set[int]) -> dict[int, str]:
     """The plainest attribute that holds each wanted child: public, then shallow, then alphabetical."""
     best: dict[int, tuple[bool, int, str]] = {}
     for name, value in compat.attributes(owner).items():
+        if value is None or isinstance(value, str | int | float):
+            continue
         for segments, child in _contents(value, (name.lstrip("_") or "_",), frozenset()):
             if id(child) in wanted:
                 rank = (name.startswith("_"), len(segments), "/".join(segments))
@@ -226,10 +228,10 @@ def _contents(
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """A value and, for lists, tuples and dicts, what they hold at any depth."""
     items: Iterable[tuple[Any, Any]]
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list | tuple):
+    if isinstance(value, list | tuple):
         items = enumerate(value)
+    elif isinstance(value, Mapping):
+        items = value.items()
     else:
         yield segments, value
         return

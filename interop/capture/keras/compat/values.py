@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -55,6 +56,7 @@ def map_structure(function: Callable[..., Any], *structures: Any) -> Any:
 
 
 _LEAVES = frozenset({type(None), bool, int, float, str})
+_NO_TENSORS = _LEAVES | {list, tuple, dict, FunctionType}
 
 
 def _is_leaf(item: Any) -> bool:
@@ -82,13 +84,16 @@ def mapping_plainly(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def telling_at_once(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """Keras' ``is_tensor``, which knows that Keras' own objects are none, but for those of its backends.
+    """Keras' ``is_tensor``, which knows that what is plain is none, nor Keras' own objects but for its backends'.
 
     TensorFlow takes 20 us to find that out, and is asked ten times for each layer that is saved.
     """
 
     def is_tensor(x: Any) -> bool:
-        module = type(x).__module__
+        kind = type(x)
+        if kind in _NO_TENSORS:
+            return False
+        module = kind.__module__
         is_own = module.startswith("keras.src.") and not module.startswith("keras.src.backend")
         return not (is_own or isinstance(x, keras.KerasTensor)) and original(x)
 
@@ -111,7 +116,7 @@ def to_numpy(x: Any) -> np.ndarray[Any, Any]:
     A view of the same memory where the backend gives one; Keras copies every tensor.
     """
     value = x.value if isinstance(x, keras.Variable) else x
-    view = _VIEWS[keras.backend.backend()](value) if keras.ops.is_tensor(value) else None
+    view = _VIEWS[keras.backend.backend()](value)
     return np.asarray(keras.ops.convert_to_numpy(x)) if view is None else view
 
 
@@ -120,7 +125,11 @@ def _jax_view(value: Any) -> np.ndarray[Any, Any] | None:
 
 
 def _torch_view(value: Any) -> np.ndarray[Any, Any] | None:
-    if value.is_meta or str(value.dtype).removeprefix("torch.") not in BY_NAME.keys() - FROM_ML_DTYPES:
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.is_meta:
+        return None
+    if str(value.dtype).removeprefix("torch.") not in BY_NAME.keys() - FROM_ML_DTYPES:
         return None
     found: np.ndarray[Any, Any] = value.detach().cpu().resolve_conj().resolve_neg().numpy()
     return found

@@ -2,7 +2,7 @@
 
 What enters: a config, a function that serialises the graph once it knows where each weight lies, and
 sources of tensors. What leaves: a folder or a zip (a path ending in ``.interop``). Weights that are known before
-the graph is are written first, and hashed while it is being made.
+the graph is are written and hashed while it is being made.
 
 Invariants: a writer never publishes what its own reader would refuse; the same model gives the same bytes.
 """

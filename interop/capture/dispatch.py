@@ -76,8 +76,8 @@ def capture_any(
         opset: of the graph.
         fallback: for Keras, what to do with a layer in the backend's own code: ``"layer"`` or ``"error"``.
         trust_keras: whether one trace is enough for a Keras model without code of others.
-        announce: called with the sources of a Keras model's variables, by key, before it is traced: those of the
-            capture, unless the graph needs constants beside them.
+        announce: called before a Keras model is traced with the sources of its variables, by key (those of the
+            capture, unless the graph needs constants beside them), and whether they keep their values meanwhile.
 
     Raises:
         CaptureError: it is a model of none of them, or its capture failed.
